@@ -1,0 +1,40 @@
+# The C API of _core/src/saffu.h restated for Cython; extern only.
+from libc.stdint cimport int32_t, int64_t
+
+cdef extern from "saffu.h" nogil:
+    enum:
+        SAFFU_OK
+        SAFFU_NO_MEMORY
+        SAFFU_OUT_OF_RANGE
+
+    int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances,
+                     const int64_t *documents, int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows,
+                     int64_t *row_ptr, int32_t *bucket, int n_threads)
+    int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_t *targets,
+                         const int64_t *distances, const int64_t *documents, const int64_t *segment, int64_t n,
+                         int64_t n_distances, int64_t n_documents, int64_t n_rows, int64_t n_cols, int64_t *indptr,
+                         int32_t *indices, int64_t *counts, int n_threads)
+    int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
+                   int64_t n, int32_t *entry, int n_threads)
+
+cdef extern from *:
+    """
+    #include "parallel.h"
+    #if defined(_OPENMP)
+    #define SAFFU_HAS_OPENMP 1
+    #else
+    #define SAFFU_HAS_OPENMP 0
+    #endif
+    #if defined(__clang__)
+    #define SAFFU_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define SAFFU_COMPILER "gcc " __VERSION__
+    #elif defined(_MSC_VER)
+    #define SAFFU_COMPILER "msvc"
+    #else
+    #define SAFFU_COMPILER "unknown"
+    #endif
+    """
+    const int SAFFU_HAS_OPENMP
+    const int SAFFU_HAS_VARIANTS
+    const char *SAFFU_COMPILER

@@ -1,0 +1,65 @@
+/* Threads and SIMD variants: the only place that knows the compiler.
+ *
+ * SAFFU_OMP(directive)   an OpenMP pragma, or nothing in a sequential build
+ * SAFFU_SIMD             put before an outermost kernel: the compiler emits AVX-512, AVX2 and baseline
+ *                        variants (the OpenMP bodies inside included) and the loader picks one.
+ *                        Helpers called from such a kernel must be SAFFU_INLINE, or they stay baseline.
+ */
+#ifndef SAFFU_PARALLEL_H
+#define SAFFU_PARALLEL_H
+
+#include <stdint.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#define SAFFU_PRAGMA(text) _Pragma(#text)
+#define SAFFU_OMP(directive) SAFFU_PRAGMA(omp directive)
+#else
+#define SAFFU_OMP(directive)
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && \
+    !defined(SAFFU_NO_SIMD) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define SAFFU_HAS_VARIANTS 1
+#define SAFFU_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define SAFFU_HAS_VARIANTS 0
+#define SAFFU_SIMD
+#endif
+
+#if defined(__GNUC__)
+#define SAFFU_INLINE static inline __attribute__((always_inline))
+#define SAFFU_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define SAFFU_INLINE static inline
+#define SAFFU_PREFETCH(address) ((void)0)
+#endif
+
+#if defined(_MSC_VER)
+#define restrict __restrict
+#endif
+
+/* Index of the calling thread inside a parallel region. */
+SAFFU_INLINE int saffu_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* Small work stays on one thread: starting a team costs about as much as 20,000 simple steps. */
+SAFFU_INLINE int saffu_team(int n_threads, int64_t work) {
+#ifdef _OPENMP
+    return (n_threads > 1 && work >= 20000) ? n_threads : 1;
+#else
+    (void)n_threads;
+    (void)work;
+    return 1;
+#endif
+}
+
+SAFFU_INLINE int64_t saffu_min(int64_t a, int64_t b) { return a < b ? a : b; }
+SAFFU_INLINE int64_t saffu_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#endif

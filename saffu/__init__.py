@@ -1,0 +1,15 @@
+"""saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars."""
+
+try:
+    from saffu import _core  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"the compiled core saffu._core could not be imported ({error}); install a wheel, or build it where you are "
+        "with 'pip install .' in a checkout (a C compiler is needed)"
+    ) from error
+
+from saffu._config import show_config
+from saffu.counts import cooccurrence
+
+__version__ = "0.1.0"
+__all__ = ["cooccurrence", "show_config"]

@@ -1,0 +1,68 @@
+"""The only thread policy: how many threads a call uses."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_in_forked_child = False
+
+
+def _after_fork() -> None:
+    # The OpenMP runtime of gcc hangs when a forked child starts a team its parent had already started.
+    global _in_forked_child
+    _in_forked_child = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def available_cpus() -> int:
+    """Count the CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def _openmp_limit() -> int | None:
+    """The limit set by an active ``threadpoolctl.threadpool_limits``, or None.
+
+    Looked up only where the program has imported threadpoolctl itself.
+    """
+    threadpoolctl = sys.modules.get("threadpoolctl")
+    if threadpoolctl is None:
+        return None
+    limits = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"]
+    return min(limits) if limits else None
+
+
+def resolve_threads(n_threads: int | None = None) -> int:
+    """Resolve ``n_threads`` to a positive number.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        None means ``OMP_NUM_THREADS`` if it is set, else the CPUs this process may use; an active
+        ``threadpoolctl`` limit lowers it. In a forked child the answer is always 1.
+
+    Raises
+    ------
+    ValueError
+        If ``n_threads`` is zero or negative.
+    TypeError
+        If it is not an integer.
+    """
+    if n_threads is None:
+        setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        resolved = int(setting) if setting.isdigit() and int(setting) > 0 else available_cpus()
+        limit = _openmp_limit()
+        if limit is not None:
+            resolved = min(resolved, limit)
+    elif isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+        raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}")
+    else:
+        resolved = int(n_threads)
+        if resolved < 1:
+            raise ValueError(f"n_threads must be at least 1, got {resolved}; leave it out to use every available CPU")
+    return 1 if _in_forked_child else resolved
