@@ -105,6 +105,7 @@ setup(
             "boundscheck": False,
             "wraparound": False,
             "freethreading_compatible": True,
+            "autotestdict": False,
         },
     ),
     cmdclass={"build_ext": BuildCore},

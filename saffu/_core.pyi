@@ -5,18 +5,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+_Float64 = NDArray[np.float64]
+_Int32 = NDArray[np.int32]
+_Int64 = NDArray[np.int64]
+
+__test__: dict[str, Any]
 
 def config() -> dict[str, Any]: ...
 def count(
-    contexts: Int32,
-    targets: Int32,
-    distances: Int64,
-    documents: Int64,
+    contexts: _Int32,
+    targets: _Int32,
+    distances: _Int64,
+    documents: _Int64,
     n_rows: int,
     n_cols: int,
     n_threads: int,
-) -> tuple[Int64, Int32, Int64]: ...
-def find(indptr: Int64, indices: Int32, rows: Int32, cols: Int32, n_threads: int) -> Int32: ...
+) -> tuple[_Int64, _Int32, _Int64]: ...
+def find(indptr: _Int64, indices: _Int32, rows: _Int32, cols: _Int32, n_threads: int) -> _Int32: ...
