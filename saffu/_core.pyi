@@ -9,8 +9,6 @@ _Float64 = NDArray[np.float64]
 _Int32 = NDArray[np.int32]
 _Int64 = NDArray[np.int64]
 
-__test__: dict[str, Any]
-
 def config() -> dict[str, Any]: ...
 def count(
     contexts: _Int32,
