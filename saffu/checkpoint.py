@@ -1,0 +1,264 @@
+"""One-file models: arrays as safetensors, everything else as JSON in its header. Loading executes nothing.
+
+A file appears under its name only when it is whole: it is written beside it under a temporary name, flushed to disk
+and renamed. A class takes part by ``@register("its kind")``, a method ``_to_checkpoint() -> (arrays, metadata)`` and a
+classmethod ``_from_checkpoint(arrays, metadata)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+FORMAT = 1
+_HEADER_KEY = "saffu"
+_HEADER_LIMIT = 100_000_000  # bytes; the limit of safetensors itself
+_kinds: dict[str, type] = {}
+
+Path = str | os.PathLike[str]
+Model = TypeVar("Model", bound=type)
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def register(kind: str) -> Callable[[Model], Model]:
+    """Class decorator: files of this ``kind`` are loaded as instances of the class."""
+
+    def decorate(cls: Model) -> Model:
+        if kind in _kinds:
+            raise ValueError(f"kind {kind!r} is already registered, by {_kinds[kind].__name__}")
+        _kinds[kind] = cls
+        cls._checkpoint_kind = kind  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model to one file; an existing file is replaced only when the new one is whole.
+
+    Parameters
+    ----------
+    model : object
+        An instance of a registered class.
+    path : str or path
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; nothing is left behind.
+    TypeError
+        If the model's class is not registered.
+    """
+    kind = getattr(model, "_checkpoint_kind", None)
+    if kind is None:
+        raise TypeError(f"model must be one of {_known_kinds()}, got {type(model).__name__}")
+    arrays, metadata = model._to_checkpoint()
+    write(path, kind, arrays, metadata)
+
+
+def load(path: Path) -> Any:
+    """Load a model from the file that :func:`save` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    object
+        A model of the class that the file names.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a model, is cut short or damaged, or comes from a newer format or an unknown kind.
+    """
+    kind, arrays, metadata = read(path)
+    if kind not in _kinds:
+        raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {_known_kinds()}")
+    try:
+        return _kinds[kind]._from_checkpoint(arrays, metadata)  # type: ignore[attr-defined]
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{_name(path)} is a damaged {kind} model: {reason}") from error
+
+
+def _known_kinds() -> str:
+    return ", ".join(sorted(_kinds)) or "none"
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Write arrays and metadata to one file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+    kind : str
+        What :func:`load` will make of it.
+    arrays : mapping of str to ndarray
+        Booleans, integers or floats of any shape and memory order.
+    metadata : mapping
+        Anything that JSON can hold.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an existing one is then as it was.
+    TypeError, ValueError
+        If an array or the metadata cannot be represented.
+    """
+    header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata)}
+    headers = {_HEADER_KEY: json.dumps(header, allow_nan=False)}
+    # The writer of safetensors takes the memory as it lies, and so corrupts Fortran order without a word.
+    contiguous = {name: _storable(name, array) for name, array in arrays.items()}
+    with _replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata=headers)
+
+
+def read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
+    """Read the kind, the arrays and the metadata of a file.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a model, is cut short or damaged, or comes from a newer format.
+    """
+    kind, metadata = _parse(path, _read_header(path))
+    try:
+        with safe_open(os.fspath(path), "numpy") as file:
+            return kind, {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{_name(path)} is a damaged model: {error}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError now if :func:`write` could not write ``path`` later."""
+    temporary, _ = _create_temporary(_target(path))
+    os.unlink(temporary)
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"array {name!r} must be boolean, integer or float of at most 64 bits, got {array.dtype}")
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[str]:
+    """Yield a temporary name beside ``path``; rename it on success, remove it on any error."""
+    target = _target(path)
+    temporary, mode = _create_temporary(target)
+    try:
+        yield temporary
+        os.chmod(temporary, mode)
+        _flush(temporary)
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, (SafetensorError, OSError)):
+            raise OSError(f"cannot write {_name(path)}: {error}") from error
+        raise
+
+
+def _target(path: Path) -> str:
+    """Where a file is really written: behind symbolic links, and only over a regular file."""
+    target = os.path.realpath(path)
+    if os.path.lexists(target) and not os.path.isfile(target):
+        what = "a folder" if os.path.isdir(target) else "not a regular file"
+        raise OSError(f"cannot write {_name(path)}: it is {what}")
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise OSError(f"cannot write {_name(path)}: there is no folder {folder!r}")
+    if os.path.isfile(target) and not os.access(target, os.W_OK):
+        raise OSError(f"cannot write {_name(path)}: the existing file is read-only")
+    return target
+
+
+def _create_temporary(target: str) -> tuple[str, int]:
+    """Create an empty file beside ``target``; return its name and the permissions that the target shall have."""
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except OSError as error:
+        raise OSError(f"cannot write {target!r}: {error.strerror} in its folder") from error
+    try:
+        existing = os.path.exists(target)
+        return temporary, stat.S_IMODE((os.stat(target) if existing else os.fstat(descriptor)).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def _flush(path: str) -> None:
+    """Wait until a file is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file, after a check that the file is as long as it says."""
+    not_a_model = f"{_name(path)} is not a saffu model"
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        start = file.read(1)
+        if len(prefix) < 8 or length > _HEADER_LIMIT or start != b"{":
+            raise ValueError(not_a_model)
+        text = start + file.read(length - 1)
+    cut_short = f"{_name(path)} is cut short: it has {size} bytes and should have"
+    if len(text) < length:
+        raise ValueError(f"{cut_short} more than {8 + length}")
+    try:
+        header = json.loads(text)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(not_a_model) from error
+    if size < expected:
+        raise ValueError(f"{cut_short} {expected}")
+    return header
+
+
+def _parse(path: Path, header: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Kind and metadata of a header, its format checked."""
+    strings = header.get("__metadata__")
+    if not isinstance(strings, dict) or _HEADER_KEY not in strings:
+        raise ValueError(f"{_name(path)} is not a saffu model, but another safetensors file")
+    damaged = f"the metadata of {_name(path)} is damaged"
+    try:
+        ours = json.loads(strings[_HEADER_KEY])
+        version = ours["format"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(damaged) from error
+    if type(version) is int and version > FORMAT:
+        upgrade = f"this saffu reads formats up to {FORMAT}; install a newer saffu"
+        raise ValueError(f"{_name(path)} has format {version}, and {upgrade}")
+    kind, metadata = ours.get("kind"), ours.get("metadata")
+    if type(version) is not int or not isinstance(kind, str) or not isinstance(metadata, dict):
+        raise ValueError(damaged)
+    return kind, metadata
+
+
+def _name(path: Path) -> str:
+    return repr(os.fspath(path))
