@@ -86,3 +86,143 @@ def find(const int64_t[::1] indptr, const int32_t[::1] indices, const int32_t[::
             status = k.saffu_find(&indptr[0], &indices[0], &rows[0], &cols[0], n, &entry_[0], n_threads)
         check(status)
     return entry
+
+
+# ---- explicit.c --------------------------------------------------------------------------------------------------
+
+
+def weigh(const int64_t[::1] indptr, const int64_t[::1] counts, const int32_t[::1] parent, const double[::1] lower,
+          const double[::1] discounts, int n_threads):
+    """(total, mass, u, p) of a whole CSR table of counts."""
+    cdef int64_t n_rows = indptr.shape[0] - 1, n = counts.shape[0]
+    cdef int status
+    same_length(n, parent.shape[0], "counts and parent")
+    same_length(discounts.shape[0], 3, "discounts and (1, 2, 3+)")
+    total, mass, u, p = np.zeros(n_rows), np.zeros(n_rows), np.empty(n), np.empty(n)
+    cdef double[::1] total_ = total, mass_ = mass, u_ = u, p_ = p
+    if n:
+        with nogil:
+            status = k.saffu_weigh(&indptr[0], &counts[0], &parent[0], &lower[0], &discounts[0], n_rows, &total_[0],
+                                   &mass_[0], &u_[0], &p_[0], n_threads)
+        check(status)
+    return total, mass, u, p
+
+
+# ---- pool.c ------------------------------------------------------------------------------------------------------
+
+BLOCK = k.SAFFU_BLOCK
+
+
+def pack(const int64_t[::1] indptr, const int32_t[::1] words, const double[::1] u, int n_threads):
+    """Packed rows (head_ptr, head, tail_ptr, tail_word, tail_u) of a CSR matrix."""
+    cdef int64_t n_rows = indptr.shape[0] - 1
+    cdef int status
+    same_length(words.shape[0], u.shape[0], "words and u")
+    head_ptr, tail_ptr = np.zeros(n_rows + 1, np.int64), np.zeros(n_rows + 1, np.int64)
+    cdef int64_t[::1] head_ptr_ = head_ptr, tail_ptr_ = tail_ptr
+    with nogil:
+        status = k.saffu_pack_sizes(&indptr[0], &words[0], n_rows, &head_ptr_[0], &tail_ptr_[0], n_threads)
+    check(status)
+    head, tail_word, tail_u = np.empty(head_ptr[n_rows]), np.empty(tail_ptr[n_rows], np.int32), np.empty(tail_ptr[n_rows])
+    cdef double[::1] head_ = head, tail_u_ = tail_u
+    cdef int32_t[::1] tail_word_ = tail_word
+    with nogil:
+        status = k.saffu_pack(&indptr[0], &words[0], &u[0], &head_ptr_[0], &tail_ptr_[0], n_rows, &head_[0],
+                              &tail_word_[0], &tail_u_[0], n_threads)
+    check(status)
+    return head_ptr, head, tail_ptr, tail_word, tail_u
+
+
+cdef class Batch:
+    """Positions to score: views of the arrays of saffu_batch, kept alive."""
+
+    cdef k.saffu_batch c
+    cdef object kept
+
+    def __init__(self, const int32_t[::1] ids, const int64_t[::1] positions, const int64_t[::1] begins,
+                 const int32_t[:, ::1] rows, const int32_t[:, ::1] slots, const int32_t[::1] states,
+                 const double[:, ::1] target_u=None):
+        cdef int64_t n = positions.shape[0]
+        same_length(begins.shape[0], n, "begins and positions")
+        same_length(rows.shape[0], n, "rows and positions")
+        same_length(slots.shape[0], n, "slots and positions")
+        same_length(states.shape[0], n, "states and positions")
+        self.kept = (ids, positions, begins, rows, slots, states, target_u)
+        self.c.n, self.c.n_ids, self.c.n_contexts, self.c.n_features = n, ids.shape[0], rows.shape[1], slots.shape[1]
+        self.c.ids, self.c.positions, self.c.begins = &ids[0], &positions[0], &begins[0]
+        self.c.rows, self.c.slots, self.c.states = &rows[0, 0], &slots[0, 0], &states[0]
+        self.c.target_u = NULL
+        if target_u is not None:
+            same_length(target_u.shape[0], n, "target_u and positions")
+            same_length(target_u.shape[1], rows.shape[1], "columns of target_u and rows")
+            self.c.target_u = &target_u[0, 0]
+
+
+cdef class Pool:
+    """A pooled model: views of the arrays of saffu_pool, kept alive."""
+
+    cdef k.saffu_pool c
+    cdef object kept
+
+    def __init__(self, packed, const double[:, ::1] log_prior, const double[::1] unigram, const double[::1] theta,
+                 int64_t n_states, const int64_t[::1] window, const double[::1] window_mass, int64_t induction,
+                 double induction_mass):
+        cdef const int64_t[::1] head_ptr = packed[0], tail_ptr = packed[2]
+        cdef const double[::1] head = packed[1], tail_u = packed[4]
+        cdef const int32_t[::1] tail_word = packed[3]
+        cdef int64_t vocab_size = unigram.shape[0]
+        same_length(log_prior.shape[0], 2, "log_prior and (p, p_cont)")
+        same_length(log_prior.shape[1], -(-vocab_size // BLOCK) * BLOCK, "log_prior and whole blocks of words")
+        same_length(window.shape[0], window_mass.shape[0], "window and window_mass")
+        self.kept = (packed, log_prior, unigram, theta, window, window_mass)
+        self.c.vocab_size, self.c.n_states, self.c.n_theta = vocab_size, n_states, theta.shape[0]
+        self.c.n_windows, self.c.induction, self.c.induction_mass = window.shape[0], induction, induction_mass
+        self.c.head_ptr, self.c.tail_ptr, self.c.head = &head_ptr[0], &tail_ptr[0], &head[0]
+        self.c.tail_word, self.c.tail_u = &tail_word[0], &tail_u[0]
+        self.c.log_prior, self.c.unigram, self.c.theta = &log_prior[0, 0], &unigram[0], &theta[0]
+        self.c.window, self.c.window_mass = &window[0], &window_mass[0]
+
+    cdef int fits(self, Batch batch) except -1:
+        return same_length(batch.c.n_features, batch.c.n_contexts + self.c.n_windows + 1, "slots and features")
+
+    def log_prob(self, Batch batch, int n_threads):
+        """(n,) log-probabilities of the targets, nats."""
+        cdef int status
+        self.fits(batch)
+        out = np.empty(batch.c.n)
+        cdef double[::1] out_ = out
+        with nogil:
+            status = k.saffu_pool_log_prob(&self.c, &batch.c, &out_[0], n_threads)
+        check(status)
+        return out
+
+    def distribution(self, Batch batch, int n_threads):
+        """(n, vocab_size) distributions of the next word."""
+        cdef int status
+        self.fits(batch)
+        out = np.empty((batch.c.n, self.c.vocab_size))
+        cdef double[:, ::1] out_ = out
+        with nogil:
+            status = k.saffu_pool_distribution(&self.c, &batch.c, &out_[0, 0], n_threads)
+        check(status)
+        return out
+
+    def derivatives(self, Batch batch, bint second, int n_threads):
+        """(log_prob, gradient, hessian or None), summed over the batch."""
+        cdef int status
+        self.fits(batch)
+        if batch.c.target_u == NULL:
+            raise ValueError("derivatives need target_u")
+        log_prob, gradient = np.empty(batch.c.n), np.empty(self.c.n_theta)
+        hessian = np.empty((self.c.n_theta, self.c.n_theta)) if second else None
+        cdef double[::1] log_prob_ = log_prob, gradient_ = gradient
+        cdef double[:, ::1] hessian_
+        cdef double *hessian_start = NULL
+        if second:
+            hessian_ = hessian
+            hessian_start = &hessian_[0, 0]
+        with nogil:
+            status = k.saffu_pool_derivatives(&self.c, &batch.c, &log_prob_[0], &gradient_[0], hessian_start,
+                                              n_threads)
+        check(status)
+        return log_prob, gradient, hessian

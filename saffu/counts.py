@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from numpy.typing import ArrayLike
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core, _validate
 from saffu._threads import resolve_threads
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
 def cooccurrence(
@@ -75,3 +81,161 @@ def as_csr(indptr, indices, counts, shape: tuple[int, int]) -> csr_array:
     table.data, table.indices, table.indptr = counts, indices, indptr
     table.has_canonical_format = True
     return table
+
+
+class NgramCounts:
+    """Counts of every context table of a language model: an additive statistic of token streams.
+
+    Two families of tables, all of int64:
+
+    * ``distance[k - 1]``, shape (V, V): which token stands k after which, k = 1..radius;
+    * ``suffix[n - 2]``: which token follows the last n tokens, n = 2..order - 1.
+
+    The contexts of a suffix table are not hashed: a suffix of n tokens *is* an entry of the table before it (its
+    older part is that entry's row, its newest token the column), so row r of ``suffix[0]`` is entry r of
+    ``distance[0]``, row r of ``suffix[1]`` is entry r of ``suffix[0]``, and so on.
+
+    Attributes
+    ----------
+    vocab_size, radius, order, n_tokens : int
+    unigram : ndarray of int64, shape (V,)
+    distance, suffix : list of csr_array
+    """
+
+    def __init__(self, vocab_size: int, radius: int, order: int) -> None:
+        self.vocab_size, self.radius, self.order, self.n_tokens = vocab_size, radius, order, 0
+        self.unigram = np.zeros(vocab_size, np.int64)
+        self.distance = [_empty(vocab_size, vocab_size) for _ in range(radius)]
+        self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
+
+    @classmethod
+    def from_stream(
+        cls,
+        ids: Int32,
+        documents: Int64,
+        vocab_size: int,
+        radius: int,
+        order: int,
+        n_context: int = 0,
+        n_threads: int | None = None,
+        on_table: Callable[[], object] = lambda: None,
+    ) -> NgramCounts:
+        """Count a validated stream, whose first ``n_context`` tokens are context only and not counted."""
+        counts = cls(vocab_size, radius, order)
+        counts.n_tokens = ids.size - n_context
+        counts.unigram = np.bincount(ids[n_context:], minlength=vocab_size)
+        for k in range(1, radius + 1):
+            counts.distance[k - 1] = _count_new(ids, ids, k, documents, vocab_size, vocab_size, n_context, n_threads)
+            on_table()
+        chain = counts.chain
+        for n, context in enumerate(suffix_contexts(chain, ids, documents, n_threads)):
+            if n:  # the table of suffixes of n + 1 tokens, whose rows are the entries of the one before
+                n_rows = chain[n - 1].nnz
+                chain[n] = _count_new(context, ids, 1, documents, n_rows, vocab_size, n_context, n_threads)
+                on_table()
+        counts.suffix = chain[1:]
+        return counts
+
+    @property
+    def chain(self) -> list[csr_array]:
+        """Tables of the suffixes of 1, 2, ... order - 1 tokens."""
+        return [self.distance[0], *self.suffix]
+
+    @property
+    def n_entries(self) -> int:
+        """Stored counts over all tables."""
+        return sum(table.nnz for table in [*self.distance, *self.suffix])
+
+    def add(self, other: NgramCounts) -> NgramCounts:
+        """Return the counts of both streams together; exact, in any order of additions."""
+        return self._combine(other, 1)
+
+    def subtract(self, other: NgramCounts) -> NgramCounts:
+        """Return the counts without those of ``other``, which must have been added before."""
+        return self._combine(other, -1)
+
+    def _combine(self, other: NgramCounts, sign: int) -> NgramCounts:
+        shape = (self.vocab_size, self.radius, self.order)
+        if shape != (other.vocab_size, other.radius, other.order):
+            raise ValueError(
+                f"counts of different shapes cannot be combined: (vocab_size, radius, order) {shape} "
+                f"and {(other.vocab_size, other.radius, other.order)}"
+            )
+        both = NgramCounts(*shape)
+        both.n_tokens = self.n_tokens + sign * other.n_tokens
+        both.unigram = self.unigram + sign * other.unigram
+        mine = theirs = np.arange(self.vocab_size)  # rows of the next table, as rows of the result
+        n_rows = self.vocab_size
+        for n, (a, b) in enumerate(zip(self.chain, other.chain, strict=True)):
+            table, mine, theirs = _combine_tables(a, mine, b, theirs, n_rows, sign)
+            n_rows = table.nnz
+            if n:
+                both.suffix[n - 1] = table
+            else:
+                both.distance[0] = table
+        rows = np.arange(self.vocab_size)
+        for k in range(1, self.radius):
+            both.distance[k], _, _ = _combine_tables(
+                self.distance[k], rows, other.distance[k], rows, self.vocab_size, sign
+            )
+        return both
+
+
+def suffix_contexts(
+    chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None
+) -> Iterator[Int32]:
+    """Yield, for n = 1..len(chain), the row of the suffix of n tokens that ends at each position, or -1.
+
+    A suffix never reaches over the start of a document; one that the tables have not seen has no row.
+    The tables are looked up one at a time, so that a caller may fill the next one before asking on.
+    """
+    context = ids
+    yield context
+    for n in range(1, len(chain)):
+        older = np.empty_like(ids)
+        older[1:] = context[:-1]
+        older[documents] = -1
+        table = chain[n - 1]
+        context = _core.find(table.indptr, table.indices, older, ids, resolve_threads(n_threads))
+        yield context
+
+
+def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads) -> csr_array:
+    """Count pairs at distance k whose target is not among the first ``n_context``; those keep an entry of zero."""
+    distance = np.array([k], np.int64)
+    table = count_pairs(contexts, ids, distance, documents, n_rows, n_cols, n_threads)
+    if n_context > k:  # the context of a continued document holds no document start
+        rows, cols = contexts[: n_context - k], ids[k:n_context]
+        entries = _core.find(table.indptr, table.indices, np.ascontiguousarray(rows), np.ascontiguousarray(cols), 1)
+        np.subtract.at(table.data, entries[entries >= 0], 1)
+    return table
+
+
+def _combine_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int, sign: int):
+    """A + sign B with rows renumbered, without zeros, and the new place of each entry of A and of B."""
+    n_cols = a.shape[1]
+    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
+    keys = np.union1d(a_keys, b_keys)
+    a_place, b_place = np.searchsorted(keys, a_keys), np.searchsorted(keys, b_keys)
+    data = np.zeros(keys.size, np.int64)
+    data[a_place] += a.data
+    data[b_place] += sign * b.data
+    if data.size and data.min() < 0:
+        raise ValueError("counts to subtract were never added: a count would fall below zero")
+    kept = data > 0
+    place = np.where(kept, np.cumsum(kept) - 1, -1)
+    keys, data = keys[kept], data[kept]
+    indptr = np.zeros(n_rows + 1, np.int64)
+    np.cumsum(np.bincount(keys // n_cols, minlength=n_rows), out=indptr[1:])
+    table = as_csr(indptr, (keys % n_cols).astype(np.int32), data, (n_rows, n_cols))
+    return table, place[a_place], place[b_place]
+
+
+def _keys(table: csr_array, rows: Int64) -> Int64:
+    """Order-preserving 64-bit keys of the entries of a table whose row r becomes rows[r]."""
+    row_of_entry = np.repeat(rows, np.diff(table.indptr))
+    return row_of_entry * table.shape[1] + table.indices
+
+
+def _empty(n_rows: int, n_cols: int) -> csr_array:
+    return as_csr(np.zeros(n_rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), (n_rows, n_cols))

@@ -48,4 +48,68 @@ int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_
 int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols, int64_t n,
                int32_t *entry, int n_threads);
 
+/* ---- explicit.c: counts -> explicit sparse weights ---------------------------------------------------------------- */
+
+/* The discounted log weight of every entry e = (c, w) of a CSR table, with the three discounts D(1), D(2), D(3+):
+ *
+ *     mass[c] = sum_w D(n(c, w))                      freed probability mass, in counts
+ *     u[e]    = log(1 + (n - D(n)) / (mass[c] q))     q = lower[parent[e]], the lower-order probability of w
+ *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
+ *
+ * Entries with n = 0 have u = 0. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
+int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
+                const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
+                int n_threads);
+
+/* ---- pool.c: the pooled sparse softmax ---------------------------------------------------------------------------- */
+
+enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
+
+/* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
+ * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills. */
+int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
+                     int n_threads);
+int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
+               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u, int n_threads);
+
+typedef struct {
+    int64_t vocab_size, n_states, n_theta, n_windows;
+    const int64_t *head_ptr, *tail_ptr; /* (n_rows + 1) */
+    const double *head;
+    const int32_t *tail_word;
+    const double *tail_u;
+    const double *log_prior;   /* (2, vocab_size rounded up to SAFFU_BLOCK) log p, log p_cont */
+    const double *unigram;     /* (vocab_size) p */
+    const double *theta;       /* (n_theta) alpha_0, beta_0, alpha_1, ... for n_states states, then the lambdas */
+    const int64_t *window;     /* (n_windows) lengths L >= 1 of the document windows, in tokens */
+    const double *window_mass; /* (n_windows) M: u(w) = log(1 + n(w) / (M p(w))) */
+    int64_t induction;         /* length of the induction window, 0 for none */
+    double induction_mass;
+} saffu_pool;
+
+typedef struct {
+    int64_t n, n_ids, n_contexts, n_features; /* n_features = n_contexts + n_windows + 1 (induction) */
+    const int32_t *ids;                       /* (n_ids) the stream */
+    const int64_t *positions;                 /* (n) places of the targets in the stream, ascending for speed */
+    const int64_t *begins;                    /* (n) first token that the windows may see */
+    const int32_t *rows;                      /* (n, n_contexts) packed rows, -1 for none */
+    const int32_t *slots;                     /* (n, n_features) place of each feature's scalar in theta */
+    const int32_t *states;                    /* (n) which alpha and beta */
+    const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
+} saffu_batch;
+
+/* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
+ * dense head: 8 bytes, no index), each touched word one exp. */
+int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads);
+
+/* distribution (n, vocab_size) of the next word; the targets are not read. */
+int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
+
+/* log_prob (n) and the sums over positions of the derivatives of -log_prob: gradient (n_theta),
+ * sum_m E_p[x] - x(y), and hessian (n_theta, n_theta) or NULL, sum_m Cov_p(x, x). The target's own u comes from target_u (so
+ * that its count can be left out); the other words are as stored. */
+int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
+                           double *hessian, int n_threads);
+
 #endif

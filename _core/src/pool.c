@@ -1,0 +1,676 @@
+/* The pooled sparse softmax: many sparse rows, one scalar each, an exact normaliser over seen words only.
+ *
+ *     z(w) = alpha_s log p(w) + beta_s log p_cont(w) + sum_k lambda_k x_k(w),      y_hat = softmax(z)
+ *
+ * Features x_k: one explicit row u(c_k, .) for each context of the position, then the document windows, then the induction
+ * window. All are zero outside the words they have seen, so with g = alpha_s log p + beta_s log p_cont
+ *
+ *     Z = Z_g + sum over touched blocks of ( sum_w exp z(w) - sum_w exp g(w) ),
+ *
+ * where a block is BLOCK consecutive words: fine enough to skip the unseen, wide enough for vectors.
+ *
+ * Decisions. A row stores its dense beginning as a vector (frequent words have small ids, so long rows are nearly full
+ * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a flag per
+ * block replaces a list of touched words. Positions are processed in chunks of CHUNK; a chunk owns its results and
+ * begins its windows afresh, so that no bit depends on the number of threads.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel.h"
+#include "saffu.h"
+#include "vmath.h"
+
+enum { BLOCK = SAFFU_BLOCK, LANES = BLOCK / 2, CHUNK = 256 };
+
+SAFFU_INLINE double sum_lanes(const double *lane) {
+    double sum = 0.0;
+    for (int i = 0; i < LANES; i++) sum += lane[i];
+    return sum;
+}
+
+/* ---- packing rows ------------------------------------------------------------------------------------------------ */
+
+/* Length of the dense beginning of a row: the largest multiple of BLOCK of which at least half is seen. */
+static int64_t head_length(const int32_t *words, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t length = (words[i] / BLOCK + 1) * BLOCK;
+        if (2 * (i + 1) >= length) best = length;
+    }
+    return best;
+}
+
+int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
+                     int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows]);
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
+    for (int64_t c = 0; c < n_rows; c++) {
+        int64_t from = indptr[c], to = indptr[c + 1], length = head_length(words + from, to - from), inside = 0;
+        while (inside < to - from && words[from + inside] < length) inside++;
+        head_ptr[c + 1] = length;
+        tail_ptr[c + 1] = to - from - inside;
+    }
+    head_ptr[0] = tail_ptr[0] = 0;
+    for (int64_t c = 0; c < n_rows; c++) {
+        head_ptr[c + 1] += head_ptr[c];
+        tail_ptr[c + 1] += tail_ptr[c];
+    }
+    return SAFFU_OK;
+}
+
+int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
+               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u, int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows]);
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
+    for (int64_t c = 0; c < n_rows; c++) {
+        int64_t from = indptr[c], to = indptr[c + 1], length = head_ptr[c + 1] - head_ptr[c], out = tail_ptr[c];
+        memset(head + head_ptr[c], 0, (size_t)length * sizeof *head);
+        for (int64_t i = from; i < to; i++) {
+            if (words[i] < length) {
+                head[head_ptr[c] + words[i]] = u[i];
+            } else {
+                tail_word[out] = words[i];
+                tail_u[out++] = u[i];
+            }
+        }
+    }
+    return SAFFU_OK;
+}
+
+/* ---- the prior --------------------------------------------------------------------------------------------------- */
+
+/* Moments of the dense features under exp g: 1, x_0, x_1, x_0^2, x_0 x_1, x_1^2. */
+enum { N_MOMENTS = 6 };
+
+typedef struct {
+    double *g;       /* (n_blocks * BLOCK) logits of the prior, -inf beyond the vocabulary */
+    double *moments; /* (n_blocks, N_MOMENTS) */
+    double total[N_MOMENTS];
+} Prior;
+
+SAFFU_INLINE void add_moments(double *restrict m, double mass, double x0, double x1) {
+    m[0] += mass;
+    m[1] += mass * x0;
+    m[2] += mass * x1;
+    m[3] += mass * x0 * x0;
+    m[4] += mass * x0 * x1;
+    m[5] += mass * x1 * x1;
+}
+
+static void free_priors(Prior *priors, int64_t n_states) {
+    for (int64_t s = 0; priors && s < n_states; s++) {
+        free(priors[s].g);
+        free(priors[s].moments);
+    }
+    free(priors);
+}
+
+SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, int64_t n_blocks, Prior *prior) {
+    const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
+    for (int64_t w = 0; w < n_blocks * BLOCK; w++)
+        prior->g[w] = w < pool->vocab_size ? alpha * x0[w] + beta * x1[w] : -(double)INFINITY;
+    memset(prior->total, 0, sizeof prior->total);
+    for (int64_t b = 0; b < n_blocks; b++) {
+        double *m = prior->moments + b * N_MOMENTS, mass[BLOCK];
+        memset(m, 0, N_MOMENTS * sizeof *m);
+        for (int i = 0; i < BLOCK; i++) mass[i] = vexp(prior->g[b * BLOCK + i]);
+        for (int i = 0; i < BLOCK; i++) add_moments(m, mass[i], x0[b * BLOCK + i], x1[b * BLOCK + i]);
+        for (int j = 0; j < N_MOMENTS; j++) prior->total[j] += m[j];
+    }
+}
+
+static Prior *new_priors(const saffu_pool *pool, int64_t n_blocks) {
+    Prior *priors = calloc((size_t)pool->n_states, sizeof *priors);
+    for (int64_t s = 0; priors && s < pool->n_states; s++) {
+        priors[s].g = malloc((size_t)(n_blocks * BLOCK) * sizeof(double));
+        priors[s].moments = malloc((size_t)(n_blocks * N_MOMENTS) * sizeof(double));
+        if (!priors[s].g || !priors[s].moments) {
+            free_priors(priors, pool->n_states);
+            return NULL;
+        }
+        fill_prior(pool, pool->theta[2 * s], pool->theta[2 * s + 1], n_blocks, &priors[s]);
+    }
+    return priors;
+}
+
+/* ---- document windows and the induction window ------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t *place; /* (vocab_size) index of a word below, or -1 */
+    int32_t *word;  /* (longest + 1) distinct words of the longest window */
+    int32_t *count; /* (longest + 1, n_windows) */
+    double *u;      /* (n_windows, longest + 1) log(1 + n / (M p)) */
+    int64_t capacity, n_words, right, begin;
+    int64_t *left;         /* (n_windows) first token inside */
+    int32_t *follow_count; /* (vocab_size) zero between positions */
+    int32_t *follow_word;  /* (induction) distinct followers */
+    double *follow_u;      /* (induction) */
+    int64_t n_follow;
+} Windows;
+
+static void free_windows(Windows *v) {
+    free(v->place);
+    free(v->word);
+    free(v->count);
+    free(v->u);
+    free(v->left);
+    free(v->follow_count);
+    free(v->follow_word);
+    free(v->follow_u);
+}
+
+static int64_t longest_window(const saffu_pool *pool) {
+    int64_t longest = 0;
+    for (int64_t l = 0; l < pool->n_windows; l++) longest = saffu_max(longest, pool->window[l]);
+    return longest;
+}
+
+static int new_windows(const saffu_pool *pool, Windows *v) {
+    size_t n_words = (size_t)longest_window(pool) + 2, n_windows = (size_t)pool->n_windows + 1;
+    size_t n_follow = (size_t)saffu_max(pool->induction, 0) + 1, vocab_size = (size_t)pool->vocab_size + 1;
+    v->place = malloc(vocab_size * sizeof(int32_t));
+    v->word = malloc(n_words * sizeof(int32_t));
+    v->count = malloc(n_words * n_windows * sizeof(int32_t));
+    v->u = malloc(n_words * n_windows * sizeof(double));
+    v->left = calloc(n_windows, sizeof(int64_t));
+    v->follow_count = calloc(vocab_size, sizeof(int32_t));
+    v->follow_word = malloc(n_follow * sizeof(int32_t));
+    v->follow_u = malloc(n_follow * sizeof(double));
+    if (!v->place || !v->word || !v->count || !v->u || !v->left || !v->follow_count || !v->follow_word || !v->follow_u)
+        return SAFFU_NO_MEMORY;
+    memset(v->place, -1, vocab_size * sizeof(int32_t));
+    v->capacity = (int64_t)n_words;
+    v->n_words = 0;
+    v->right = -1; /* nothing read yet */
+    return SAFFU_OK;
+}
+
+SAFFU_INLINE double window_u(const saffu_pool *pool, int32_t n, double mass, int32_t word) {
+    return vlog(1.0 + n / (mass * pool->unigram[word]));
+}
+
+/* Change the count of one word in window l by step; words leave the list when no window holds them. */
+static void window_change(const saffu_pool *pool, Windows *v, int32_t word, int64_t l, int32_t step) {
+    int64_t n_windows = pool->n_windows, i = v->place[word];
+    int32_t n = v->count[i * n_windows + l] += step;
+    v->u[l * v->capacity + i] = n ? window_u(pool, n, pool->window_mass[l], word) : 0.0;
+    if (step > 0) return;
+    int32_t left_over = 0;
+    for (int64_t j = 0; j < n_windows; j++) left_over |= v->count[i * n_windows + j];
+    if (left_over) return;
+    int64_t last = --v->n_words; /* move the last word here */
+    v->place[word] = -1;
+    if (i == last) return;
+    v->word[i] = v->word[last];
+    v->place[v->word[i]] = (int32_t)i;
+    memcpy(v->count + i * n_windows, v->count + last * n_windows, (size_t)n_windows * sizeof *v->count);
+    for (int64_t j = 0; j < n_windows; j++) v->u[j * v->capacity + i] = v->u[j * v->capacity + last];
+}
+
+/* Slide the windows so that window l holds the tokens [max(begin, t - window[l]), t). */
+static void windows_move(const saffu_pool *pool, const saffu_batch *batch, Windows *v, int64_t t, int64_t begin) {
+    int64_t n_windows = pool->n_windows, start = saffu_max(begin, t - longest_window(pool));
+    if (n_windows == 0) return;
+    if (begin != v->begin || v->right < start || v->right > t) {
+        for (int64_t i = 0; i < v->n_words; i++) v->place[v->word[i]] = -1;
+        v->n_words = 0;
+        v->right = start;
+        v->begin = begin;
+        for (int64_t l = 0; l < n_windows; l++) v->left[l] = start;
+    }
+    for (; v->right < t; v->right++) {
+        int32_t word = batch->ids[v->right];
+        if (v->place[word] < 0) {
+            v->place[word] = (int32_t)v->n_words;
+            v->word[v->n_words] = word;
+            memset(v->count + v->n_words * n_windows, 0, (size_t)n_windows * sizeof *v->count);
+            for (int64_t l = 0; l < n_windows; l++) v->u[l * v->capacity + v->n_words] = 0.0;
+            v->n_words++;
+        }
+        for (int64_t l = 0; l < n_windows; l++) window_change(pool, v, word, l, 1);
+        for (int64_t l = 0; l < n_windows; l++)
+            for (; v->left[l] < v->right + 1 - pool->window[l]; v->left[l]++)
+                window_change(pool, v, batch->ids[v->left[l]], l, -1);
+    }
+}
+
+/* Words that followed earlier occurrences of the newest token among the last `induction` tokens. */
+static void windows_follow(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, Windows *v,
+                           int64_t t, int64_t begin) {
+    v->n_follow = 0;
+    if (pool->induction <= 0 || t - 1 < begin) return;
+    int64_t start = saffu_max(begin, t - pool->induction);
+    for (int64_t s = previous[t - 1]; s >= start; s = previous[s]) {
+        int32_t word = batch->ids[s + 1];
+        if (v->follow_count[word]++ == 0) v->follow_word[v->n_follow++] = word;
+    }
+    for (int64_t i = 0; i < v->n_follow; i++) {
+        int32_t word = v->follow_word[i];
+        v->follow_u[i] = window_u(pool, v->follow_count[word], pool->induction_mass, word);
+    }
+    for (int64_t i = 0; i < v->n_follow; i++) v->follow_count[v->follow_word[i]] = 0;
+}
+
+/* previous[t]: the last position before t with the same token, or -1. */
+static int32_t *new_previous(const saffu_pool *pool, const saffu_batch *batch) {
+    int32_t *previous = malloc(((size_t)batch->n_ids + 1) * sizeof *previous);
+    int32_t *last = malloc(((size_t)pool->vocab_size + 1) * sizeof *last);
+    if (previous && last) {
+        memset(last, -1, ((size_t)pool->vocab_size + 1) * sizeof *last);
+        for (int64_t t = 0; t < batch->n_ids; t++) {
+            previous[t] = last[batch->ids[t]];
+            last[batch->ids[t]] = (int32_t)t;
+        }
+    } else {
+        free(previous);
+        previous = NULL;
+    }
+    free(last);
+    return previous;
+}
+
+/* ---- the features of one position --------------------------------------------------------------------------------- */
+
+/* One feature x_k: a dense beginning and (word, value) pairs; an absent one is empty. */
+typedef struct {
+    const double *head, *u;
+    const int32_t *word;
+    int64_t n_head, n_tail;
+} Row;
+
+typedef struct {
+    double *z;      /* (n_blocks * BLOCK) zero between positions */
+    double *y;      /* (n_blocks * BLOCK) zero between uses; derivatives only */
+    uint8_t *flag;  /* (n_blocks) zero between positions */
+    int32_t *block; /* (n_blocks) touched blocks of this position */
+    Row *row;       /* (n_features) */
+    Windows windows;
+} Scratch;
+
+static void free_scratch(Scratch *s) {
+    free(s->z);
+    free(s->y);
+    free(s->flag);
+    free(s->block);
+    free(s->row);
+    free_windows(&s->windows);
+}
+
+static int new_scratch(const saffu_pool *pool, const saffu_batch *batch, int64_t n_blocks, Scratch *s) {
+    memset(s, 0, sizeof *s);
+    s->z = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
+    s->y = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
+    s->flag = calloc((size_t)n_blocks + 1, 1);
+    s->block = malloc(((size_t)n_blocks + 1) * sizeof(int32_t));
+    s->row = malloc((size_t)batch->n_features * sizeof(Row));
+    if (!s->z || !s->y || !s->flag || !s->block || !s->row) return SAFFU_NO_MEMORY;
+    return new_windows(pool, &s->windows);
+}
+
+/* Point s->row at the contexts, document windows and induction window of position i. */
+static void gather_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
+                        Scratch *s) {
+    int64_t n_contexts = batch->n_contexts, n_windows = pool->n_windows;
+    Windows *v = &s->windows;
+    for (int64_t f = 0; f < n_contexts; f++) {
+        int64_t c = batch->rows[i * n_contexts + f];
+        if (c < 0) {
+            s->row[f] = (Row){NULL, NULL, NULL, 0, 0};
+            continue;
+        }
+        int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c];
+        s->row[f] = (Row){pool->head + head, pool->tail_u + tail, pool->tail_word + tail, pool->head_ptr[c + 1] - head,
+                          pool->tail_ptr[c + 1] - tail};
+    }
+    windows_move(pool, batch, v, batch->positions[i], batch->begins[i]);
+    windows_follow(pool, batch, previous, v, batch->positions[i], batch->begins[i]);
+    for (int64_t l = 0; l < n_windows; l++)
+        s->row[n_contexts + l] = (Row){NULL, v->u + l * v->capacity, v->word, 0, v->n_words};
+    s->row[n_contexts + n_windows] = (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow};
+}
+
+/* z += lambda x, flagging the touched blocks */
+SAFFU_INLINE void add_row(Row x, double lambda, double *restrict z, uint8_t *restrict flag) {
+    const double *restrict head = x.head, *restrict u = x.u;
+    const int32_t *restrict word = x.word;
+    for (int64_t w = 0; w < x.n_head; w++) z[w] += lambda * head[w];
+    memset(flag, 1, (size_t)(x.n_head / BLOCK));
+    for (int64_t i = 0; i < x.n_tail; i++) {
+        z[word[i]] += lambda * u[i];
+        flag[word[i] / BLOCK] = 1;
+    }
+}
+
+/* List and clear the flagged blocks. */
+SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t n_blocks, int32_t *restrict block) {
+    int64_t n = 0;
+    for (int64_t b = 0; b < n_blocks; b++) {
+        block[n] = (int32_t)b;
+        n += flag[b];
+        flag[b] = 0;
+    }
+    return n;
+}
+
+/* Logits less the prior of position i in s->z; returns the number of touched blocks, listed in s->block. */
+SAFFU_INLINE int64_t add_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
+                              int64_t n_blocks, Scratch *s) {
+    const int32_t *slot = batch->slots + i * batch->n_features;
+    gather_rows(pool, batch, previous, i, s);
+    for (int64_t k = 0; k < batch->n_features; k++) add_row(s->row[k], pool->theta[slot[k]], s->z, s->flag);
+    return collect(s->flag, n_blocks, s->block);
+}
+
+/* ---- log-probabilities ------------------------------------------------------------------------------------------- */
+
+/* sum over touched blocks of (sum exp(z + g) - sum exp g), clearing z. */
+SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block, int64_t n, double *restrict z) {
+    double lane[LANES] = {0.0}, before = 0.0;
+    for (int64_t j = 0; j < n; j++) {
+        double *restrict zb = z + (int64_t)block[j] * BLOCK;
+        const double *restrict gb = prior->g + (int64_t)block[j] * BLOCK;
+        for (int i = 0; i < LANES; i++) lane[i] += vexp(zb[i] + gb[i]) + vexp(zb[i + LANES] + gb[i + LANES]);
+        for (int i = 0; i < BLOCK; i++) zb[i] = 0.0;
+        before += prior->moments[(int64_t)block[j] * N_MOMENTS];
+    }
+    return sum_lanes(lane) - before;
+}
+
+SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
+                                   const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
+                                   double *log_prob) {
+    for (int64_t i = from; i < to; i++) {
+        const Prior *prior = priors + batch->states[i];
+        int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
+        int32_t target = batch->ids[batch->positions[i]];
+        double z = s->z[target] + prior->g[target];
+        log_prob[i] = z - vlog(prior->total[0] + seen_mass(prior, s->block, n, s->z));
+    }
+}
+
+int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, n_chunks = (batch->n + CHUNK - 1) / CHUNK;
+    int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
+    Prior *priors = new_priors(pool, n_blocks);
+    int32_t *previous = new_previous(pool, batch);
+    if (!priors || !previous) status = SAFFU_NO_MEMORY;
+    if (status == SAFFU_OK) {
+        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+            Scratch s;
+            status = new_scratch(pool, batch, n_blocks, &s);
+            SAFFU_OMP(for schedule(dynamic, 1))
+            for (int64_t m = 0; m < n_chunks; m++)
+                if (status == SAFFU_OK)
+                    score_chunk(pool, batch, priors, previous, n_blocks, m * CHUNK,
+                                saffu_min((m + 1) * CHUNK, batch->n), &s, log_prob);
+            free_scratch(&s);
+        }
+    }
+    (void)team;
+    free_priors(priors, pool->n_states);
+    free(previous);
+    return status;
+}
+
+/* ---- whole distributions ----------------------------------------------------------------------------------------- */
+
+SAFFU_SIMD static void distribution_row(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
+                                        const int32_t *previous, int64_t n_blocks, int64_t i, Scratch *s, double *p) {
+    const Prior *prior = priors + batch->states[i];
+    double *restrict z = s->z, total = 0.0;
+    add_rows(pool, batch, previous, i, n_blocks, s);
+    for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp(z[w] + prior->g[w]);
+    for (int64_t w = 0; w < n_blocks * BLOCK; w++) total += z[w];
+    for (int64_t w = 0; w < pool->vocab_size; w++) p[w] = z[w] / total;
+    memset(z, 0, (size_t)(n_blocks * BLOCK) * sizeof *z);
+}
+
+int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads) {
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK;
+    int team = batch->n > 1 ? n_threads : 1, status = SAFFU_OK;
+    Prior *priors = new_priors(pool, n_blocks);
+    int32_t *previous = new_previous(pool, batch);
+    if (!priors || !previous) status = SAFFU_NO_MEMORY;
+    if (status == SAFFU_OK) {
+        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+            Scratch s;
+            status = new_scratch(pool, batch, n_blocks, &s);
+            SAFFU_OMP(for schedule(dynamic, 1))
+            for (int64_t i = 0; i < batch->n; i++)
+                if (status == SAFFU_OK)
+                    distribution_row(pool, batch, priors, previous, n_blocks, i, &s,
+                                     distribution + i * pool->vocab_size);
+            free_scratch(&s);
+        }
+    }
+    (void)team;
+    free_priors(priors, pool->n_states);
+    free(previous);
+    return status;
+}
+
+/* ---- derivatives of the priming scalars -------------------------------------------------------------------------- */
+
+/* Features of one position under its own distribution; k = 0, 1 are the dense log-priors, then the rows. */
+typedef struct {
+    double *mean;   /* (n_local) E_p[x_k] */
+    double *second; /* (n_local, n_local) E_p[x_k x_l], lower triangle */
+    double *target; /* (n_local) x_k(y) */
+    int64_t *index; /* (n_local) place of the scalar of x_k in theta */
+} Local;
+
+/* sum_w x(w) y(w) */
+SAFFU_INLINE double dot_row(Row x, const double *restrict y) {
+    const double *restrict head = x.head, *restrict u = x.u;
+    const int32_t *restrict word = x.word;
+    double lane[LANES] = {0.0}, even = 0.0, odd = 0.0;
+    int64_t i = 0;
+    for (int64_t w = 0; w < x.n_head; w += BLOCK)
+        for (int j = 0; j < LANES; j++) lane[j] += head[w + j] * y[w + j] + head[w + LANES + j] * y[w + LANES + j];
+    for (; i + 1 < x.n_tail; i += 2) {
+        even += u[i] * y[word[i]];
+        odd += u[i + 1] * y[word[i + 1]];
+    }
+    if (i < x.n_tail) even += u[i] * y[word[i]];
+    return sum_lanes(lane) + (even + odd);
+}
+
+/* y = x p; undone by clear_row */
+SAFFU_INLINE void multiply_row(Row x, const double *restrict p, double *restrict y) {
+    for (int64_t w = 0; w < x.n_head; w++) y[w] = x.head[w] * p[w];
+    for (int64_t i = 0; i < x.n_tail; i++) y[x.word[i]] = x.u[i] * p[x.word[i]];
+}
+
+SAFFU_INLINE void clear_row(Row x, double *restrict y) {
+    memset(y, 0, (size_t)x.n_head * sizeof *y);
+    for (int64_t i = 0; i < x.n_tail; i++) y[x.word[i]] = 0.0;
+}
+
+SAFFU_INLINE double word_of_row(Row x, int32_t target) {
+    if (target < x.n_head) return x.head[target];
+    double found = 0.0;
+    for (int64_t i = 0; i < x.n_tail; i++) found = x.word[i] == target ? x.u[i] : found;
+    return found;
+}
+
+/* x_k(y) of every feature: contexts as told (a count left out), windows as they are. */
+static void gather_targets(const saffu_pool *pool, const saffu_batch *batch, int64_t n_blocks, int64_t i,
+                           const Scratch *s, Local *local) {
+    int32_t target = batch->ids[batch->positions[i]];
+    local->index[0] = 2 * (int64_t)batch->states[i];
+    local->index[1] = local->index[0] + 1;
+    local->target[0] = pool->log_prior[target];
+    local->target[1] = pool->log_prior[n_blocks * BLOCK + target];
+    for (int64_t k = 0; k < batch->n_features; k++) {
+        local->index[2 + k] = batch->slots[i * batch->n_features + k];
+        local->target[2 + k] = k >= batch->n_contexts ? word_of_row(s->row[k], target)
+                               : batch->rows[i * batch->n_contexts + k] >= 0 ? batch->target_u[i * batch->n_contexts + k]
+                                                                             : 0.0;
+    }
+}
+
+/* z -> exp(z + g) on the touched blocks, except the target's own cell, which becomes 0; returns Z less the target's
+ * own term. outside receives the moments of the prior on the untouched blocks. */
+SAFFU_INLINE double exponentiate(const Prior *prior, int64_t n, int32_t target, Scratch *s, double *outside) {
+    double mass[LANES] = {0.0};
+    memcpy(outside, prior->total, N_MOMENTS * sizeof *outside);
+    s->z[target] = -(double)INFINITY;
+    for (int64_t j = 0; j < n; j++) {
+        int64_t b = s->block[j];
+        double *restrict z = s->z + b * BLOCK;
+        const double *restrict g = prior->g + b * BLOCK;
+        for (int w = 0; w < BLOCK; w++) z[w] = vexp(z[w] + g[w]);
+        for (int w = 0; w < LANES; w++) mass[w] += z[w] + z[w + LANES];
+        for (int m = 0; m < N_MOMENTS; m++) outside[m] -= prior->moments[b * N_MOMENTS + m];
+    }
+    return outside[0] + sum_lanes(mass);
+}
+
+/* y = x_k p of the dense feature x_k on the touched blocks; returns sum y and, in *square, sum x_k y. */
+SAFFU_INLINE double multiply_dense(const double *x, int64_t n, Scratch *s, double *square) {
+    double sum[LANES] = {0.0}, squares[LANES] = {0.0};
+    for (int64_t j = 0; j < n; j++) {
+        const double *restrict p = s->z + s->block[j] * BLOCK, *restrict xb = x + s->block[j] * BLOCK;
+        double *restrict y = s->y + s->block[j] * BLOCK;
+        for (int w = 0; w < BLOCK; w++) y[w] = p[w] * xb[w];
+        for (int w = 0; w < LANES; w++) sum[w] += y[w] + y[w + LANES];
+        for (int w = 0; w < LANES; w++) squares[w] += y[w] * xb[w] + y[w + LANES] * xb[w + LANES];
+    }
+    *square = sum_lanes(squares);
+    return sum_lanes(sum);
+}
+
+SAFFU_INLINE double dot_dense(const double *x, int64_t n, const Scratch *s) {
+    double sum[LANES] = {0.0};
+    for (int64_t j = 0; j < n; j++) {
+        const double *restrict y = s->y + s->block[j] * BLOCK, *restrict xb = x + s->block[j] * BLOCK;
+        for (int w = 0; w < LANES; w++) sum[w] += y[w] * xb[w] + y[w + LANES] * xb[w + LANES];
+    }
+    return sum_lanes(sum);
+}
+
+SAFFU_INLINE void clear_blocks(double *y, int64_t n, const Scratch *s) {
+    for (int64_t j = 0; j < n; j++) memset(y + s->block[j] * BLOCK, 0, BLOCK * sizeof *y);
+}
+
+/* Unnormalised moments of the features under p = s->z (the target's cell apart). */
+SAFFU_INLINE void sum_moments(const saffu_pool *pool, int64_t n_features, int64_t n_blocks, int64_t n,
+                              const double *outside, int second, Scratch *s, Local *local) {
+    int64_t n_local = n_features + 2;
+    const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
+    double *restrict mean = local->mean, *restrict pair = local->second;
+    mean[1] = outside[2] + multiply_dense(x1, n, s, &pair[n_local + 1]);
+    for (int64_t k = 0; second && k < n_features; k++) pair[(2 + k) * n_local + 1] = dot_row(s->row[k], s->y);
+    pair[n_local] = outside[4] + (second ? dot_dense(x0, n, s) : 0.0);
+    mean[0] = outside[1] + multiply_dense(x0, n, s, &pair[0]);
+    for (int64_t k = 0; second && k < n_features; k++) pair[(2 + k) * n_local] = dot_row(s->row[k], s->y);
+    pair[0] += outside[3];
+    pair[n_local + 1] += outside[5];
+    clear_blocks(s->y, n, s);
+    for (int64_t k = 0; k < n_features; k++) {
+        mean[2 + k] = dot_row(s->row[k], s->z);
+        if (!second) continue;
+        multiply_row(s->row[k], s->z, s->y);
+        for (int64_t l = 0; l <= k; l++) pair[(2 + k) * n_local + 2 + l] = dot_row(s->row[l], s->y);
+        clear_row(s->row[k], s->y);
+    }
+}
+
+/* Moments of all features at position i; returns log p(y). */
+SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *batch, const Prior *prior,
+                                  const int32_t *previous, int64_t n_blocks, int64_t i, int second, Scratch *s,
+                                  Local *local) {
+    int64_t n_local = batch->n_features + 2;
+    int32_t target = batch->ids[batch->positions[i]];
+    double outside[N_MOMENTS], z = prior->g[target];
+    s->flag[target / BLOCK] = 1;
+    int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
+    gather_targets(pool, batch, n_blocks, i, s, local);
+    for (int64_t k = 2; k < n_local; k++) z += pool->theta[local->index[k]] * local->target[k];
+    double rest = exponentiate(prior, n, target, s, outside), own = vexp(z), total = rest + own;
+    sum_moments(pool, batch->n_features, n_blocks, n, outside, second, s, local);
+    clear_blocks(s->z, n, s);
+    for (int64_t k = 0; k < n_local; k++) {
+        local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
+        for (int64_t l = 0; second && l <= k; l++) {
+            double *pair = local->second + k * n_local + l;
+            *pair = (*pair + own * local->target[k] * local->target[l]) / total;
+        }
+    }
+    return z - vlog(total);
+}
+
+SAFFU_SIMD static void derive_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
+                                    const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
+                                    Local *local, double *log_prob, double *gradient, double *hessian) {
+    int64_t n_local = batch->n_features + 2, n_theta = pool->n_theta;
+    for (int64_t i = from; i < to; i++) {
+        const Prior *prior = priors + batch->states[i];
+        log_prob[i] = local_moments(pool, batch, prior, previous, n_blocks, i, hessian != NULL, s, local);
+        for (int64_t k = 0; k < n_local; k++) {
+            gradient[local->index[k]] += local->mean[k] - local->target[k];
+            for (int64_t l = 0; hessian && l <= k; l++) {
+                double covariance = local->second[k * n_local + l] - local->mean[k] * local->mean[l];
+                hessian[local->index[k] * n_theta + local->index[l]] += covariance;
+                if (k != l) hessian[local->index[l] * n_theta + local->index[k]] += covariance;
+            }
+        }
+    }
+}
+
+static void free_local(Local *local) {
+    free(local->mean);
+    free(local->second);
+    free(local->target);
+    free(local->index);
+}
+
+static int new_local(int64_t n_local, Local *local) {
+    local->mean = malloc((size_t)n_local * sizeof(double));
+    local->second = malloc((size_t)(n_local * n_local) * sizeof(double));
+    local->target = malloc((size_t)n_local * sizeof(double));
+    local->index = malloc((size_t)n_local * sizeof(int64_t));
+    return local->mean && local->second && local->target && local->index ? SAFFU_OK : SAFFU_NO_MEMORY;
+}
+
+int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
+                           double *hessian, int n_threads) {
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, n_chunks = (batch->n + CHUNK - 1) / CHUNK;
+    int64_t n_theta = pool->n_theta, n_sums = n_theta + (hessian ? n_theta * n_theta : 0);
+    int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
+    Prior *priors = new_priors(pool, n_blocks);
+    int32_t *previous = new_previous(pool, batch);
+    double *sums = calloc((size_t)(n_chunks * n_sums) + 1, sizeof *sums); /* one row a chunk, folded in order */
+    if (!priors || !previous || !sums) status = SAFFU_NO_MEMORY;
+    if (status == SAFFU_OK) {
+        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+            Scratch s;
+            Local local;
+            status = new_scratch(pool, batch, n_blocks, &s);
+            if (new_local(batch->n_features + 2, &local) != SAFFU_OK) status = SAFFU_NO_MEMORY;
+            SAFFU_OMP(for schedule(dynamic, 1))
+            for (int64_t m = 0; m < n_chunks; m++)
+                if (status == SAFFU_OK)
+                    derive_chunk(pool, batch, priors, previous, n_blocks, m * CHUNK,
+                                 saffu_min((m + 1) * CHUNK, batch->n), &s, &local, log_prob, sums + m * n_sums,
+                                 hessian ? sums + m * n_sums + n_theta : NULL);
+            free_scratch(&s);
+            free_local(&local);
+        }
+        memset(gradient, 0, (size_t)n_theta * sizeof *gradient);
+        if (hessian) memset(hessian, 0, (size_t)(n_theta * n_theta) * sizeof *hessian);
+        for (int64_t m = 0; m < n_chunks; m++) {
+            for (int64_t j = 0; j < n_theta; j++) gradient[j] += sums[m * n_sums + j];
+            for (int64_t j = 0; hessian && j < n_theta * n_theta; j++) hessian[j] += sums[m * n_sums + n_theta + j];
+        }
+    }
+    (void)team;
+    free_priors(priors, pool->n_states);
+    free(previous);
+    free(sums);
+    return status;
+}
