@@ -17,28 +17,8 @@ from saffu import checkpoint, cli
 from saffu.explicit_lm import ExplicitLM
 from saffu.text import Corpus
 
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "bird",
-    "sees",
-    "likes",
-    "hears",
-    "small",
-    "big",
-    "old",
-    "red",
-    "tree",
-    "house",
-    "river",
-    "and",
-    "or",
-    "with",
-    "under",
-    "over",
-]
+LINE = "the a cat dog bird sees likes hears small big old red tree house river and or with under over"
+WORDS = LINE.split()
 
 
 def make_text(seed, n_documents=6, n_lines=30):
