@@ -21,7 +21,7 @@ from tqdm import tqdm
 import saffu
 from saffu import checkpoint, demo
 from saffu.explicit_lm import ExplicitLM
-from saffu.text import DOCUMENTS, TOKENISERS, Corpus, Joiner, Vocabulary, default_min_count, tokenise
+from saffu.text import DOCUMENTS, TOKENISERS, Corpus, Joiner, tokenise
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         command = f"saffu {arguments.command}"
+        if sys.stdout is None:
+            raise ValueError("standard output is closed")
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" instead
         arguments.run(arguments)
@@ -58,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         print(error, file=sys.stderr)
     except OSError as error:
-        named = error.filename is not None and error.strerror
-        print(f"{command}: error: {f'{error.filename!r}: {error.strerror}' if named else error}", file=sys.stderr)
+        subject = "" if error.filename is None else f"{error.filename!r}: "
+        print(f"{command}: error: {subject}{error.strerror or error}", file=sys.stderr)
     except (ValueError, ImportError) as error:
         print(f"{command}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return USER_ERROR
@@ -324,9 +326,6 @@ def _train(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.out!r} is a training text and the output, too")
     begin = time.perf_counter()
     progress = _shows_progress(arguments)
-    min_count = arguments.min_count or default_min_count(arguments.tokenizer)
-    with _bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = Vocabulary.build(corpus.token_lists(advance), min_count, corpus.tokeniser, corpus.documents)
     model = ExplicitLM(
         radius=arguments.radius,
         order=arguments.order,
@@ -335,7 +334,8 @@ def _train(arguments: argparse.Namespace) -> None:
         priming=arguments.priming,
         n_threads=arguments.threads,
     )
-    model.vocabulary = vocabulary
+    with _bar(corpus, "vocabulary", progress) as advance:
+        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
     with _bar(corpus, "count", progress) as advance:
         for chunk in corpus.chunks(vocabulary, advance):
             model.partial_fit(chunk.ids, len(vocabulary), chunk.documents)

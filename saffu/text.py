@@ -398,6 +398,24 @@ class Corpus:
         """Size of the files on disk, or None where standard input or a pipe is among them."""
         return None if any(map(_is_pipe, self.paths)) else sum(map(os.path.getsize, self.paths))
 
+    def build_vocabulary(self, min_count: int | None = None, advance: Callable[[int], Any] | None = None) -> Vocabulary:
+        """Read the corpus once and collect its types.
+
+        Parameters
+        ----------
+        min_count : int, optional
+            Types seen less often become ``<unk>``; by default 3, for chars and bytes 1.
+        advance : callable, optional
+            As in :meth:`chunks`.
+
+        Returns
+        -------
+        Vocabulary
+            With the tokeniser and the documents of this corpus.
+        """
+        min_count = default_min_count(self.tokeniser) if min_count is None else min_count
+        return Vocabulary.build(self.token_lists(advance), min_count, self.tokeniser, self.documents)
+
     def token_lists(self, advance: Callable[[int], Any] | None = None) -> Iterator[list[str]]:
         """Iterate over the tokens, one list for each block; see :meth:`chunks`."""
         for _, tokens, _ in self._tokenised_blocks(advance):
@@ -419,8 +437,11 @@ class Corpus:
         Raises
         ------
         ValueError
-            If a file holds no text, or bytes that are not UTF-8, or is damaged (compressed files).
+            If a file holds no text, or bytes that are not UTF-8, or is damaged (compressed files); or if the
+            vocabulary belongs to another tokeniser.
         """
+        if vocabulary.tokeniser != self.tokeniser:
+            raise ValueError(f"vocabulary must be of {self.tokeniser!r} tokens, got one of {vocabulary.tokeniser!r}")
         for begins_document, tokens, n_characters in self._tokenised_blocks(advance):
             ids, starts = vocabulary._encode_block(tokens)
             starts = starts[starts < ids.size]

@@ -326,6 +326,12 @@ def test_another_kind_of_model_is_named(tmp_path, capsys, monkeypatch):
     assert_user_error(run(capsys, "info", tmp_path / "other"), "holds a Other, not a language model")
 
 
+def test_closed_output_is_named(trained, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["info", str(trained / "model.saffu")]) == 2
+    assert capsys.readouterr().err == "saffu info: error: standard output is closed\n"
+
+
 @pytest.mark.parametrize("place", ["partial_fit", "solve", "save"])
 def test_an_interrupt_leaves_the_old_model(trained, tmp_path, capsys, monkeypatch, place):
     def interrupt(*arguments, **settings):

@@ -41,7 +41,7 @@ def naive_documents(content, documents, split):
 
 def read_documents(path, tokeniser, documents):
     corpus = Corpus(path, tokeniser, documents)
-    vocabulary = Vocabulary.build(corpus.token_lists(), 1, tokeniser, documents)
+    vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
     return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.documents)[1:]], chunk
 
@@ -225,7 +225,7 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "BLOCK_BYTES", block)
         corpus = Corpus(path, "whitespace")
-        vocabulary = Vocabulary.build(corpus.token_lists())
+        vocabulary = corpus.build_vocabulary(min_count=1)
         chunks = list(corpus.chunks(vocabulary))
     ids = np.concatenate([chunk.ids for chunk in chunks])
     offsets = np.cumsum([0, *(chunk.ids.size for chunk in chunks)])
@@ -256,6 +256,16 @@ def test_byte_order_mark_is_no_text(tmp_path):
     assert read_documents(write(tmp_path, "\ufeffa"), "chars", None)[0] == [["a", "<eos>"]]
 
 
+def test_a_corpus_builds_its_own_vocabulary(tmp_path):
+    path = write(tmp_path, "a a a b b")
+    vocabulary = Corpus(path, "whitespace", "file").build_vocabulary()
+    assert vocabulary.types == ["<unk>", "<eos>", "a"]
+    assert (vocabulary.tokeniser, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
+    assert Corpus(path, "chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
+    with pytest.raises(ValueError, match="vocabulary must be of 'words' tokens, got one of 'whitespace'"):
+        Corpus(path, "words").read(vocabulary)
+
+
 def test_bytes_are_taken_as_they_are(tmp_path):
     data = "é\r\n\n".encode() + b"\xff\n"
     documents, chunk = read_documents(write(tmp_path, data), "bytes", None)
@@ -267,7 +277,7 @@ def test_standard_input_can_be_read_twice(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a b\n\nc")))
     corpus = Corpus("-", "whitespace")
     assert corpus.n_bytes is None
-    vocabulary = Vocabulary.build(corpus.token_lists())
+    vocabulary = corpus.build_vocabulary(min_count=1)
     assert vocabulary.decode(corpus.read(vocabulary).ids) == ["a", "b", "<eos>", "c", "<eos>"]
 
 
@@ -326,7 +336,7 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path):
 
 def test_brown_has_the_published_size(data_folder):
     corpus = Corpus(data_folder / "brown" / "train.txt.gz", "whitespace")
-    vocabulary = Vocabulary.build(corpus.token_lists(), min_count=3, tokeniser="whitespace")
+    vocabulary = corpus.build_vocabulary()
     chunk = corpus.read(vocabulary)
     assert len(vocabulary) == 19_422
     assert chunk.documents.size == 400
