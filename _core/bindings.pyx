@@ -137,20 +137,19 @@ cdef class Batch:
     """Positions to score: views of the arrays of saffu_batch, kept alive."""
 
     cdef k.saffu_batch c
+    cdef int64_t n_contexts
     cdef object kept
 
     def __init__(self, const int32_t[::1] ids, const int64_t[::1] positions, const int64_t[::1] begins,
-                 const int32_t[:, ::1] rows, const int32_t[:, ::1] slots, const int32_t[::1] states,
-                 const double[:, ::1] target_u=None):
+                 const int32_t[:, ::1] rows, const int32_t[::1] states, const double[:, ::1] target_u=None):
         cdef int64_t n = positions.shape[0]
         same_length(begins.shape[0], n, "begins and positions")
         same_length(rows.shape[0], n, "rows and positions")
-        same_length(slots.shape[0], n, "slots and positions")
         same_length(states.shape[0], n, "states and positions")
-        self.kept = (ids, positions, begins, rows, slots, states, target_u)
-        self.c.n, self.c.n_ids, self.c.n_contexts, self.c.n_features = n, ids.shape[0], rows.shape[1], slots.shape[1]
+        self.kept = (ids, positions, begins, rows, states, target_u)
+        self.c.n, self.c.n_ids, self.n_contexts = n, ids.shape[0], rows.shape[1]
         self.c.ids, self.c.positions, self.c.begins = &ids[0], &positions[0], &begins[0]
-        self.c.rows, self.c.slots, self.c.states = &rows[0, 0], &slots[0, 0], &states[0]
+        self.c.rows, self.c.states = &rows[0, 0], &states[0]
         self.c.target_u = NULL
         if target_u is not None:
             same_length(target_u.shape[0], n, "target_u and positions")
@@ -164,8 +163,8 @@ cdef class Pool:
     cdef k.saffu_pool c
     cdef object kept
 
-    def __init__(self, packed, const double[:, ::1] log_prior, const double[::1] unigram, const double[::1] theta,
-                 int64_t n_states, const int64_t[::1] window, const double[::1] window_mass, int64_t induction,
+    def __init__(self, packed, const double[:, ::1] log_prior, const double[::1] unigram, const double[:, ::1] theta,
+                 int64_t n_contexts, const int64_t[::1] window, const double[::1] window_mass, int64_t induction,
                  double induction_mass):
         cdef const int64_t[::1] head_ptr = packed[0], tail_ptr = packed[2]
         cdef const double[::1] head = packed[1], tail_u = packed[4]
@@ -175,15 +174,17 @@ cdef class Pool:
         same_length(log_prior.shape[1], -(-vocab_size // BLOCK) * BLOCK, "log_prior and whole blocks of words")
         same_length(window.shape[0], window_mass.shape[0], "window and window_mass")
         self.kept = (packed, log_prior, unigram, theta, window, window_mass)
-        self.c.vocab_size, self.c.n_states, self.c.n_theta = vocab_size, n_states, theta.shape[0]
+        self.c.vocab_size, self.c.n_states, self.c.n_contexts = vocab_size, theta.shape[0], n_contexts
+        self.c.n_features = n_contexts + window.shape[0] + 1
+        same_length(theta.shape[1], 2 + self.c.n_features, "columns of theta and features")
         self.c.n_windows, self.c.induction, self.c.induction_mass = window.shape[0], induction, induction_mass
         self.c.head_ptr, self.c.tail_ptr, self.c.head = &head_ptr[0], &tail_ptr[0], &head[0]
         self.c.tail_word, self.c.tail_u = &tail_word[0], &tail_u[0]
-        self.c.log_prior, self.c.unigram, self.c.theta = &log_prior[0, 0], &unigram[0], &theta[0]
+        self.c.log_prior, self.c.unigram, self.c.theta = &log_prior[0, 0], &unigram[0], &theta[0, 0]
         self.c.window, self.c.window_mass = &window[0], &window_mass[0]
 
     cdef int fits(self, Batch batch) except -1:
-        return same_length(batch.c.n_features, batch.c.n_contexts + self.c.n_windows + 1, "slots and features")
+        return same_length(batch.n_contexts, self.c.n_contexts, "columns of rows and contexts")
 
     def log_prob(self, Batch batch, int n_threads):
         """(n,) log-probabilities of the targets, nats."""
@@ -213,16 +214,18 @@ cdef class Pool:
         self.fits(batch)
         if batch.c.target_u == NULL:
             raise ValueError("derivatives need target_u")
-        log_prob, gradient = np.empty(batch.c.n), np.empty(self.c.n_theta)
-        hessian = np.empty((self.c.n_theta, self.c.n_theta)) if second else None
-        cdef double[::1] log_prob_ = log_prob, gradient_ = gradient
-        cdef double[:, ::1] hessian_
+        shape = (self.c.n_states, 2 + self.c.n_features)
+        log_prob, gradient = np.empty(batch.c.n), np.empty(shape)
+        hessian = np.empty((*shape, shape[1])) if second else None
+        cdef double[::1] log_prob_ = log_prob
+        cdef double[:, ::1] gradient_ = gradient
+        cdef double[:, :, ::1] hessian_
         cdef double *hessian_start = NULL
         if second:
             hessian_ = hessian
-            hessian_start = &hessian_[0, 0]
+            hessian_start = &hessian_[0, 0, 0]
         with nogil:
-            status = k.saffu_pool_derivatives(&self.c, &batch.c, &log_prob_[0], &gradient_[0], hessian_start,
+            status = k.saffu_pool_derivatives(&self.c, &batch.c, &log_prob_[0], &gradient_[0, 0], hessian_start,
                                               n_threads)
         check(status)
         return log_prob, gradient, hessian

@@ -29,7 +29,7 @@ cdef extern from "saffu.h" nogil:
                    int n_threads)
 
     ctypedef struct saffu_pool:
-        int64_t vocab_size, n_states, n_theta, n_windows
+        int64_t vocab_size, n_states, n_contexts, n_windows, n_features
         const int64_t *head_ptr
         const int64_t *tail_ptr
         const double *head
@@ -44,12 +44,11 @@ cdef extern from "saffu.h" nogil:
         double induction_mass
 
     ctypedef struct saffu_batch:
-        int64_t n, n_ids, n_contexts, n_features
+        int64_t n, n_ids
         const int32_t *ids
         const int64_t *positions
         const int64_t *begins
         const int32_t *rows
-        const int32_t *slots
         const int32_t *states
         const double *target_u
 

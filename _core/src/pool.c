@@ -1,6 +1,6 @@
 /* The pooled sparse softmax: many sparse rows, one scalar each, an exact normaliser over seen words only.
  *
- *     z(w) = alpha_s log p(w) + beta_s log p_cont(w) + sum_k lambda_k x_k(w),      y_hat = softmax(z)
+ *     z(w) = alpha_s log p(w) + beta_s log p_cont(w) + sum_k lambda_sk x_k(w),      y_hat = softmax(z)
  *
  * Features x_k: one explicit row u(c_k, .) for each context of the position, then the document windows, then the induction
  * window. All are zero outside the words they have seen, so with g = alpha_s log p + beta_s log p_cont
@@ -28,6 +28,11 @@ SAFFU_INLINE double sum_lanes(const double *lane) {
     double sum = 0.0;
     for (int i = 0; i < LANES; i++) sum += lane[i];
     return sum;
+}
+
+/* (alpha, beta, lambda ...) of a state */
+SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
+    return pool->theta + state * (pool->n_features + 2);
 }
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
@@ -132,7 +137,7 @@ static Prior *new_priors(const saffu_pool *pool, int64_t n_blocks) {
             free_priors(priors, pool->n_states);
             return NULL;
         }
-        fill_prior(pool, pool->theta[2 * s], pool->theta[2 * s + 1], n_blocks, &priors[s]);
+        fill_prior(pool, theta_of(pool, s)[0], theta_of(pool, s)[1], n_blocks, &priors[s]);
     }
     return priors;
 }
@@ -300,13 +305,13 @@ static void free_scratch(Scratch *s) {
     free_windows(&s->windows);
 }
 
-static int new_scratch(const saffu_pool *pool, const saffu_batch *batch, int64_t n_blocks, Scratch *s) {
+static int new_scratch(const saffu_pool *pool, int64_t n_blocks, Scratch *s) {
     memset(s, 0, sizeof *s);
     s->z = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
     s->y = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
     s->flag = calloc((size_t)n_blocks + 1, 1);
     s->block = malloc(((size_t)n_blocks + 1) * sizeof(int32_t));
-    s->row = malloc((size_t)batch->n_features * sizeof(Row));
+    s->row = malloc((size_t)pool->n_features * sizeof(Row));
     if (!s->z || !s->y || !s->flag || !s->block || !s->row) return SAFFU_NO_MEMORY;
     return new_windows(pool, &s->windows);
 }
@@ -314,7 +319,7 @@ static int new_scratch(const saffu_pool *pool, const saffu_batch *batch, int64_t
 /* Point s->row at the contexts, document windows and induction window of position i. */
 static void gather_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
                         Scratch *s) {
-    int64_t n_contexts = batch->n_contexts, n_windows = pool->n_windows;
+    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
     Windows *v = &s->windows;
     for (int64_t f = 0; f < n_contexts; f++) {
         int64_t c = batch->rows[i * n_contexts + f];
@@ -359,9 +364,9 @@ SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t n_blocks, int32_t *
 /* Logits less the prior of position i in s->z; returns the number of touched blocks, listed in s->block. */
 SAFFU_INLINE int64_t add_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
                               int64_t n_blocks, Scratch *s) {
-    const int32_t *slot = batch->slots + i * batch->n_features;
+    const double *lambda = theta_of(pool, batch->states[i]) + 2;
     gather_rows(pool, batch, previous, i, s);
-    for (int64_t k = 0; k < batch->n_features; k++) add_row(s->row[k], pool->theta[slot[k]], s->z, s->flag);
+    for (int64_t k = 0; k < pool->n_features; k++) add_row(s->row[k], lambda[k], s->z, s->flag);
     return collect(s->flag, n_blocks, s->block);
 }
 
@@ -401,7 +406,7 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
     if (status == SAFFU_OK) {
         SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
             Scratch s;
-            status = new_scratch(pool, batch, n_blocks, &s);
+            status = new_scratch(pool, n_blocks, &s);
             SAFFU_OMP(for schedule(dynamic, 1))
             for (int64_t m = 0; m < n_chunks; m++)
                 if (status == SAFFU_OK)
@@ -438,7 +443,7 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
     if (status == SAFFU_OK) {
         SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
             Scratch s;
-            status = new_scratch(pool, batch, n_blocks, &s);
+            status = new_scratch(pool, n_blocks, &s);
             SAFFU_OMP(for schedule(dynamic, 1))
             for (int64_t i = 0; i < batch->n; i++)
                 if (status == SAFFU_OK)
@@ -460,7 +465,6 @@ typedef struct {
     double *mean;   /* (n_local) E_p[x_k] */
     double *second; /* (n_local, n_local) E_p[x_k x_l], lower triangle */
     double *target; /* (n_local) x_k(y) */
-    int64_t *index; /* (n_local) place of the scalar of x_k in theta */
 } Local;
 
 /* sum_w x(w) y(w) */
@@ -501,14 +505,11 @@ SAFFU_INLINE double word_of_row(Row x, int32_t target) {
 static void gather_targets(const saffu_pool *pool, const saffu_batch *batch, int64_t n_blocks, int64_t i,
                            const Scratch *s, Local *local) {
     int32_t target = batch->ids[batch->positions[i]];
-    local->index[0] = 2 * (int64_t)batch->states[i];
-    local->index[1] = local->index[0] + 1;
     local->target[0] = pool->log_prior[target];
     local->target[1] = pool->log_prior[n_blocks * BLOCK + target];
-    for (int64_t k = 0; k < batch->n_features; k++) {
-        local->index[2 + k] = batch->slots[i * batch->n_features + k];
-        local->target[2 + k] = k >= batch->n_contexts ? word_of_row(s->row[k], target)
-                               : batch->rows[i * batch->n_contexts + k] >= 0 ? batch->target_u[i * batch->n_contexts + k]
+    for (int64_t k = 0; k < pool->n_features; k++) {
+        local->target[2 + k] = k >= pool->n_contexts ? word_of_row(s->row[k], target)
+                               : batch->rows[i * pool->n_contexts + k] >= 0 ? batch->target_u[i * pool->n_contexts + k]
                                                                              : 0.0;
     }
 }
@@ -584,15 +585,16 @@ SAFFU_INLINE void sum_moments(const saffu_pool *pool, int64_t n_features, int64_
 SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *batch, const Prior *prior,
                                   const int32_t *previous, int64_t n_blocks, int64_t i, int second, Scratch *s,
                                   Local *local) {
-    int64_t n_local = batch->n_features + 2;
+    int64_t n_local = pool->n_features + 2;
     int32_t target = batch->ids[batch->positions[i]];
+    const double *theta = theta_of(pool, batch->states[i]);
     double outside[N_MOMENTS], z = prior->g[target];
     s->flag[target / BLOCK] = 1;
     int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
     gather_targets(pool, batch, n_blocks, i, s, local);
-    for (int64_t k = 2; k < n_local; k++) z += pool->theta[local->index[k]] * local->target[k];
+    for (int64_t k = 2; k < n_local; k++) z += theta[k] * local->target[k];
     double rest = exponentiate(prior, n, target, s, outside), own = vexp(z), total = rest + own;
-    sum_moments(pool, batch->n_features, n_blocks, n, outside, second, s, local);
+    sum_moments(pool, pool->n_features, n_blocks, n, outside, second, s, local);
     clear_blocks(s->z, n, s);
     for (int64_t k = 0; k < n_local; k++) {
         local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
@@ -607,16 +609,17 @@ SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *bat
 SAFFU_SIMD static void derive_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
                                     const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
                                     Local *local, double *log_prob, double *gradient, double *hessian) {
-    int64_t n_local = batch->n_features + 2, n_theta = pool->n_theta;
+    int64_t n_local = pool->n_features + 2;
     for (int64_t i = from; i < to; i++) {
-        const Prior *prior = priors + batch->states[i];
-        log_prob[i] = local_moments(pool, batch, prior, previous, n_blocks, i, hessian != NULL, s, local);
+        int64_t state = batch->states[i];
+        double *first = gradient + state * n_local, *second = hessian ? hessian + state * n_local * n_local : NULL;
+        log_prob[i] = local_moments(pool, batch, priors + state, previous, n_blocks, i, hessian != NULL, s, local);
         for (int64_t k = 0; k < n_local; k++) {
-            gradient[local->index[k]] += local->mean[k] - local->target[k];
+            first[k] += local->mean[k] - local->target[k];
             for (int64_t l = 0; hessian && l <= k; l++) {
                 double covariance = local->second[k * n_local + l] - local->mean[k] * local->mean[l];
-                hessian[local->index[k] * n_theta + local->index[l]] += covariance;
-                if (k != l) hessian[local->index[l] * n_theta + local->index[k]] += covariance;
+                second[k * n_local + l] += covariance;
+                if (k != l) second[l * n_local + k] += covariance;
             }
         }
     }
@@ -626,21 +629,20 @@ static void free_local(Local *local) {
     free(local->mean);
     free(local->second);
     free(local->target);
-    free(local->index);
 }
 
 static int new_local(int64_t n_local, Local *local) {
     local->mean = malloc((size_t)n_local * sizeof(double));
     local->second = malloc((size_t)(n_local * n_local) * sizeof(double));
     local->target = malloc((size_t)n_local * sizeof(double));
-    local->index = malloc((size_t)n_local * sizeof(int64_t));
-    return local->mean && local->second && local->target && local->index ? SAFFU_OK : SAFFU_NO_MEMORY;
+    return local->mean && local->second && local->target ? SAFFU_OK : SAFFU_NO_MEMORY;
 }
 
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads) {
     int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, n_chunks = (batch->n + CHUNK - 1) / CHUNK;
-    int64_t n_theta = pool->n_theta, n_sums = n_theta + (hessian ? n_theta * n_theta : 0);
+    int64_t n_local = pool->n_features + 2, n_theta = pool->n_states * n_local;
+    int64_t n_sums = n_theta + (hessian ? n_theta * n_local : 0);
     int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
     Prior *priors = new_priors(pool, n_blocks);
     int32_t *previous = new_previous(pool, batch);
@@ -650,8 +652,8 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
         SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
             Scratch s;
             Local local;
-            status = new_scratch(pool, batch, n_blocks, &s);
-            if (new_local(batch->n_features + 2, &local) != SAFFU_OK) status = SAFFU_NO_MEMORY;
+            status = new_scratch(pool, n_blocks, &s);
+            if (new_local(n_local, &local) != SAFFU_OK) status = SAFFU_NO_MEMORY;
             SAFFU_OMP(for schedule(dynamic, 1))
             for (int64_t m = 0; m < n_chunks; m++)
                 if (status == SAFFU_OK)
@@ -662,10 +664,10 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
             free_local(&local);
         }
         memset(gradient, 0, (size_t)n_theta * sizeof *gradient);
-        if (hessian) memset(hessian, 0, (size_t)(n_theta * n_theta) * sizeof *hessian);
+        if (hessian) memset(hessian, 0, (size_t)(n_theta * n_local) * sizeof *hessian);
         for (int64_t m = 0; m < n_chunks; m++) {
             for (int64_t j = 0; j < n_theta; j++) gradient[j] += sums[m * n_sums + j];
-            for (int64_t j = 0; hessian && j < n_theta * n_theta; j++) hessian[j] += sums[m * n_sums + n_theta + j];
+            for (int64_t j = 0; hessian && j < n_theta * n_local; j++) hessian[j] += sums[m * n_sums + n_theta + j];
         }
     }
     (void)team;

@@ -74,14 +74,15 @@ int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, con
                const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u, int n_threads);
 
 typedef struct {
-    int64_t vocab_size, n_states, n_theta, n_windows;
+    int64_t vocab_size, n_states, n_contexts, n_windows;
+    int64_t n_features;                 /* n_contexts + n_windows + 1 (induction) */
     const int64_t *head_ptr, *tail_ptr; /* (n_rows + 1) */
     const double *head;
     const int32_t *tail_word;
     const double *tail_u;
     const double *log_prior;   /* (2, vocab_size rounded up to SAFFU_BLOCK) log p, log p_cont */
     const double *unigram;     /* (vocab_size) p */
-    const double *theta;       /* (n_theta) alpha_0, beta_0, alpha_1, ... for n_states states, then the lambdas */
+    const double *theta;       /* (n_states, 2 + n_features) alpha, beta, lambda_0, ... of each state */
     const int64_t *window;     /* (n_windows) lengths L >= 1 of the document windows, in tokens */
     const double *window_mass; /* (n_windows) M: u(w) = log(1 + n(w) / (M p(w))) */
     int64_t induction;         /* length of the induction window, 0 for none */
@@ -89,13 +90,12 @@ typedef struct {
 } saffu_pool;
 
 typedef struct {
-    int64_t n, n_ids, n_contexts, n_features; /* n_features = n_contexts + n_windows + 1 (induction) */
+    int64_t n, n_ids;
     const int32_t *ids;                       /* (n_ids) the stream */
     const int64_t *positions;                 /* (n) places of the targets in the stream, ascending for speed */
     const int64_t *begins;                    /* (n) first token that the windows may see */
     const int32_t *rows;                      /* (n, n_contexts) packed rows, -1 for none */
-    const int32_t *slots;                     /* (n, n_features) place of each feature's scalar in theta */
-    const int32_t *states;                    /* (n) which alpha and beta */
+    const int32_t *states;                    /* (n) which row of theta */
     const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
 } saffu_batch;
 
@@ -106,8 +106,9 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 /* distribution (n, vocab_size) of the next word; the targets are not read. */
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
 
-/* log_prob (n) and the sums over positions of the derivatives of -log_prob: gradient (n_theta),
- * sum_m E_p[x] - x(y), and hessian (n_theta, n_theta) or NULL, sum_m Cov_p(x, x). The target's own u comes from target_u (so
+/* log_prob (n) and the sums over positions of the derivatives of -log_prob by the scalars of
+ * each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states, 2 + n_features,
+ * 2 + n_features) or NULL, sum_m Cov_p(x, x). The target's own u comes from target_u (so
  * that its count can be left out); the other words are as stored. */
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads);
