@@ -3,9 +3,10 @@
  * Decisions. F is class-major (N, D), so that a class is one contiguous row of sums. Every cell has one owner, who adds
  * its terms to what F already holds, in ascending order of the examples. So the bits depend neither on the number of
  * threads nor on how a stream of examples was cut into calls. For labels the examples are sorted by class (a counting
- * sort of their numbers), so that the sums of a class stay in the first-level cache while H is read once, at memory
- * speed, whatever N is. Sums are double; float inputs are widened in registers, which is why one body serves both sizes
- * of real: `size` is a constant wherever these helpers are inlined.
+ * sort of their numbers), so that the sums of a class stay in the first-level cache. If all sums fit the second level,
+ * that is done chunk by chunk, and H is read as a stream; otherwise once for all examples, and H is read by rows,
+ * fetched some rows ahead. Either way H is read once. Sums are double; float inputs are widened in registers, which is why one
+ * body serves both sizes of real: `size` is a constant wherever these helpers are inlined.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -26,125 +27,152 @@ SAFFU_INLINE const void *real_from(const void *x, int size, int64_t i) { return 
 
 /* ---- examples by class ------------------------------------------------------------------------------------------- */
 
-/* labels (n) -> start (n_classes + 1), order (n): the examples of class c are order[start[c] .. start[c + 1]). */
-static int sort_by_class(const int32_t *labels, int64_t n, int64_t n_classes, int64_t *start, int64_t *order) {
+/* start (n_classes + 1): the examples of class c in [from, to) become order[start[c] .. start[c + 1]), ascending. */
+static int sort_by_class(const int32_t *labels, int64_t from, int64_t to, int64_t n_classes, int64_t *start,
+                         int32_t *order) {
     memset(start, 0, (size_t)(n_classes + 1) * sizeof *start);
-    for (int64_t m = 0; m < n; m++) {
+    for (int64_t m = from; m < to; m++) {
         if (labels[m] < 0 || labels[m] >= n_classes) return SAFFU_OUT_OF_RANGE;
         start[labels[m] + 1]++;
     }
+    start[0] = from;
     for (int64_t c = 0; c < n_classes; c++) start[c + 1] += start[c];
-    for (int64_t m = 0; m < n; m++) order[start[labels[m]]++] = m;
+    for (int64_t m = from; m < to; m++) order[start[labels[m]]++] = (int32_t)m;
     for (int64_t c = n_classes; c > 0; c--) start[c] = start[c - 1]; /* a cursor stopped where the next class begins */
-    start[0] = 0;
+    start[0] = from;
     return SAFFU_OK;
 }
 
-/* Allocate and fill both; NULL in *start when memory or a label was refused. */
-static int new_order(const int32_t *labels, int64_t n, int64_t n_classes, int64_t **start, int64_t **order) {
-    *start = malloc((size_t)(n_classes + 1) * sizeof **start);
-    *order = malloc((size_t)(n + 1) * sizeof **order);
-    int status = *start && *order ? sort_by_class(labels, n, n_classes, *start, *order) : SAFFU_NO_MEMORY;
-    if (status != SAFFU_OK) {
-        free(*start);
-        free(*order);
-    }
-    return status;
+typedef struct {
+    int64_t n, chunk, n_chunks, n_classes; /* n examples in chunks of `chunk` */
+    int64_t *start;                        /* (n_chunks, n_classes + 1) */
+    int32_t *order;                        /* (n) sorted by chunk, then class, then number */
+} Order;
+
+static void free_order(Order *o) {
+    free(o->start);
+    free(o->order);
 }
 
-/* mass[c] += the weights of the examples of class c. */
-SAFFU_INLINE void add_mass(const int64_t *order, int64_t from, int64_t to, const double *weights, double *mass) {
-    double total = *mass;
-    for (int64_t i = from; i < to; i++) total += weights ? weights[order[i]] : 1.0;
-    *mass = total;
+static int new_order(const int32_t *labels, int64_t n, int64_t chunk, int64_t n_classes, Order *o) {
+    int64_t n_chunks = n ? (n + chunk - 1) / chunk : 1;
+    if (n > INT32_MAX) return SAFFU_OUT_OF_RANGE;
+    o->n = n, o->chunk = chunk, o->n_chunks = n_chunks, o->n_classes = n_classes;
+    o->start = malloc((size_t)(n_chunks * (n_classes + 1)) * sizeof *o->start);
+    o->order = malloc((size_t)(n + 1) * sizeof *o->order);
+    int status = o->start && o->order ? SAFFU_OK : SAFFU_NO_MEMORY;
+    for (int64_t b = 0; status == SAFFU_OK && b < n_chunks; b++)
+        status = sort_by_class(labels, b * chunk, saffu_min(n, (b + 1) * chunk), n_classes,
+                               o->start + b * (n_classes + 1), o->order);
+    if (status != SAFFU_OK) free_order(o);
+    return status;
 }
 
 /* ---- dense features, labels -------------------------------------------------------------------------------------- */
 
-enum { LINE = 64, AHEAD = 4 };
+enum { LINE = 64, SPAN = 32, AHEAD = 16, CACHED = 1 << 19, CHUNK_BYTES = 3 << 17 };
 
-/* sums[j] += sum over four examples of weight h_j, one after the other; prefetches four later examples. */
-SAFFU_INLINE void add_four(const void *const h[4], const double w[4], const void *const later[4], int size,
+/* sums[j] += sum over R examples of weight h_j, one after the other; fetches R later examples. */
+SAFFU_INLINE void add_rows(int R, const void *const *h, const double *w, const void *const *later, int size,
                            int weighted, int64_t n_columns, double *restrict sums) {
-    const int64_t wide = LINE / size;
-    int64_t j = 0;
-    for (; j + wide <= n_columns; j += wide) {
-        for (int k = 0; k < 4; k++) SAFFU_PREFETCH(real_from(later[k], size, j));
-        for (int64_t l = j; l < j + wide; l++) {
-            double sum = sums[l];
-            for (int k = 0; k < 4; k++) sum += weighted ? w[k] * real_at(h[k], size, l) : real_at(h[k], size, l);
-            sums[l] = sum;
+    for (int64_t first = 0; first < n_columns; first += SPAN) {
+        int64_t to = saffu_min(first + SPAN, n_columns);
+        for (int64_t j = first; j < to; j += LINE / size)
+            for (int k = 0; k < R; k++) SAFFU_PREFETCH_L2(real_from(later[k], size, j));
+        for (int64_t j = first; j < to; j++) {
+            double sum = sums[j];
+            for (int k = 0; k < R; k++) sum += weighted ? w[k] * real_at(h[k], size, j) : real_at(h[k], size, j);
+            sums[j] = sum;
         }
-    }
-    for (; j < n_columns; j++) {
-        double sum = sums[j];
-        for (int k = 0; k < 4; k++) sum += weighted ? w[k] * real_at(h[k], size, j) : real_at(h[k], size, j);
-        sums[j] = sum;
     }
 }
 
-/* sums (n_columns) += sum over i in [from, to) of weight h; H points at the first of the columns, n examples in all. */
-SAFFU_INLINE void add_examples(const void *H, int size, const int64_t *order, int64_t from, int64_t to, int64_t n,
-                               int64_t stride, int64_t n_columns, const double *weights, int weighted,
-                               double *restrict sums) {
-    int64_t i = from;
-    for (; i + 4 <= to; i += 4) {
+typedef struct {
+    const void *H; /* at the first of the columns */
+    int64_t stride, n_columns;
+    const double *weights;
+    const Order *order;
+} Columns;
+
+/* sums (n_columns) += sum of weight h over the places [from, to) of the order, R at a time; returns where it ended. */
+SAFFU_INLINE int64_t add_groups(int R, const Columns *x, int64_t from, int64_t to, int size, int weighted,
+                                double *restrict sums) {
+    const int32_t *order = x->order->order;
+    int64_t last = x->order->n - 1;
+    int stream = x->order->n_chunks > 1;
+    int64_t ahead = stream ? x->order->chunk : AHEAD;
+    for (; from + R <= to; from += R) {
         const void *h[4], *later[4];
         double w[4];
-        for (int k = 0; k < 4; k++) {
-            h[k] = real_from(H, size, order[i + k] * stride);
-            later[k] = real_from(H, size, order[saffu_min(i + k + AHEAD, n - 1)] * stride);
-            w[k] = weighted ? weights[order[i + k]] : 1.0;
+        for (int k = 0; k < R; k++) {
+            int64_t m = order[from + k], next = saffu_min(from + k + ahead, last);
+            next = stream ? next : order[next];
+            h[k] = real_from(x->H, size, m * x->stride);
+            later[k] = real_from(x->H, size, next * x->stride);
+            w[k] = weighted ? x->weights[m] : 1.0;
         }
-        add_four(h, w, later, size, weighted, n_columns, sums);
+        add_rows(R, h, w, later, size, weighted, x->n_columns, sums);
     }
-    for (; i < to; i++) {
-        const void *h = real_from(H, size, order[i] * stride);
-        double w = weighted ? weights[order[i]] : 1.0;
-        for (int64_t j = 0; j < n_columns; j++)
-            sums[j] += weighted ? w * real_at(h, size, j) : real_at(h, size, j);
-    }
+    return from;
+}
+
+SAFFU_INLINE void add_class(const Columns *x, int64_t chunk, int64_t c, int size, int weighted, double *sums) {
+    const int64_t *start = x->order->start + chunk * (x->order->n_classes + 1) + c;
+    int64_t from = add_groups(4, x, start[0], start[1], size, weighted, sums);
+    add_groups(1, x, from, start[1], size, weighted, sums);
+}
+
+/* The sums of classes [c, c_end), rows of F from this column on, over all chunks. */
+SAFFU_INLINE void add_classes(const Columns *x, int64_t c, int64_t c_end, int size, double *F) {
+    for (int64_t chunk = 0; chunk < x->order->n_chunks; chunk++)
+        for (int64_t i = c; i < c_end; i++) {
+            if (x->weights) add_class(x, chunk, i, size, 1, F + i * x->stride);
+            else add_class(x, chunk, i, size, 0, F + i * x->stride);
+        }
+}
+
+/* mass[c] += the weights of the examples of class c. */
+static void add_mass(const Order *o, int64_t c, int64_t c_end, const double *weights, double *mass) {
+    for (int64_t chunk = 0; chunk < o->n_chunks; chunk++)
+        for (int64_t i = c; i < c_end; i++) {
+            const int64_t *start = o->start + chunk * (o->n_classes + 1) + i;
+            for (int64_t j = start[0]; j < start[1]; j++) mass[i] += weights ? weights[o->order[j]] : 1.0;
+        }
 }
 
 /* Columns a task: whole rows, unless there are too few classes, or too unequal ones, to keep the team busy. */
-static int64_t columns_per_task(const int64_t *start, int64_t n_classes, int64_t n_features, int team) {
+static int64_t columns_per_task(const Order *o, int64_t n_features, int64_t classes_per_task, int team) {
     int64_t largest = 0, widest = 2048;
-    for (int64_t c = 0; c < n_classes; c++) largest = saffu_max(largest, start[c + 1] - start[c]);
-    if (team > 1 && largest * 4 * team > start[n_classes]) widest = saffu_max(64, n_features / (4 * team) / 64 * 64);
-    return saffu_min(widest, saffu_max(n_features, 1));
+    for (int64_t c = 0; c < o->n_classes; c++) largest = saffu_max(largest, o->start[c + 1] - o->start[c]);
+    if (classes_per_task > 1) widest = saffu_max(64, (n_features + team - 1) / team);
+    else if (team > 1 && largest * 4 * team > o->n) widest = saffu_max(64, n_features / (4 * team) / 64 * 64);
+    return saffu_max(1, saffu_min(widest, n_features));
 }
 
 SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
                                     int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
                                     int n_threads) {
-    int64_t *start, *order;
-    int status = new_order(labels, n, n_classes, &start, &order);
+    Order order;
+    int stream = n_classes * n_features * (int64_t)sizeof *F <= CACHED;
+    int64_t chunk = stream ? saffu_max(16, CHUNK_BYTES / (h_size * saffu_max(n_features, 1))) : saffu_max(n, 1);
+    int status = new_order(labels, n, chunk, n_classes, &order);
     if (status != SAFFU_OK) return status;
     int team = saffu_team(n_threads, n * n_features);
-    int64_t width = columns_per_task(start, n_classes, n_features, team);
+    int64_t depth = saffu_max(1, stream ? n_classes : 1); /* classes a task */
+    int64_t width = columns_per_task(&order, n_features, depth, team);
     int64_t n_blocks = saffu_max(1, (n_features + width - 1) / width);
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
-    for (int64_t task = 0; task < n_classes * n_blocks; task++) {
-        int64_t c = task / n_blocks, first = task % n_blocks * width;
-        int64_t n_columns = saffu_min(width, n_features - first);
-        double *sums = F + c * n_features + first;
-        const void *columns = real_from(H, h_size, first);
-        if (!add) memset(sums, 0, (size_t)n_columns * sizeof *sums);
-        if (first == 0) {
-            if (!add) mass[c] = 0.0;
-            add_mass(order, start[c], start[c + 1], weights, mass + c);
-        }
-        if (h_size == 4 && !weights)
-            add_examples(columns, 4, order, start[c], start[c + 1], n, n_features, n_columns, weights, 0, sums);
-        else if (h_size == 4)
-            add_examples(columns, 4, order, start[c], start[c + 1], n, n_features, n_columns, weights, 1, sums);
-        else if (!weights)
-            add_examples(columns, 8, order, start[c], start[c + 1], n, n_features, n_columns, weights, 0, sums);
-        else
-            add_examples(columns, 8, order, start[c], start[c + 1], n, n_features, n_columns, weights, 1, sums);
+    for (int64_t task = 0; task < n_classes / depth * n_blocks; task++) {
+        int64_t c = task / n_blocks * depth, first = task % n_blocks * width;
+        Columns x = {real_from(H, h_size, first), n_features, saffu_min(width, n_features - first), weights, &order};
+        for (int64_t i = c; !add && i < c + depth; i++)
+            memset(F + i * n_features + first, 0, (size_t)x.n_columns * sizeof *F);
+        if (!add && first == 0) memset(mass + c, 0, (size_t)depth * sizeof *mass);
+        if (first == 0) add_mass(&order, c, c + depth, weights, mass);
+        if (h_size == 4) add_classes(&x, c, c + depth, 4, F + first);
+        else add_classes(&x, c, c + depth, 8, F + first);
     }
-    free(start);
-    free(order);
+    free_order(&order);
     return SAFFU_OK;
 }
 
@@ -247,9 +275,9 @@ SAFFU_INLINE void add_entries(const void *indices, int index_size, const void *d
 int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
                              int data_size, const int32_t *labels, const double *weights, int64_t n, int64_t n_entries,
                              int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads) {
-    int64_t *start, *order;
+    Order order;
     int status = check_csr(indptr, indices, index_size, n, n_entries, n_features, n_threads);
-    if (status == SAFFU_OK) status = new_order(labels, n, n_classes, &start, &order);
+    if (status == SAFFU_OK) status = new_order(labels, n, saffu_max(n, 1), n_classes, &order);
     if (status != SAFFU_OK) return status;
     int team = saffu_team(n_threads, indptr[n]);
     (void)team;
@@ -258,9 +286,9 @@ int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int ind
         double *sums = F + c * n_features;
         if (!add) memset(sums, 0, (size_t)n_features * sizeof *sums);
         if (!add) mass[c] = 0.0;
-        add_mass(order, start[c], start[c + 1], weights, mass + c);
-        for (int64_t i = start[c]; i < start[c + 1]; i++) {
-            int64_t m = order[i], from = indptr[m], to = indptr[m + 1];
+        add_mass(&order, c, c + 1, weights, mass);
+        for (int64_t i = order.start[c]; i < order.start[c + 1]; i++) {
+            int64_t m = order.order[i], from = indptr[m], to = indptr[m + 1];
             double w = weights ? weights[m] : 1.0;
             if (index_size == 4 && data_size == 4) add_entries(indices, 4, data, 4, from, to, w, sums);
             else if (index_size == 4) add_entries(indices, 4, data, 8, from, to, w, sums);
@@ -268,8 +296,7 @@ int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int ind
             else add_entries(indices, 8, data, 8, from, to, w, sums);
         }
     }
-    free(start);
-    free(order);
+    free_order(&order);
     return SAFFU_OK;
 }
 
