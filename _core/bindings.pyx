@@ -16,6 +16,8 @@ cdef int check(int status) except -1:
         raise MemoryError("a scratch buffer of the compiled core could not be allocated")
     if status == k.SAFFU_OUT_OF_RANGE:
         raise ValueError("an id is out of range")
+    if status == k.SAFFU_NOT_A_COUNT:
+        raise ValueError("counts must be finite and not negative")
     raise RuntimeError(f"unknown status {status} from the compiled core")
 
 
@@ -229,3 +231,274 @@ cdef class Pool:
                                               n_threads)
         check(status)
         return log_prob, gradient, hessian
+
+
+# ---- moments.c, weigh.c (dense), softmax.c -----------------------------------------------------------------------
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused real_target:
+    float
+    double
+
+ctypedef fused index:
+    int32_t
+    int64_t
+
+
+cdef const double *optional(const double[::1] weights, Py_ssize_t n) except? NULL:
+    """The weights as a pointer, NULL for None."""
+    if weights is None:
+        return NULL
+    same_length(weights.shape[0], n, "sample_weight and the examples")
+    return &weights[0]
+
+
+cdef int same_shape(double[:, ::1] F, double[::1] mass, Py_ssize_t n_features) except -1:
+    same_length(F.shape[1], n_features, "the rows of F and of the features")
+    same_length(F.shape[0], mass.shape[0], "F and mass")
+    return 0
+
+
+def moments_labels(const real[:, ::1] H, const int32_t[::1] labels, const double[::1] weights, double[:, ::1] F,
+                   double[::1] mass, bint add, int n_threads):
+    """F (N, D) and mass (N) from dense features and labels, in place."""
+    cdef int64_t n = H.shape[0], n_features = H.shape[1], n_classes = F.shape[0]
+    cdef const double *w = optional(weights, n)
+    cdef int status
+    same_length(n, labels.shape[0], "features and labels")
+    same_shape(F, mass, n_features)
+    with nogil:
+        status = k.saffu_moments_labels(&H[0, 0], sizeof(real), &labels[0], w, n, n_features, n_classes, add,
+                                        &F[0, 0], &mass[0], n_threads)
+    check(status)
+
+
+def moments_soft(const real[:, ::1] H, const real_target[:, ::1] Y, const double[::1] weights, double[:, ::1] F,
+                 double[::1] mass, bint add, int n_threads):
+    """F (N, D) and mass (N) from dense features and soft targets, in place."""
+    cdef int64_t n = H.shape[0], n_features = H.shape[1], n_classes = F.shape[0]
+    cdef const double *w = optional(weights, n)
+    cdef int status
+    same_length(n, Y.shape[0], "features and targets")
+    same_length(n_classes, Y.shape[1], "F and the columns of the targets")
+    same_shape(F, mass, n_features)
+    with nogil:
+        status = k.saffu_moments_soft(&H[0, 0], sizeof(real), &Y[0, 0], sizeof(real_target), w, n, n_features,
+                                      n_classes, add, &F[0, 0], &mass[0], n_threads)
+    check(status)
+
+
+def moments_csr_labels(const int64_t[::1] indptr, const index[::1] indices, const real[::1] data,
+                       const int32_t[::1] labels, const double[::1] weights, double[:, ::1] F, double[::1] mass,
+                       bint add, int n_threads):
+    """F (N, D) and mass (N) from CSR features and labels, in place."""
+    cdef int64_t n = labels.shape[0], n_features = F.shape[1], n_classes = F.shape[0], n_entries = data.shape[0]
+    cdef const double *w = optional(weights, n)
+    cdef int status
+    same_length(n + 1, indptr.shape[0], "labels and rows (and one)")
+    same_length(n_entries, indices.shape[0], "data and indices")
+    same_shape(F, mass, n_features)
+    with nogil:
+        status = k.saffu_moments_csr_labels(&indptr[0], &indices[0], sizeof(index), &data[0], sizeof(real),
+                                            &labels[0], w, n, n_entries, n_features, n_classes, add, &F[0, 0],
+                                            &mass[0], n_threads)
+    check(status)
+
+
+def moments_csr_soft(const int64_t[::1] indptr, const index[::1] indices, const real[::1] data,
+                     const real_target[:, ::1] Y, const double[::1] weights, double[:, ::1] F, double[::1] mass,
+                     bint add, int n_threads):
+    """F (N, D) and mass (N) from CSR features and soft targets, in place."""
+    cdef int64_t n = Y.shape[0], n_features = F.shape[1], n_classes = F.shape[0], n_entries = data.shape[0]
+    cdef const double *w = optional(weights, n)
+    cdef int status
+    same_length(n + 1, indptr.shape[0], "targets and rows (and one)")
+    same_length(n_entries, indices.shape[0], "data and indices")
+    same_length(n_classes, Y.shape[1], "F and the columns of the targets")
+    same_shape(F, mass, n_features)
+    with nogil:
+        status = k.saffu_moments_csr_soft(&indptr[0], &indices[0], sizeof(index), &data[0], sizeof(real), &Y[0, 0],
+                                          sizeof(real_target), w, n, n_entries, n_features, n_classes, add,
+                                          &F[0, 0], &mass[0], n_threads)
+    check(status)
+
+
+def lowest(const real[::1] x, int n_threads):
+    """The least entry; NaN if one is NaN or infinite, inf if there is none."""
+    cdef double result = 0.0
+    cdef int64_t n = x.shape[0]
+    cdef int status
+    with nogil:
+        status = k.saffu_lowest(&x[0], sizeof(real), n, &result, n_threads)
+    check(status)
+    return result
+
+
+def log_weights(const real[:, ::1] F, bint by_class, double smoothing, double exponent, int n_threads):
+    """U like F, and S (N) float64: log(F + smoothing) - exponent log S; classes are rows if by_class, else columns."""
+    cdef int64_t n_rows = F.shape[0], n_columns = F.shape[1]
+    cdef int status
+    U = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    S = np.zeros(n_rows if by_class else n_columns)
+    cdef real[:, ::1] U_ = U
+    cdef double[::1] S_ = S
+    with nogil:
+        if real is float:
+            if by_class:
+                status = k.saffu_log_weights_by_class_f32(&F[0, 0], smoothing, exponent, n_rows, n_columns, &U_[0, 0],
+                                                          &S_[0], n_threads)
+            else:
+                status = k.saffu_log_weights_by_feature_f32(&F[0, 0], smoothing, exponent, n_rows, n_columns,
+                                                            &U_[0, 0], &S_[0], n_threads)
+        else:
+            if by_class:
+                status = k.saffu_log_weights_by_class_f64(&F[0, 0], smoothing, exponent, n_rows, n_columns, &U_[0, 0],
+                                                          &S_[0], n_threads)
+            else:
+                status = k.saffu_log_weights_by_feature_f64(&F[0, 0], smoothing, exponent, n_rows, n_columns,
+                                                            &U_[0, 0], &S_[0], n_threads)
+    check(status)
+    return U, S
+
+
+def leave_one_out(const real[:, ::1] H, const int32_t[::1] rows, const int32_t[::1] classes,
+                  const double[::1] amounts, const double[:, ::1] F, const double[::1] S, double smoothing,
+                  int n_threads):
+    """Scores of dense rows for their classes, each without its own share of the counts."""
+    cdef int64_t n = rows.shape[0]
+    cdef int status
+    same_length(n, classes.shape[0], "rows and classes")
+    same_length(n, amounts.shape[0], "rows and amounts")
+    same_length(F.shape[0], S.shape[0], "F and S")
+    same_length(F.shape[1], H.shape[1], "the rows of F and of the features")
+    scores = np.zeros(n)
+    cdef double[::1] scores_ = scores
+    with nogil:
+        status = k.saffu_leave_one_out(&H[0, 0], sizeof(real), &rows[0], &classes[0], &amounts[0], &F[0, 0], &S[0],
+                                       smoothing, n, H.shape[0], H.shape[1], F.shape[0], &scores_[0], n_threads)
+    check(status)
+    return scores
+
+
+def leave_one_out_csr(const int64_t[::1] indptr, const int32_t[::1] indices, const double[::1] data,
+                      const int32_t[::1] rows, const int32_t[::1] classes, const double[::1] amounts,
+                      const double[:, ::1] F, const double[::1] S, double smoothing, int n_threads):
+    """Scores of CSR rows (a valid indptr, int32 indices) for their classes, each without its own share."""
+    cdef int64_t n = rows.shape[0], n_rows = indptr.shape[0] - 1
+    cdef int status
+    same_length(n, classes.shape[0], "rows and classes")
+    same_length(n, amounts.shape[0], "rows and amounts")
+    same_length(F.shape[0], S.shape[0], "F and S")
+    same_length(indices.shape[0], data.shape[0], "indices and data")
+    if n_rows < 0 or indptr[0] < 0 or indptr[n_rows] > data.shape[0] or (np.diff(indptr) < 0).any():
+        raise ValueError("indptr does not fit indices and data")
+    scores = np.zeros(n)
+    cdef double[::1] scores_ = scores
+    with nogil:
+        status = k.saffu_leave_one_out_csr(&indptr[0], &indices[0], &data[0], &rows[0], &classes[0], &amounts[0],
+                                           &F[0, 0], &S[0], smoothing, n, n_rows, F.shape[1], F.shape[0],
+                                           &scores_[0], n_threads)
+    check(status)
+    return scores
+
+
+def softmax(const real[:, ::1] X, bint log, int n_threads):
+    """Softmax of each row, or its logarithm."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    P = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef real[:, ::1] P_ = P
+    with nogil:
+        if real is float:
+            if log:
+                status = k.saffu_log_softmax_f32(&X[0, 0], n_rows, n_columns, &P_[0, 0], n_threads)
+            else:
+                status = k.saffu_softmax_f32(&X[0, 0], n_rows, n_columns, &P_[0, 0], n_threads)
+        else:
+            if log:
+                status = k.saffu_log_softmax_f64(&X[0, 0], n_rows, n_columns, &P_[0, 0], n_threads)
+            else:
+                status = k.saffu_softmax_f64(&X[0, 0], n_rows, n_columns, &P_[0, 0], n_threads)
+    check(status)
+    return P
+
+
+def logsumexp(const real[:, ::1] X, int n_threads):
+    """Log of the sum of the exponentials of each row, float64."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    total = np.empty(n_rows)
+    cdef double[::1] total_ = total
+    with nogil:
+        if real is float:
+            status = k.saffu_logsumexp_f32(&X[0, 0], n_rows, n_columns, &total_[0], n_threads)
+        else:
+            status = k.saffu_logsumexp_f64(&X[0, 0], n_rows, n_columns, &total_[0], n_threads)
+    check(status)
+    return total
+
+
+def cross_entropy_labels(const real[:, ::1] X, const int32_t[::1] labels, int n_threads):
+    """Minus the log-probability of each row's label, float64."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    loss = np.empty(n_rows)
+    cdef double[::1] loss_ = loss
+    with nogil:
+        if real is float:
+            status = k.saffu_cross_entropy_labels_f32(&X[0, 0], &labels[0], n_rows, n_columns, &loss_[0], n_threads)
+        else:
+            status = k.saffu_cross_entropy_labels_f64(&X[0, 0], &labels[0], n_rows, n_columns, &loss_[0], n_threads)
+    check(status)
+    return loss
+
+
+def cross_entropy_soft(const real[:, ::1] X, const real[:, ::1] T, int n_threads):
+    """Cross-entropy of each row's softmax with its targets, float64."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    same_length(n_rows, T.shape[0], "rows and targets")
+    same_length(n_columns, T.shape[1], "columns and targets")
+    loss = np.empty(n_rows)
+    cdef double[::1] loss_ = loss
+    with nogil:
+        if real is float:
+            status = k.saffu_cross_entropy_soft_f32(&X[0, 0], &T[0, 0], n_rows, n_columns, &loss_[0], n_threads)
+        else:
+            status = k.saffu_cross_entropy_soft_f64(&X[0, 0], &T[0, 0], n_rows, n_columns, &loss_[0], n_threads)
+    check(status)
+    return loss
+
+
+def exp(const real[::1] x, int n_threads):
+    """Exponential, element by element."""
+    cdef int64_t n = x.shape[0]
+    cdef int status
+    y = np.empty(n, np.float32 if real is float else np.float64)
+    cdef real[::1] y_ = y
+    with nogil:
+        if real is float:
+            status = k.saffu_exp_f32(&x[0], n, &y_[0], n_threads)
+        else:
+            status = k.saffu_exp_f64(&x[0], n, &y_[0], n_threads)
+    check(status)
+    return y
+
+
+def log(const real[::1] x, int n_threads):
+    """Natural logarithm, element by element."""
+    cdef int64_t n = x.shape[0]
+    cdef int status
+    y = np.empty(n, np.float32 if real is float else np.float64)
+    cdef real[::1] y_ = y
+    with nogil:
+        if real is float:
+            status = k.saffu_log_f32(&x[0], n, &y_[0], n_threads)
+        else:
+            status = k.saffu_log_f64(&x[0], n, &y_[0], n_threads)
+    check(status)
+    return y

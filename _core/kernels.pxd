@@ -6,6 +6,7 @@ cdef extern from "saffu.h" nogil:
         SAFFU_OK
         SAFFU_NO_MEMORY
         SAFFU_OUT_OF_RANGE
+        SAFFU_NOT_A_COUNT
 
     int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances,
                      const int64_t *documents, int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows,
@@ -56,6 +57,54 @@ cdef extern from "saffu.h" nogil:
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
+
+    # moments.c, weigh.c (dense), softmax.c
+    int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
+                             int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
+    int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
+                           int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
+    int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
+                                 int data_size, const int32_t *labels, const double *weights, int64_t n,
+                                 int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F,
+                                 double *mass, int n_threads)
+    int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
+                               int data_size, const void *Y, int y_size, const double *weights, int64_t n,
+                               int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F,
+                               double *mass, int n_threads)
+    int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads)
+    int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
+                                       int64_t n_features, float *U, double *S, int n_threads)
+    int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
+                                       int64_t n_features, double *U, double *S, int n_threads)
+    int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
+                                         int64_t n_classes, float *U, double *S, int n_threads)
+    int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
+                                         int64_t n_classes, double *U, double *S, int n_threads)
+    int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes,
+                            const double *amounts, const double *F, const double *S, double smoothing, int64_t n,
+                            int64_t n_rows, int64_t n_features, int64_t n_classes, double *scores, int n_threads)
+    int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const double *data,
+                                const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
+                                const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
+                                int64_t n_classes, double *scores, int n_threads)
+    int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
+    int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
+    int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
+    int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
+    int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
+    int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
+    int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
+                                       double *loss, int n_threads)
+    int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
+                                       double *loss, int n_threads)
+    int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
+                                     int n_threads)
+    int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns,
+                                     double *loss, int n_threads)
+    int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads)
+    int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
+    int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
+    int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
 
 cdef extern from *:
     """

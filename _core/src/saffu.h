@@ -14,6 +14,7 @@ enum {
     SAFFU_OK = 0,
     SAFFU_NO_MEMORY = -1,    /* a scratch buffer could not be allocated */
     SAFFU_OUT_OF_RANGE = -2, /* an id is not below its bound */
+    SAFFU_NOT_A_COUNT = -3,  /* an entry of a table of counts is negative or not finite */
 };
 
 /* ---- count.c: what occurs together ---------------------------------------------------------------------------- */
@@ -112,5 +113,90 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
  * that its count can be left out); the other words are as stored. */
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads);
+/* ---- moments.c: features and classes -----------------------------------------------------------------------------
+ *
+ * A matrix of reals that may be float or double comes as a pointer and the size of an entry, 4 or 8 bytes; so do the
+ * indices of a CSR matrix. F (n_classes, n_features) is class-major. With add, the sums are added to what F and
+ * mass hold, term by term in the order of the examples, so that cutting a stream of examples into calls changes no bit;
+ * otherwise both are overwritten. weights (n) may be NULL, which means 1. */
+
+/* F[c, j] (+)= sum of weights[m] H[m, j] over the examples m with labels[m] = c;  mass[c] (+)= their weights.
+ * H (n, n_features), labels (n). Reads H once, in the order of the classes; 1 flop an entry. */
+int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
+                         int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
+
+/* F[c, j] (+)= sum_m weights[m] Y[m, c] H[m, j];  mass[c] (+)= sum_m weights[m] Y[m, c].  Y (n, n_classes).
+ * 2 n n_features n_classes flops; H is read once for every 32 classes. */
+int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
+                       int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
+
+/* The same two for a CSR matrix H: indptr (n + 1), indices and data (n_entries). Columns need not be sorted.
+ * Reads H once (labels), or once for every 8 classes (soft); a scattered double for every entry and class. */
+int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
+                             int data_size, const int32_t *labels, const double *weights, int64_t n, int64_t n_entries,
+                             int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
+int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
+                           int data_size, const void *Y, int y_size, const double *weights, int64_t n,
+                           int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
+                           int n_threads);
+
+/* lowest = min x, NaN if any entry is NaN or infinite, +inf if n = 0.  x (n). One read. */
+int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads);
+
+/* ---- weigh.c: counts to logarithms ------------------------------------------------------------------------------- */
+
+/* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
+ * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf.
+ * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
+ * One read and one write of memory; a logarithm an entry. */
+int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
+                                   int64_t n_features, float *U, double *S, int n_threads);
+int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
+                                   int64_t n_features, double *U, double *S, int n_threads);
+int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
+                                     int64_t n_classes, float *U, double *S, int n_threads);
+int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
+                                     int64_t n_classes, double *U, double *S, int n_threads);
+
+/* The score of h = H[rows[e]] for class c = classes[e], as if it had not been counted there with weight a = amounts[e]:
+ *   scores[e] = sum_j h_j log(F[c, j] - a h_j + smoothing) - |h| log(S[c] - a |h| + n_features smoothing)
+ * H (n_rows, n_features) dense or CSR, F (n_classes, n_features), S (n_classes) without smoothing; rows, classes,
+ * amounts, scores (n). A logarithm for every entry of every h. */
+int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes, const double *amounts,
+                        const double *F, const double *S, double smoothing, int64_t n, int64_t n_rows,
+                        int64_t n_features, int64_t n_classes, double *scores, int n_threads);
+int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const double *data, const int32_t *rows,
+                            const int32_t *classes, const double *amounts, const double *F, const double *S,
+                            double smoothing, int64_t n, int64_t n_rows, int64_t n_features, int64_t n_classes,
+                            double *scores, int n_threads);
+
+/* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
+ *
+ * X (n_rows, n_columns). A row of -inf only stands for a uniform distribution; its logsumexp is -inf.
+ * Two reads of a row (the second from cache) and an exp an entry. */
+
+/* P = softmax(X), log softmax(X); total (n_rows) = logsumexp of each row. */
+int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
+int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
+int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
+int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
+int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
+int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
+
+/* loss (n_rows) = - log softmax(X)[m, labels[m]], or - sum_i T[m, i] log softmax(X)[m, i], in nats. */
+int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
+                                   double *loss, int n_threads);
+int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
+                                   double *loss, int n_threads);
+int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
+                                 int n_threads);
+int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
+                                 int n_threads);
+
+/* y = exp x, log x, element by element: the polynomials of vmath.h. */
+int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
+int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
+int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
+int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
 
 #endif

@@ -1,0 +1,171 @@
+/* Dense log weights, and their leave-one-out scores.
+ *
+ * Decisions. With S_i the column sums of F, the explicit solution is naive Bayes: U_ji = log F_ji - shift_i,
+ * where shift_i = ((K - 1) / K) log S_i, or log S_i when the prior is kept apart (K infinite). The sums come first;
+ * a row (class-major) or a block of columns (feature-major) is summed and then turned while it is still in cache, so
+ * that F is read from memory once and U written once. The smoothing is added on the way. A negative or non-finite entry
+ * is noticed by the summing pass. Sums are double, in lanes of a fixed number, folded in order.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "parallel.h"
+#include "saffu.h"
+#include "vmath.h"
+
+enum { LANES = 16, NARROW = 64, CACHE = 1 << 19 };
+
+/* ((K - 1) / K) log S, and nothing where S is 0: an empty class has weights -inf, not NaN. */
+SAFFU_INLINE double shift_of(double sum, double exponent) { return sum > 0.0 ? exponent * log(sum) : 0.0; }
+
+/* Columns a block: a cache-sized part of the rows, but not so narrow that lines and pages are wasted. */
+static int64_t block_columns(int64_t n_rows, int64_t n_columns, int64_t size) {
+    int64_t width = CACHE / (saffu_max(n_rows, 1) * size) / NARROW * NARROW;
+    return saffu_min(saffu_max(width, NARROW), n_columns);
+}
+
+#define REAL float
+#define LOG vlogf
+#define NAME(name) name##_f32
+#include "weigh_real.h"
+#undef REAL
+#undef LOG
+#undef NAME
+
+#define REAL double
+#define LOG vlog
+#define NAME(name) name##_f64
+#include "weigh_real.h"
+#undef REAL
+#undef LOG
+#undef NAME
+
+/* ---- leave one out ----------------------------------------------------------------------------------------------- */
+
+SAFFU_INLINE double real_at(const void *x, int size, int64_t i) {
+    return size == 4 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
+
+/* h log(F - a h + s), 0 where h is 0; rounding may take F - a h just below 0. */
+SAFFU_INLINE double term(double h, double count, double amount, double smoothing) {
+    double left = count - amount * h;
+    left = left > 0.0 ? left : 0.0;
+    double value = h * vlog(left + smoothing);
+    return h == 0.0 ? 0.0 : value;
+}
+
+SAFFU_INLINE double whole_row(double scores, double norm, double sum, double amount, double smoothing, int64_t d) {
+    double left = sum - amount * norm;
+    left = left > 0.0 ? left : 0.0;
+    return norm == 0.0 ? 0.0 : scores - norm * log(left + smoothing * (double)d);
+}
+
+SAFFU_INLINE double dense_score(const void *h, int size, const double *count, double sum, double amount,
+                                double smoothing, int64_t n_features) {
+    double score[LANES] = {0}, norm[LANES] = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n_features; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+            double value = real_at(h, size, j + l);
+            score[l] += term(value, count[j + l], amount, smoothing);
+            norm[l] += value;
+        }
+    for (; j < n_features; j++) {
+        double value = real_at(h, size, j);
+        score[0] += term(value, count[j], amount, smoothing);
+        norm[0] += value;
+    }
+    for (int l = 1; l < LANES; l++) {
+        score[0] += score[l];
+        norm[0] += norm[l];
+    }
+    return whole_row(score[0], norm[0], sum, amount, smoothing, n_features);
+}
+
+SAFFU_SIMD int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes,
+                                   const double *amounts, const double *F, const double *S, double smoothing,
+                                   int64_t n, int64_t n_rows, int64_t n_features, int64_t n_classes, double *scores,
+                                   int n_threads) {
+    int team = saffu_team(n_threads, n * n_features * 4), bad = 0;
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t e = 0; e < n; e++) {
+        int64_t m = rows[e], c = classes[e];
+        if (m < 0 || m >= n_rows || c < 0 || c >= n_classes) {
+            bad |= 1;
+            continue;
+        }
+        const double *count = F + c * n_features;
+        const void *h = (const char *)H + m * n_features * h_size;
+        scores[e] = h_size == 4 ? dense_score(h, 4, count, S[c], amounts[e], smoothing, n_features)
+                                : dense_score(h, 8, count, S[c], amounts[e], smoothing, n_features);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}
+
+SAFFU_SIMD int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const double *data,
+                                       const int32_t *rows, const int32_t *classes, const double *amounts,
+                                       const double *F, const double *S, double smoothing, int64_t n, int64_t n_rows,
+                                       int64_t n_features, int64_t n_classes, double *scores, int n_threads) {
+    int team = saffu_team(n_threads, n * 1000), bad = 0;
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t e = 0; e < n; e++) {
+        int64_t m = rows[e], c = classes[e];
+        if (m < 0 || m >= n_rows || c < 0 || c >= n_classes) {
+            bad |= 1;
+            continue;
+        }
+        const double *count = F + c * n_features;
+        double score = 0.0, norm = 0.0;
+        for (int64_t i = indptr[m]; i < indptr[m + 1]; i++) {
+            if (indices[i] < 0 || indices[i] >= n_features) {
+                bad |= 1;
+                continue;
+            }
+            score += term(data[i], count[indices[i]], amounts[e], smoothing);
+            norm += data[i];
+        }
+        scores[e] = whole_row(score, norm, S[c], amounts[e], smoothing, n_features);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}
+
+/* ---- sparse: discounted counts -> log weights, over a whole table at once ------------------------------------------ */
+
+SAFFU_INLINE double discounted(int64_t n, const double *discount) {
+    return n == 0 ? 0.0 : (double)n - discount[n < 3 ? n - 1 : 2];
+}
+
+SAFFU_SIMD static void weigh_row(const int64_t *restrict counts, const int32_t *restrict parent,
+                                 const double *restrict lower, const double *discount, int64_t n, double *total,
+                                 double *mass, double *restrict u, double *restrict p) {
+    int64_t n_c = 0;
+    double kept = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        n_c += counts[i];
+        kept += discounted(counts[i], discount);
+    }
+    double m_c = (double)n_c - kept;
+    *total = (double)n_c;
+    *mass = m_c;
+    for (int64_t i = 0; i < n; i++) {
+        double q = lower[parent[i]], d = discounted(counts[i], discount);
+        u[i] = d > 0.0 ? vlog(1.0 + d / (m_c * q)) : 0.0;
+        p[i] = n_c ? (d + m_c * q) / (double)n_c : q;
+    }
+}
+
+int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
+                const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
+                int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows]);
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 256))
+    for (int64_t c = 0; c < n_rows; c++) {
+        int64_t from = indptr[c];
+        weigh_row(counts + from, parent + from, lower, discounts, indptr[c + 1] - from, total + c, mass + c, u + from,
+                  p + from);
+    }
+    return SAFFU_OK;
+}
