@@ -9,7 +9,9 @@ except ImportError as error:
     ) from error
 
 from saffu._config import show_config
+from saffu.checkpoint import load
 from saffu.counts import cooccurrence
+from saffu.explicit_lm import ExplicitLM
 
 __version__ = "0.1.0"
-__all__ = ["cooccurrence", "show_config"]
+__all__ = ["ExplicitLM", "cooccurrence", "load", "show_config"]

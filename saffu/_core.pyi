@@ -20,3 +20,41 @@ def count(
     n_threads: int,
 ) -> tuple[_Int64, _Int32, _Int64]: ...
 def find(indptr: _Int64, indices: _Int32, rows: _Int32, cols: _Int32, n_threads: int) -> _Int32: ...
+
+BLOCK: int
+
+def weigh(
+    indptr: _Int64, counts: _Int64, parent: _Int32, lower: _Float64, discounts: _Float64, n_threads: int
+) -> tuple[_Float64, _Float64, _Float64, _Float64]: ...
+
+_Packed = tuple[_Int64, _Float64, _Int64, _Int32, _Float64]
+
+def pack(indptr: _Int64, words: _Int32, u: _Float64, n_threads: int) -> _Packed: ...
+
+class Batch:
+    def __init__(
+        self,
+        ids: _Int32,
+        positions: _Int64,
+        begins: _Int64,
+        rows: _Int32,
+        states: _Int32,
+        target_u: _Float64 | None = None,
+    ) -> None: ...
+
+class Pool:
+    def __init__(
+        self,
+        packed: _Packed,
+        log_prior: _Float64,
+        unigram: _Float64,
+        theta: _Float64,
+        n_contexts: int,
+        window: _Int64,
+        window_mass: _Float64,
+        induction: int,
+        induction_mass: float,
+    ) -> None: ...
+    def log_prob(self, batch: Batch, n_threads: int) -> _Float64: ...
+    def distribution(self, batch: Batch, n_threads: int) -> _Float64: ...
+    def derivatives(self, batch: Batch, second: bool, n_threads: int) -> tuple[_Float64, _Float64, _Float64 | None]: ...

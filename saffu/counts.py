@@ -13,6 +13,8 @@ from saffu._threads import resolve_threads
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Combined = tuple[csr_array, Int64, Int64]
+Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
 
 
 def cooccurrence(
@@ -148,13 +150,19 @@ class NgramCounts:
 
     def add(self, other: NgramCounts) -> NgramCounts:
         """Return the counts of both streams together; exact, in any order of additions."""
-        return self._combine(other, 1)
+        both = self._combine(other, _add_tables)
+        both.n_tokens = self.n_tokens + other.n_tokens
+        both.unigram = self.unigram + other.unigram
+        return both
 
     def subtract(self, other: NgramCounts) -> NgramCounts:
-        """Return the counts without those of ``other``, which must have been added before."""
-        return self._combine(other, -1)
+        """Return the counts without those of ``other``, which must have been added before; entries may be zero."""
+        rest = self._combine(other, _subtract_tables)
+        rest.n_tokens = self.n_tokens - other.n_tokens
+        rest.unigram = self.unigram - other.unigram
+        return rest
 
-    def _combine(self, other: NgramCounts, sign: int) -> NgramCounts:
+    def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
         shape = (self.vocab_size, self.radius, self.order)
         if shape != (other.vocab_size, other.radius, other.order):
             raise ValueError(
@@ -162,28 +170,18 @@ class NgramCounts:
                 f"and {(other.vocab_size, other.radius, other.order)}"
             )
         both = NgramCounts(*shape)
-        both.n_tokens = self.n_tokens + sign * other.n_tokens
-        both.unigram = self.unigram + sign * other.unigram
-        mine = theirs = np.arange(self.vocab_size)  # rows of the next table, as rows of the result
-        n_rows = self.vocab_size
-        for n, (a, b) in enumerate(zip(self.chain, other.chain, strict=True)):
-            table, mine, theirs = _combine_tables(a, mine, b, theirs, n_rows, sign)
-            n_rows = table.nnz
-            if n:
-                both.suffix[n - 1] = table
-            else:
-                both.distance[0] = table
-        rows = np.arange(self.vocab_size)
-        for k in range(1, self.radius):
-            both.distance[k], _, _ = _combine_tables(
-                self.distance[k], rows, other.distance[k], rows, self.vocab_size, sign
-            )
+        rows = mine = theirs = np.arange(self.vocab_size)
+        chain = []
+        for a, b in zip(self.chain, other.chain, strict=True):
+            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else self.vocab_size)
+            chain.append(table)
+        far = zip(self.distance[1:], other.distance[1:], strict=True)
+        both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size)[0] for a, b in far)]
+        both.suffix = chain[1:]
         return both
 
 
-def suffix_contexts(
-    chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None
-) -> Iterator[Int32]:
+def suffix_contexts(chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None) -> Iterator[Int32]:
     """Yield, for n = 1..len(chain), the row of the suffix of n tokens that ends at each position, or -1.
 
     A suffix never reaches over the start of a document; one that the tables have not seen has no row.
@@ -211,24 +209,38 @@ def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads
     return table
 
 
-def _combine_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int, sign: int):
-    """A + sign B with rows renumbered, without zeros, and the new place of each entry of A and of B."""
-    n_cols = a.shape[1]
+def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
+    """A + B with rows renumbered, and the place of each entry of A and of B in the sum.
+
+    Entries of zero stay: they are contexts whose own occurrence was counted with an earlier piece of the stream.
+    """
     a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
     keys = np.union1d(a_keys, b_keys)
     a_place, b_place = np.searchsorted(keys, a_keys), np.searchsorted(keys, b_keys)
     data = np.zeros(keys.size, np.int64)
     data[a_place] += a.data
-    data[b_place] += sign * b.data
-    if data.size and data.min() < 0:
+    data[b_place] += b.data
+    return _from_keys(keys, data, n_rows, a.shape[1]), a_place, b_place
+
+
+def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
+    """A - B with the entries of A, some now zero: a context may outlive its own occurrence by what followed it."""
+    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
+    place = np.searchsorted(a_keys, b_keys)
+    known = place < a_keys.size
+    known[known] = a_keys[place[known]] == b_keys[known]
+    data = a.data.copy()
+    data[place[known]] -= b.data[known]
+    if b.data[~known].any() or (data.size and data.min() < 0):
         raise ValueError("counts to subtract were never added: a count would fall below zero")
-    kept = data > 0
-    place = np.where(kept, np.cumsum(kept) - 1, -1)
-    keys, data = keys[kept], data[kept]
+    return as_csr(a.indptr, a.indices, data, a.shape), np.arange(a.nnz), place
+
+
+def _from_keys(keys: Int64, data: Int64, n_rows: int, n_cols: int) -> csr_array:
+    rows = keys // max(n_cols, 1)
     indptr = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(np.bincount(keys // n_cols, minlength=n_rows), out=indptr[1:])
-    table = as_csr(indptr, (keys % n_cols).astype(np.int32), data, (n_rows, n_cols))
-    return table, place[a_place], place[b_place]
+    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
+    return as_csr(indptr, (keys - rows * n_cols).astype(np.int32), data, (n_rows, n_cols))
 
 
 def _keys(table: csr_array, rows: Int64) -> Int64:

@@ -91,7 +91,7 @@ class NgramWeights:
     def __init__(self, counts: NgramCounts, continuation: bool, n_threads: int | None = None) -> None:
         self.vocab_size, self.order = counts.vocab_size, counts.order
         self.n_threads = resolve_threads(n_threads)
-        followed = np.bincount(counts.distance[0].indices, minlength=self.vocab_size)
+        followed = np.bincount(counts.distance[0].indices[counts.distance[0].data > 0], minlength=self.vocab_size)
         # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
         share = 1e-10 if continuation else 1.0 / (counts.n_tokens + 1.0)
         self.unigram = smoothed_distribution(counts.unigram, share)
@@ -118,7 +118,7 @@ class NgramWeights:
         lower = self.continuation
         for n, table in enumerate(chain):
             if continuation and n + 1 < len(chain):
-                used = np.bincount(parents[n + 1], minlength=table.nnz)
+                used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
                 table = as_csr(table.indptr, table.indices, used, table.shape)
             weighed.append(self._weigh(table, parents[n], lower))
             lower = weighed[-1].p
@@ -165,6 +165,16 @@ class NgramWeights:
             [
                 _core.find(t.counts.indptr, t.counts.indices, np.ascontiguousarray(r), targets, self.n_threads)
                 for t, r in zip(self.tables, rows, strict=True)
+            ]
+        )
+
+    def target_u(self, rows: Int32, targets: Int32) -> Float64:
+        """``u`` of each target in its row of every table; shapes (n_tables, T), (T,) -> (n_tables, T)."""
+        entries = self.entries(rows, targets)
+        return np.stack(
+            [
+                np.where(e >= 0, t.u[e], 0.0) if t.u.size else np.zeros(e.size)
+                for t, e in zip(self.tables, entries, strict=True)
             ]
         )
 

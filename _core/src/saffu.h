@@ -49,7 +49,7 @@ int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_
 int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols, int64_t n,
                int32_t *entry, int n_threads);
 
-/* ---- explicit.c: counts -> explicit sparse weights ---------------------------------------------------------------- */
+/* ---- weigh.c: counts to sparse logarithms ------------------------------------------------------------------------ */
 
 /* The discounted log weight of every entry e = (c, w) of a CSR table, with the three discounts D(1), D(2), D(3+):
  *

@@ -1,0 +1,561 @@
+"""ExplicitLM: a language model solved by counting, taking logarithms and fitting a handful of scalars."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from saffu import _validate, checkpoint
+from saffu._progress import progress_bar
+from saffu._threads import resolve_threads
+from saffu.counts import NgramCounts, as_csr
+from saffu.ngram import NgramWeights
+from saffu.pooled import PooledModel
+from saffu.priming import FOLDS, fold_parts, leave_one_out_part, prime
+from saffu.sample import Piece, TokenSample
+from saffu.text import Vocabulary
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
+BATCH = 1 << 15  # positions scored at a time
+
+
+@checkpoint.register("explicit-lm")
+class ExplicitLM:
+    """Language model whose weights are logarithms of discounted counts.
+
+    The next word w has logits ``alpha log p(w) + beta log p_cont(w) + sum_f lambda_f u_f(c_f, w)`` with
+    ``u(c, w) = log(1 + (n(c, w) - D(n)) / (m(c) q_c(w)))``: zero for every pair not seen, so that the weights are as
+    sparse as the counts, and the softmax is exact at the cost of the seen words. Contexts c_f are the tokens at
+    distances 1..radius, the suffixes of 2..order-1 tokens, the words of the last tokens of the document (windows),
+    and what followed earlier occurrences of the newest token (induction).
+
+    Parameters
+    ----------
+    radius : int
+        Distances 1..radius have a context each.
+    order : int
+        Suffixes of up to order - 1 tokens have a context each; at least 2.
+    windows : sequence of int
+        Lengths of the document windows, tokens.
+    induction : int
+        Length of the induction window, tokens; 0 for none.
+    priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
+        How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
+        model *is* modified interpolated Kneser-Ney of that order (continuation counts below the top, no other
+        contexts); "unit" sets alpha and every lambda to one, beta to zero.
+    n_threads : int, optional
+        By default every available CPU. Results do not depend on it.
+
+    Attributes
+    ----------
+    vocab_size, n_tokens : int
+    scalars : dict of str to list of float
+    seconds : dict of str to float
+        Seconds spent to "count", "weigh" and "prime" so far.
+    vocabulary : saffu.text.Vocabulary or None
+        Saved with the model if set.
+
+    Notes
+    -----
+    Discounts: Chen and Goodman 1998. Explicit solution: Williams and Zhao, arXiv 2311.07498. Kernels:
+    ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_derivatives``.
+
+    Examples
+    --------
+    >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+    >>> int(model.distribution([0, 1]).argmax())
+    2
+    """
+
+    def __init__(
+        self,
+        radius: int = 5,
+        order: int = 4,
+        windows: Sequence[int] = (60, 500, 2000),
+        induction: int = 2000,
+        priming: str = "k-fold",
+        n_threads: int | None = None,
+    ) -> None:
+        self.radius = _validate.integer(radius, "radius", 1)
+        self.order = _validate.integer(order, "order", 2)
+        self.windows = tuple(_validate.integer(length, "windows", 1) for length in windows)
+        self.induction = _validate.integer(induction, "induction", 0)
+        self.priming = _validate.choice(priming, "priming", PRIMINGS)
+        self.n_threads = n_threads
+        resolve_threads(n_threads)
+        self.vocabulary: Vocabulary | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._vocab_size: int | None = None
+        self._counts: list[NgramCounts] = []  # of pieces of the stream, merged like the digits of a binary counter
+        self._sample = TokenSample()
+        self._tail = np.empty(0, np.int32)  # end of the document that the next chunk may continue
+        self._bounds: Float64 | None = None
+        self._scalars: Float64 | None = None
+        self._model: PooledModel | None = None
+        self.seconds = {"count": 0.0, "weigh": 0.0, "prime": 0.0}
+
+    # ---- counting ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        ids: ArrayLike,
+        vocab_size: int | None = None,
+        documents: ArrayLike | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Forget everything, then count, weigh and prime.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Token ids in [0, vocab_size); faster if frequent tokens have small ids.
+        vocab_size : int, optional
+            V; by default the largest id plus one.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start. No context reaches over one.
+        progress : bool
+            Show progress on a terminal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range, not integers or absent.
+        """
+        self._reset()
+        if np.size(ids) == 0:
+            raise ValueError("ids must hold at least one token, got none")
+        self.partial_fit(ids, vocab_size, documents, progress)
+        return self.solve(progress)
+
+    def partial_fit(
+        self,
+        ids: ArrayLike,
+        vocab_size: int | None = None,
+        documents: ArrayLike | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Count the next chunk of the stream; weights and scalars are renewed when next needed.
+
+        A chunk without a document start at 0 continues the document before. Counts do not depend on how the
+        stream is cut into chunks. The first chunk fixes ``vocab_size``. Parameters as in :meth:`fit`.
+        """
+        if vocab_size is not None:
+            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+            if self._vocab_size not in (None, vocab_size):
+                raise ValueError(f"vocab_size must stay {self._vocab_size}, as counted so far, got {vocab_size}")
+        ids = _validate.token_ids(ids, "ids", self._vocab_size if vocab_size is None else vocab_size)
+        starts = _validate.document_starts(documents, ids.size, from_zero=not self._counts)
+        if ids.size == 0:
+            return self
+        if self._vocab_size is None:
+            self._vocab_size = int(ids.max()) + 1 if vocab_size is None else vocab_size
+        began = time.perf_counter()
+        continues = starts.size == 0 or starts[0] != 0
+        prefix = self._tail if continues else self._tail[:0]
+        stream = np.concatenate([prefix, ids])
+        stream_starts = np.union1d([0], starts + prefix.size).astype(np.int64)
+        radius, order = self._counted
+        with progress_bar(radius + order - 2, "count", progress) as bar:
+            counts = NgramCounts.from_stream(
+                stream, stream_starts, self._vocab_size, radius, order, prefix.size, self.n_threads, bar.update
+            )
+        self._push(counts)
+        self._sample.append(ids, starts)
+        self._tail = stream[max(int(stream_starts[-1]), stream.size - max(radius, order - 1)) :].copy()
+        self._model = None
+        self._scalars = None
+        self.seconds["count"] += time.perf_counter() - began
+        return self
+
+    @property
+    def _counted(self) -> tuple[int, int]:
+        """Radius and order of the tables: Kneser-Ney has no use for distances beyond the first."""
+        return (1 if self.priming == "kneser-ney" else self.radius), self.order
+
+    def _push(self, counts: NgramCounts) -> None:
+        self._counts.append(counts)
+        while len(self._counts) > 1 and self._counts[-2].n_tokens <= self._counts[-1].n_tokens:
+            last = self._counts.pop()
+            self._counts[-1] = self._counts[-1].add(last)
+
+    @property
+    def counts(self) -> NgramCounts:
+        """The counts of everything seen so far."""
+        if not self._counts:
+            raise ValueError("the model has seen no text yet; call fit or partial_fit first")
+        while len(self._counts) > 1:
+            last = self._counts.pop()
+            self._counts[-1] = self._counts[-1].add(last)
+        return self._counts[0]
+
+    def merge(self, other: ExplicitLM) -> Self:
+        """Add the counts of a model of the same shape, as if its text had followed; re-primes when next needed.
+
+        Raises
+        ------
+        ValueError
+            If the models differ in vocabulary size, contexts or priming.
+        """
+        if not isinstance(other, ExplicitLM):
+            raise TypeError(f"other must be an ExplicitLM, got {type(other).__name__}")
+        if self._settings() != other._settings():
+            raise ValueError(
+                f"models to merge must have equal settings, got {self._settings()} and {other._settings()}"
+            )
+        if self.vocabulary is not None and other.vocabulary is not None and self.vocabulary != other.vocabulary:
+            raise ValueError("models to merge must have equal vocabularies; train both with one")
+        if other._counts:
+            if self._vocab_size not in (None, other._vocab_size):
+                raise ValueError(f"vocab_size must be equal to merge, got {self._vocab_size} and {other._vocab_size}")
+            self._vocab_size = other._vocab_size
+            self._push(other.counts)
+            self._sample = self._sample.merge(other._sample)
+            self._tail = other._tail.copy()
+            self._model = None
+            self._scalars = None
+        return self
+
+    # ---- weighing and priming ----------------------------------------------------------------------------------------
+
+    def solve(self, progress: bool = False) -> Self:
+        """Weigh the counts and prime the scalars now, if anything has changed since."""
+        if self._model is not None:
+            return self
+        counts = self.counts
+        began = time.perf_counter()
+        model = self._build(counts)
+        self.seconds["weigh"] += time.perf_counter() - began
+        began = time.perf_counter()
+        if self._scalars is None:
+            with progress_bar(FOLDS + 16, "prime", progress) as bar:
+                self._bounds, self._scalars = self._prime(model, counts, bar.update)
+        model.bounds = self._bounds
+        self._model = model
+        self.seconds["prime"] += time.perf_counter() - began
+        return self
+
+    def _build(self, counts: NgramCounts) -> PooledModel:
+        textbook = self.priming == "kneser-ney"
+        weights = NgramWeights(counts, textbook, self.n_threads)
+        return PooledModel(weights, () if textbook else self.windows, 0 if textbook else self.induction)
+
+    def _prime(self, model: PooledModel, counts: NgramCounts, advance) -> tuple[Float64 | None, Float64]:
+        n_features = len(model.weights.tables) + len(model.windows) + 1
+        if self.priming == "kneser-ney":
+            return None, np.array([[0.0, 1.0, *[1.0] * n_features]])
+        if self.priming == "unit":
+            return None, np.array([[1.0, 0.0, *[1.0] * n_features]])
+        history = max([*self.windows, self.induction, *self._counted])
+        if self.priming == "leave-one-out":
+            parts = [leave_one_out_part(model, self._sample, history)]
+        else:
+            parts = fold_parts(counts, self._sample, self._build, history, advance)
+        return prime(parts, advance)
+
+    def _solved(self) -> tuple[PooledModel, Float64]:
+        self.solve()
+        assert self._model is not None
+        assert self._scalars is not None
+        return self._model, self._scalars
+
+    # ---- scoring -----------------------------------------------------------------------------------------------------
+
+    def log_prob(self, ids: ArrayLike, documents: ArrayLike | None = None, progress: bool = False) -> Float64:
+        """Log-probability of every token given what precedes it in its document.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        documents : array_like of int, optional
+            As in :meth:`fit`.
+        progress : bool
+            Show progress on a terminal.
+
+        Returns
+        -------
+        ndarray of float64, shape (M,)
+            Nats.
+        """
+        model, scalars = self._solved()
+        ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        starts = _validate.document_starts(documents, ids.size)
+        found = np.empty(ids.size)
+        if ids.size == 0:
+            return found
+        rows = model.weights.contexts(ids, starts)
+        pool, threads = model.pool(scalars), resolve_threads(self.n_threads)
+        with progress_bar(ids.size, "score", progress) as bar:
+            for first in range(0, ids.size, BATCH):
+                positions = np.arange(first, min(first + BATCH, ids.size))
+                batch_rows = rows[:, positions]
+                batch = model.batch(ids, starts, positions, batch_rows, model.states(batch_rows))
+                found[positions] = pool.log_prob(batch, threads)
+                bar.update(positions.size)
+        return found
+
+    def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
+        """``exp`` of the mean negative log-probability per token."""
+        log_prob = self.log_prob(ids, documents)
+        if log_prob.size == 0:
+            raise ValueError("ids must hold at least one token to have a perplexity")
+        return float(np.exp(-log_prob.mean()))
+
+    def unigram_log_prob(self, ids: ArrayLike) -> Float64:
+        """Nats per token under the unigram distribution alone."""
+        model, _ = self._solved()
+        return np.log(model.weights.unigram[_validate.token_ids(ids, "ids", self.vocab_size)])
+
+    def distribution(self, context: ArrayLike) -> Float64:
+        """Distribution of the token that follows a context, within one document.
+
+        Parameters
+        ----------
+        context : array_like of int, shape (n,)
+            What precedes, oldest first; may be empty. Only the last ``history`` tokens matter.
+
+        Returns
+        -------
+        ndarray of float64, shape (V,)
+        """
+        model, scalars = self._solved()
+        context = _validate.token_ids(context, "context", self.vocab_size)[-self.history :]
+        ids = np.append(context, np.int32(0))  # a place for the token to come
+        start = np.zeros(1, np.int64)
+        rows = np.ascontiguousarray(model.weights.contexts(ids, start)[:, -1:])
+        batch = model.batch(ids, start, np.array([ids.size - 1]), rows, model.states(rows))
+        return model.pool(scalars).distribution(batch, 1)[0]
+
+    @property
+    def history(self) -> int:
+        """Number of preceding tokens that can matter."""
+        return max([*self.windows, self.induction, self.radius, self.order - 1])
+
+    def generate(
+        self,
+        prompt: ArrayLike = (),
+        n_tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int | None = None,
+    ) -> Iterator[int]:
+        """Draw tokens one after the other; the same seed draws the same tokens.
+
+        Parameters
+        ----------
+        prompt : array_like of int
+            What precedes the first token drawn.
+        n_tokens : int
+        temperature : float
+            Probabilities are raised to 1 / temperature; 0 always takes the likeliest token.
+        top_k : int, optional
+            Draw among the k likeliest only.
+        seed : int, optional
+
+        Yields
+        ------
+        int
+        """
+        n_tokens = _validate.integer(n_tokens, "n_tokens", 0)
+        if not temperature >= 0 or not np.isfinite(temperature):
+            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature}")
+        if top_k is not None:
+            top_k = _validate.integer(top_k, "top_k", 1)
+        context = _validate.token_ids(prompt, "prompt", self._solved()[0].weights.vocab_size)
+        return self._draw(context, n_tokens, temperature, top_k, np.random.default_rng(seed))
+
+    def _draw(
+        self, context: Int32, n_tokens: int, temperature: float, top_k: int | None, rng: np.random.Generator
+    ) -> Iterator[int]:
+        for _ in range(n_tokens):
+            p = self.distribution(context)
+            if temperature == 0:
+                token = int(p.argmax())
+            else:
+                kept = np.arange(p.size) if top_k is None else np.argsort(-p, kind="stable")[:top_k]
+                with np.errstate(divide="ignore"):
+                    logits = np.log(p[kept]) / temperature
+                weights = np.exp(logits - logits.max())
+                token = int(kept[np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")])
+            context = np.append(context, np.int32(token))[-self.history :]
+            yield token
+
+    # ---- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of token types."""
+        return self.counts.vocab_size
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens counted."""
+        return self.counts.n_tokens if self._counts else 0
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the contexts, in the order of the scalars."""
+        radius, order = self._counted
+        names = [f"distance {k}" for k in range(1, radius + 1)] + [f"suffix {n}" for n in range(2, order)]
+        if self.priming != "kneser-ney":
+            names += [f"window {length}" for length in self.windows]
+            names += [f"induction {self.induction}"] if self.induction else []
+        return names
+
+    @property
+    def scalars(self) -> dict[str, list[float]]:
+        """The scalars of each feature, one per state of the context (from little known to well known)."""
+        _, scalars = self._solved()
+        names = ["prior", "continuation prior", *self.feature_names]
+        return {name: column.tolist() for name, column in zip(names, scalars.T, strict=False)}
+
+    def summary(self) -> dict[str, Any]:
+        """Sizes, features and bytes."""
+        model, scalars = self._solved()
+        packed = sum(array.nbytes for array in model.weights.packed)
+        return {
+            **self._settings(),
+            "vocab_size": self.vocab_size,
+            "n_tokens": self.n_tokens,
+            "n_entries": self.counts.n_entries,
+            "n_scalars": scalars.size,
+            "bytes_weights": packed,
+            "features": {
+                name: table.counts.nnz for name, table in zip(self.feature_names, model.weights.tables, strict=False)
+            },
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "radius": self.radius,
+            "order": self.order,
+            "windows": list(self.windows),
+            "induction": self.induction,
+            "priming": self.priming,
+        }
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole.
+
+        Counts and scalars are stored, weights are made of them again on loading, to the same bits.
+        """
+        checkpoint.save(self, path)
+
+    def _to_checkpoint(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        _, scalars = self._solved()
+        counts = self.counts
+        blocks = self._sample.blocks
+        arrays: dict[str, np.ndarray] = {
+            "scalars": scalars,
+            "unigram": counts.unigram,
+            "tail": self._tail,
+            "sample.ids": _concatenate([block.ids for block in blocks], np.int32),
+            "sample.starts": _concatenate([block.starts for block in blocks], np.int64),
+            "sample.lengths": np.array([(b.ids.size, b.starts.size) for b in blocks], np.int64).reshape(-1, 2),
+        }
+        if self._bounds is not None:
+            arrays["bounds"] = self._bounds
+        for j, table in enumerate([*counts.distance, *counts.suffix]):
+            fits = table.nnz == 0 or table.data.max() < 2**31
+            arrays[f"table{j}.lengths"] = np.diff(table.indptr).astype(np.int32)
+            arrays[f"table{j}.words"] = table.indices
+            arrays[f"table{j}.counts"] = table.data.astype(np.int32 if fits else np.int64)
+        metadata: dict[str, Any] = {
+            **self._settings(),
+            "vocab_size": counts.vocab_size,
+            "n_tokens": counts.n_tokens,
+            "sample_seen": self._sample.n_seen,
+            "sample_stride": self._sample.stride,
+            "seconds": self.seconds,
+        }
+        if self.vocabulary is not None:
+            vocabulary_arrays, metadata["vocabulary"] = self.vocabulary._to_checkpoint()
+            arrays |= {f"vocabulary.{name}": array for name, array in vocabulary_arrays.items()}
+        return arrays, metadata
+
+    @classmethod
+    def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Self:
+        names = ("radius", "order", "windows", "induction", "priming")
+        model = cls(**{name: metadata[name] for name in names})
+        radius, order = model._counted
+        counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
+        counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 1)
+        counts.unigram = _checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        tables = []
+        for j in range(radius + order - 2):
+            n_rows = counts.vocab_size if j < radius else (tables[0] if j == radius else tables[-1]).nnz
+            tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
+        counts.distance, counts.suffix = tables[:radius], tables[radius:]
+        model._counts, model._vocab_size = [counts], counts.vocab_size
+        model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
+        model._sample = _read_sample(arrays, metadata, counts.vocab_size)
+        n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
+        model._bounds = _checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
+        n_states = 1 if model._bounds is None else 2 * (order - 1)
+        model._scalars = _checked(arrays, "scalars", np.float64, (n_states, n_features))
+        model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
+        if "vocabulary" in metadata:
+            inner = {
+                name.removeprefix("vocabulary."): a for name, a in arrays.items() if name.startswith("vocabulary.")
+            }
+            model.vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+        return model
+
+
+def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([*parts, np.empty(0, dtype)]).astype(dtype, copy=False)
+
+
+def _checked(arrays: dict[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    array = arrays[name]
+    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
+def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int):
+    """One table, checked so that no kernel can be led out of bounds by a damaged file."""
+    lengths = _checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
+    words = arrays[f"{name}.words"]
+    counts = arrays[f"{name}.counts"]
+    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    inner = np.ones(max(words.size - 1, 0), bool)
+    inner[indptr[(indptr > 0) & (indptr < words.size)] - 1] = False  # last entry of a row, followed by another row
+    sound = (
+        words.dtype == np.int32
+        and counts.shape == words.shape == (indptr[-1],)
+        and (lengths >= 0).all()
+        and (words.size == 0 or (0 <= words.min() and words.max() < n_cols and counts.min() > 0))
+        and (np.diff(words)[inner] > 0).all()
+    )
+    if not sound:
+        raise ValueError(f"table {name!r} is damaged")
+    return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
+
+
+def _read_sample(arrays: dict[str, np.ndarray], metadata: dict[str, Any], vocab_size: int) -> TokenSample:
+    sample = TokenSample()
+    sample.n_seen = _validate.integer(metadata["sample_seen"], "sample_seen", 0)
+    sample.stride = _validate.integer(metadata["sample_stride"], "sample_stride", 1)
+    ids = _validate.token_ids(arrays["sample.ids"], "sample.ids", vocab_size)
+    starts, lengths = arrays["sample.starts"], arrays["sample.lengths"]
+    ends = np.cumsum(lengths, axis=0)
+    if (lengths < 0).any() or (ends.size and tuple(ends[-1]) != (ids.size, starts.size)):
+        raise ValueError("the sample of text is damaged")
+    for (n_ids, n_starts), (id_end, start_end) in zip(lengths, ends, strict=True):
+        block_starts = starts[start_end - n_starts : start_end]
+        _validate.document_starts(block_starts, int(n_ids), "sample.starts")
+        sample.blocks.append(Piece(ids[id_end - n_ids : id_end], block_starts.astype(np.int64)))
+    return sample
