@@ -469,7 +469,8 @@ def _lines(facts: dict[str, Any], indent: str = "") -> Iterator[str]:
             yield name
             yield from _lines(value, indent + "  ")
         elif isinstance(value, (list, tuple, np.ndarray)):
-            yield f"{name:26}{'  '.join(map(_number, value))}".rstrip()
+            cells = (f"{item:7.3f}" if isinstance(item, float) else _number(item) for item in value)
+            yield f"{name:26}{'  '.join(cells)}".rstrip()
         else:
             yield f"{name:26}{_number(value)}"
 
