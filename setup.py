@@ -28,7 +28,7 @@ return n < omp_get_max_threads(); }
 """
 GNU_FLAGS = [
     "-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math",
-    "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra",
+    "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
 ]  # fmt: skip
 LIMITED_API = "0x030B0000"  # CPython 3.11
 

@@ -171,7 +171,7 @@ class NgramCounts:
             )
         both = NgramCounts(*shape)
         rows = mine = theirs = np.arange(self.vocab_size)
-        chain = []
+        chain: list[csr_array] = []
         for a, b in zip(self.chain, other.chain, strict=True):
             table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else self.vocab_size)
             chain.append(table)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from saffu import _validate, checkpoint
 from saffu._progress import progress_bar
@@ -250,7 +251,9 @@ class ExplicitLM:
         weights = NgramWeights(counts, textbook, self.n_threads)
         return PooledModel(weights, () if textbook else self.windows, 0 if textbook else self.induction)
 
-    def _prime(self, model: PooledModel, counts: NgramCounts, advance) -> tuple[Float64 | None, Float64]:
+    def _prime(
+        self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object]
+    ) -> tuple[Float64 | None, Float64]:
         n_features = len(model.weights.tables) + len(model.windows) + 1
         if self.priming == "kneser-ney":
             return None, np.array([[0.0, 1.0, *[1.0] * n_features]])
@@ -260,7 +263,7 @@ class ExplicitLM:
         if self.priming == "leave-one-out":
             parts = [leave_one_out_part(model, self._sample, history)]
         else:
-            parts = fold_parts(counts, self._sample, self._build, history, advance)
+            parts = fold_parts(counts, self._sample, self._build, history, self.n_threads, advance)
         return prime(parts, advance)
 
     def _solved(self) -> tuple[PooledModel, Float64]:
@@ -493,7 +496,7 @@ class ExplicitLM:
         counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
         counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 1)
         counts.unigram = _checked(arrays, "unigram", np.int64, (counts.vocab_size,))
-        tables = []
+        tables: list[csr_array] = []
         for j in range(radius + order - 2):
             n_rows = counts.vocab_size if j < radius else (tables[0] if j == radius else tables[-1]).nnz
             tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
@@ -525,7 +528,7 @@ def _checked(arrays: dict[str, np.ndarray], name: str, dtype: type, shape: tuple
     return array
 
 
-def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int):
+def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int) -> csr_array:
     """One table, checked so that no kernel can be led out of bounds by a damaged file."""
     lengths = _checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
     words = arrays[f"{name}.words"]
@@ -537,7 +540,7 @@ def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: i
         words.dtype == np.int32
         and counts.shape == words.shape == (indptr[-1],)
         and (lengths >= 0).all()
-        and (words.size == 0 or (0 <= words.min() and words.max() < n_cols and counts.min() > 0))
+        and (words.size == 0 or (words.min() >= 0 and words.max() < n_cols and counts.min() > 0))
         and (np.diff(words)[inner] > 0).all()
     )
     if not sound:

@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saffu import _core
 from saffu.counts import NgramCounts
 from saffu.explicit import newton
-from saffu.ngram import NgramWeights
 from saffu.pooled import PooledModel, default_scalars
 from saffu.sample import BLOCK, Piece, TokenSample, join
 
@@ -74,17 +72,19 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
     if n == 0:
         return None, start[None]
     coarse = [part.thin(max(n // COARSE_POSITIONS, 1)) for part in parts]
-    shared = _minimise(coarse, None, start[None], on_step)
+    shared = _minimise(coarse, None, start[None], 1e-4, on_step)
     bounds = _median_counts(parts)
-    scalars = np.repeat(shared, 2 * bounds.size, axis=0)
-    scalars = _minimise(coarse, bounds, scalars, on_step)
+    scalars = _minimise(coarse, bounds, np.repeat(shared, 2 * bounds.size, axis=0), 1e-4, on_step)
     if n > COARSE_POSITIONS:
-        scalars = _minimise(parts, bounds, scalars, on_step)
+        # From the optimum of a sample, one Newton step on all positions is as good as many.
+        scalars = _minimise(parts, bounds, scalars, 1e-3, on_step)
     return bounds, scalars
 
 
-def _minimise(parts: Sequence[Part], bounds: Float64 | None, start: Float64, on_step: Callable[[], object]) -> Float64:
-    """Newton on the mean negative log-likelihood plus a ridge towards the start."""
+def _minimise(
+    parts: Sequence[Part], bounds: Float64 | None, start: Float64, tolerance: float, on_step: Callable[[], object]
+) -> Float64:
+    """Newton on the mean negative log-likelihood plus a ridge towards the start, to a tolerance in nats per token."""
     n = sum(part.positions.size for part in parts)
     ridge = STRENGTH / n
     batches = []
@@ -105,7 +105,10 @@ def _minimise(parts: Sequence[Part], bounds: Float64 | None, start: Float64, on_
                 _add_blocks(hessian, second / n)
         return value if np.isfinite(value) else np.inf, gradient, hessian
 
-    return newton(evaluate, start.ravel(), tolerance=1e-5, on_step=lambda *_: on_step()).reshape(start.shape)
+    def step(*_: object) -> None:
+        on_step()
+
+    return newton(evaluate, start.ravel(), tolerance=tolerance, on_step=step).reshape(start.shape)
 
 
 def _add_blocks(matrix: Float64, blocks: Float64) -> None:
@@ -124,7 +127,7 @@ def _median_counts(parts: Sequence[Part]) -> Float64:
     return np.array([np.median(count[level == j]) if (level == j).any() else 0.0 for j in range(n_levels)])
 
 
-# ---- positions to prime on ---------------------------------------------------------------------------------------------
+# ---- positions to prime on -------------------------------------------------------------------------------------------
 
 
 def usable_positions(documents: Int64, true_start: NDArray[np.bool_], n: int, history: int) -> Int64:
@@ -139,6 +142,7 @@ def fold_parts(
     sample: TokenSample,
     build: Callable[[NgramCounts], PooledModel],
     history: int,
+    n_threads: int | None = None,
     on_fold: Callable[[], object] = lambda: None,
 ) -> list[Part]:
     """Blocks of the sample, each scored by a model from which their counts are subtracted.
@@ -154,9 +158,8 @@ def fold_parts(
     parts = []
     for fold in range(n_folds):
         ids, documents, true_start = join([units[j] for j in chosen[fold::n_folds]])
-        threads = None
         held = NgramCounts.from_stream(
-            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=threads
+            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=n_threads
         )
         model = build(counts.subtract(held))
         positions = usable_positions(documents, true_start, ids.size, min(history, length // 2))

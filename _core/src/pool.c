@@ -22,13 +22,7 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { BLOCK = SAFFU_BLOCK, LANES = BLOCK / 2, CHUNK = 256 };
-
-SAFFU_INLINE double sum_lanes(const double *lane) {
-    double sum = 0.0;
-    for (int i = 0; i < LANES; i++) sum += lane[i];
-    return sum;
-}
+enum { BLOCK = SAFFU_BLOCK, CHUNK = 256 };
 
 /* (alpha, beta, lambda ...) of a state */
 SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
@@ -122,7 +116,7 @@ SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double b
     for (int64_t b = 0; b < n_blocks; b++) {
         double *m = prior->moments + b * N_MOMENTS, mass[BLOCK];
         memset(m, 0, N_MOMENTS * sizeof *m);
-        for (int i = 0; i < BLOCK; i++) mass[i] = vexp(prior->g[b * BLOCK + i]);
+        for (int i = 0; i < BLOCK; i++) mass[i] = vexp_bounded(prior->g[b * BLOCK + i]);
         for (int i = 0; i < BLOCK; i++) add_moments(m, mass[i], x0[b * BLOCK + i], x1[b * BLOCK + i]);
         for (int j = 0; j < N_MOMENTS; j++) prior->total[j] += m[j];
     }
@@ -148,7 +142,7 @@ typedef struct {
     int32_t *place; /* (vocab_size) index of a word below, or -1 */
     int32_t *word;  /* (longest + 1) distinct words of the longest window */
     int32_t *count; /* (longest + 1, n_windows) */
-    double *u;      /* (n_windows, longest + 1) log(1 + n / (M p)) */
+    double *u;      /* (n_windows + 1, capacity) log(1 + n / (M p)), and a row for their weighted sum */
     int64_t capacity, n_words, right, begin;
     int64_t *left;         /* (n_windows) first token inside */
     int32_t *follow_count; /* (vocab_size) zero between positions */
@@ -293,6 +287,7 @@ typedef struct {
     uint8_t *flag;  /* (n_blocks) zero between positions */
     int32_t *block; /* (n_blocks) touched blocks of this position */
     Row *row;       /* (n_features) */
+    int32_t *order; /* (n_features) */
     Windows windows;
 } Scratch;
 
@@ -302,6 +297,7 @@ static void free_scratch(Scratch *s) {
     free(s->flag);
     free(s->block);
     free(s->row);
+    free(s->order);
     free_windows(&s->windows);
 }
 
@@ -312,7 +308,8 @@ static int new_scratch(const saffu_pool *pool, int64_t n_blocks, Scratch *s) {
     s->flag = calloc((size_t)n_blocks + 1, 1);
     s->block = malloc(((size_t)n_blocks + 1) * sizeof(int32_t));
     s->row = malloc((size_t)pool->n_features * sizeof(Row));
-    if (!s->z || !s->y || !s->flag || !s->block || !s->row) return SAFFU_NO_MEMORY;
+    s->order = malloc((size_t)pool->n_features * sizeof(int32_t));
+    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order) return SAFFU_NO_MEMORY;
     return new_windows(pool, &s->windows);
 }
 
@@ -338,15 +335,36 @@ static void gather_rows(const saffu_pool *pool, const saffu_batch *batch, const 
     s->row[n_contexts + n_windows] = (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow};
 }
 
-/* z += lambda x, flagging the touched blocks */
-SAFFU_INLINE void add_row(Row x, double lambda, double *restrict z, uint8_t *restrict flag) {
-    const double *restrict head = x.head, *restrict u = x.u;
+/* z = sum_k lambda_k head_k over all rows at once, so that each word is written once; z is zero before. */
+SAFFU_INLINE void add_heads(const Row *row, const double *lambda, int64_t n_rows, double *restrict z,
+                            uint8_t *restrict flag) {
+    int64_t longest = 0;
+    for (int64_t k = 0; k < n_rows; k++) longest = saffu_max(longest, row[k].n_head);
+    for (int64_t k = 0; k < n_rows; k++) {
+        const double *restrict head = row[k].head;
+        double scale = lambda[k];
+        if (k + 1 < n_rows && row[k].n_head && row[k + 1].n_head) { /* two rows a pass */
+            int64_t shared = saffu_min(row[k].n_head, row[k + 1].n_head);
+            const double *restrict next = row[k + 1].head;
+            double next_scale = lambda[k + 1];
+            for (int64_t w = 0; w < shared; w++) z[w] += scale * head[w] + next_scale * next[w];
+            for (int64_t w = shared; w < row[k].n_head; w++) z[w] += scale * head[w];
+            for (int64_t w = shared; w < row[k + 1].n_head; w++) z[w] += next_scale * next[w];
+            k++;
+        } else {
+            for (int64_t w = 0; w < row[k].n_head; w++) z[w] += scale * head[w];
+        }
+    }
+    memset(flag, 1, (size_t)(longest / BLOCK));
+}
+
+/* z += lambda x over the (word, value) pairs, flagging the touched blocks */
+SAFFU_INLINE void add_tail(Row x, double lambda, double *restrict z, uint8_t *restrict flag) {
+    const double *restrict u = x.u;
     const int32_t *restrict word = x.word;
-    for (int64_t w = 0; w < x.n_head; w++) z[w] += lambda * head[w];
-    memset(flag, 1, (size_t)(x.n_head / BLOCK));
     for (int64_t i = 0; i < x.n_tail; i++) {
         z[word[i]] += lambda * u[i];
-        flag[word[i] / BLOCK] = 1;
+        flag[(uint32_t)word[i] / BLOCK] = 1;
     }
 }
 
@@ -361,12 +379,27 @@ SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t n_blocks, int32_t *
     return n;
 }
 
+/* The document windows share their words: one row of sum_l lambda_l u_l. */
+SAFFU_INLINE Row all_windows(Windows *v, const double *lambda, int64_t n_windows) {
+    double *restrict sum = v->u + n_windows * v->capacity;
+    for (int64_t i = 0; i < v->n_words; i++) sum[i] = lambda[0] * v->u[i];
+    for (int64_t l = 1; l < n_windows; l++) {
+        const double *restrict u = v->u + l * v->capacity;
+        for (int64_t i = 0; i < v->n_words; i++) sum[i] += lambda[l] * u[i];
+    }
+    return (Row){NULL, sum, v->word, 0, v->n_words};
+}
+
 /* Logits less the prior of position i in s->z; returns the number of touched blocks, listed in s->block. */
 SAFFU_INLINE int64_t add_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
                               int64_t n_blocks, Scratch *s) {
     const double *lambda = theta_of(pool, batch->states[i]) + 2;
+    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
     gather_rows(pool, batch, previous, i, s);
-    for (int64_t k = 0; k < pool->n_features; k++) add_row(s->row[k], lambda[k], s->z, s->flag);
+    add_heads(s->row, lambda, n_contexts, s->z, s->flag);
+    for (int64_t k = 0; k < n_contexts; k++) add_tail(s->row[k], lambda[k], s->z, s->flag);
+    if (n_windows) add_tail(all_windows(&s->windows, lambda + n_contexts, n_windows), 1.0, s->z, s->flag);
+    add_tail(s->row[n_contexts + n_windows], lambda[n_contexts + n_windows], s->z, s->flag);
     return collect(s->flag, n_blocks, s->block);
 }
 
@@ -374,15 +407,18 @@ SAFFU_INLINE int64_t add_rows(const saffu_pool *pool, const saffu_batch *batch, 
 
 /* sum over touched blocks of (sum exp(z + g) - sum exp g), clearing z. */
 SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block, int64_t n, double *restrict z) {
-    double lane[LANES] = {0.0}, before = 0.0;
+    Lanes low = lanes_zero(), high = lanes_zero();
+    double before = 0.0;
     for (int64_t j = 0; j < n; j++) {
-        double *restrict zb = z + (int64_t)block[j] * BLOCK;
+        double *restrict zb = z + (int64_t)block[j] * BLOCK, p[BLOCK];
         const double *restrict gb = prior->g + (int64_t)block[j] * BLOCK;
-        for (int i = 0; i < LANES; i++) lane[i] += vexp(zb[i] + gb[i]) + vexp(zb[i + LANES] + gb[i + LANES]);
-        for (int i = 0; i < BLOCK; i++) zb[i] = 0.0;
+        for (int i = 0; i < BLOCK; i++) p[i] = vexp_bounded(zb[i] + gb[i]);
+        low = lanes_add(low, lanes_load(p));
+        high = lanes_add(high, lanes_load(p + N_LANES));
+        memset(zb, 0, BLOCK * sizeof *zb);
         before += prior->moments[(int64_t)block[j] * N_MOMENTS];
     }
-    return sum_lanes(lane) - before;
+    return lanes_sum(lanes_add(low, high)) - before;
 }
 
 SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
@@ -428,7 +464,7 @@ SAFFU_SIMD static void distribution_row(const saffu_pool *pool, const saffu_batc
     const Prior *prior = priors + batch->states[i];
     double *restrict z = s->z, total = 0.0;
     add_rows(pool, batch, previous, i, n_blocks, s);
-    for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp(z[w] + prior->g[w]);
+    for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
     for (int64_t w = 0; w < n_blocks * BLOCK; w++) total += z[w];
     for (int64_t w = 0; w < pool->vocab_size; w++) p[w] = z[w] / total;
     memset(z, 0, (size_t)(n_blocks * BLOCK) * sizeof *z);
@@ -471,16 +507,19 @@ typedef struct {
 SAFFU_INLINE double dot_row(Row x, const double *restrict y) {
     const double *restrict head = x.head, *restrict u = x.u;
     const int32_t *restrict word = x.word;
-    double lane[LANES] = {0.0}, even = 0.0, odd = 0.0;
+    Lanes low = lanes_zero(), high = lanes_zero();
+    double even = 0.0, odd = 0.0;
     int64_t i = 0;
-    for (int64_t w = 0; w < x.n_head; w += BLOCK)
-        for (int j = 0; j < LANES; j++) lane[j] += head[w + j] * y[w + j] + head[w + LANES + j] * y[w + LANES + j];
+    for (int64_t w = 0; w < x.n_head; w += BLOCK) {
+        low = lanes_add(low, lanes_multiply(lanes_load(head + w), lanes_load(y + w)));
+        high = lanes_add(high, lanes_multiply(lanes_load(head + w + N_LANES), lanes_load(y + w + N_LANES)));
+    }
     for (; i + 1 < x.n_tail; i += 2) {
         even += u[i] * y[word[i]];
         odd += u[i + 1] * y[word[i + 1]];
     }
     if (i < x.n_tail) even += u[i] * y[word[i]];
-    return sum_lanes(lane) + (even + odd);
+    return lanes_sum(lanes_add(low, high)) + (even + odd);
 }
 
 /* y = x p; undone by clear_row */
@@ -493,6 +532,8 @@ SAFFU_INLINE void clear_row(Row x, double *restrict y) {
     memset(y, 0, (size_t)x.n_head * sizeof *y);
     for (int64_t i = 0; i < x.n_tail; i++) y[x.word[i]] = 0.0;
 }
+
+SAFFU_INLINE int64_t length_of(Row x) { return x.n_head + x.n_tail; }
 
 SAFFU_INLINE double word_of_row(Row x, int32_t target) {
     if (target < x.n_head) return x.head[target];
@@ -514,69 +555,68 @@ static void gather_targets(const saffu_pool *pool, const saffu_batch *batch, int
     }
 }
 
-/* z -> exp(z + g) on the touched blocks, except the target's own cell, which becomes 0; returns Z less the target's
- * own term. outside receives the moments of the prior on the untouched blocks. */
-SAFFU_INLINE double exponentiate(const Prior *prior, int64_t n, int32_t target, Scratch *s, double *outside) {
-    double mass[LANES] = {0.0};
-    memcpy(outside, prior->total, N_MOMENTS * sizeof *outside);
+/* z -> exp(z + g) on the touched blocks, except the target's own cell, which becomes 0. moments receives those of the
+ * dense features over all words but the target: the first is Z less the target's own term. */
+SAFFU_INLINE void exponentiate(const Prior *prior, const double *x0, const double *x1, int64_t n, int32_t target,
+                               Scratch *s, double *moments) {
+    Lanes sum[N_MOMENTS];
+    for (int m = 0; m < N_MOMENTS; m++) sum[m] = lanes_zero();
+    memcpy(moments, prior->total, N_MOMENTS * sizeof *moments);
     s->z[target] = -(double)INFINITY;
     for (int64_t j = 0; j < n; j++) {
         int64_t b = s->block[j];
         double *restrict z = s->z + b * BLOCK;
         const double *restrict g = prior->g + b * BLOCK;
-        for (int w = 0; w < BLOCK; w++) z[w] = vexp(z[w] + g[w]);
-        for (int w = 0; w < LANES; w++) mass[w] += z[w] + z[w + LANES];
-        for (int m = 0; m < N_MOMENTS; m++) outside[m] -= prior->moments[b * N_MOMENTS + m];
+        for (int w = 0; w < BLOCK; w++) z[w] = vexp_bounded(z[w] + g[w]);
+        for (int w = 0; w < BLOCK; w += N_LANES) {
+            Lanes p = lanes_load(z + w), a = lanes_load(x0 + b * BLOCK + w), c = lanes_load(x1 + b * BLOCK + w);
+            Lanes pa = lanes_multiply(p, a), pc = lanes_multiply(p, c);
+            sum[0] = lanes_add(sum[0], p);
+            sum[1] = lanes_add(sum[1], pa);
+            sum[2] = lanes_add(sum[2], pc);
+            sum[3] = lanes_add(sum[3], lanes_multiply(pa, a));
+            sum[4] = lanes_add(sum[4], lanes_multiply(pa, c));
+            sum[5] = lanes_add(sum[5], lanes_multiply(pc, c));
+        }
+        for (int m = 0; m < N_MOMENTS; m++) moments[m] -= prior->moments[b * N_MOMENTS + m];
     }
-    return outside[0] + sum_lanes(mass);
+    for (int m = 0; m < N_MOMENTS; m++) moments[m] += lanes_sum(sum[m]);
 }
 
-/* y = x_k p of the dense feature x_k on the touched blocks; returns sum y and, in *square, sum x_k y. */
-SAFFU_INLINE double multiply_dense(const double *x, int64_t n, Scratch *s, double *square) {
-    double sum[LANES] = {0.0}, squares[LANES] = {0.0};
-    for (int64_t j = 0; j < n; j++) {
-        const double *restrict p = s->z + s->block[j] * BLOCK, *restrict xb = x + s->block[j] * BLOCK;
-        double *restrict y = s->y + s->block[j] * BLOCK;
-        for (int w = 0; w < BLOCK; w++) y[w] = p[w] * xb[w];
-        for (int w = 0; w < LANES; w++) sum[w] += y[w] + y[w + LANES];
-        for (int w = 0; w < LANES; w++) squares[w] += y[w] * xb[w] + y[w + LANES] * xb[w + LANES];
+/* sum_w x(w) p(w) {1, x_0(w), x_1(w)} */
+SAFFU_INLINE void dot_dense(Row x, const double *p, const double *x0, const double *x1, double *sum) {
+    Lanes lane[3] = {lanes_zero(), lanes_zero(), lanes_zero()};
+    double tail[3] = {0.0, 0.0, 0.0};
+    for (int64_t w = 0; w < x.n_head; w += N_LANES) {
+        Lanes y = lanes_multiply(lanes_load(x.head + w), lanes_load(p + w));
+        lane[0] = lanes_add(lane[0], y);
+        lane[1] = lanes_add(lane[1], lanes_multiply(y, lanes_load(x0 + w)));
+        lane[2] = lanes_add(lane[2], lanes_multiply(y, lanes_load(x1 + w)));
     }
-    *square = sum_lanes(squares);
-    return sum_lanes(sum);
-}
-
-SAFFU_INLINE double dot_dense(const double *x, int64_t n, const Scratch *s) {
-    double sum[LANES] = {0.0};
-    for (int64_t j = 0; j < n; j++) {
-        const double *restrict y = s->y + s->block[j] * BLOCK, *restrict xb = x + s->block[j] * BLOCK;
-        for (int w = 0; w < LANES; w++) sum[w] += y[w] * xb[w] + y[w + LANES] * xb[w + LANES];
+    for (int64_t i = 0; i < x.n_tail; i++) {
+        double y = x.u[i] * p[x.word[i]];
+        tail[0] += y;
+        tail[1] += y * x0[x.word[i]];
+        tail[2] += y * x1[x.word[i]];
     }
-    return sum_lanes(sum);
+    for (int m = 0; m < 3; m++) sum[m] = lanes_sum(lane[m]) + tail[m];
 }
 
-SAFFU_INLINE void clear_blocks(double *y, int64_t n, const Scratch *s) {
-    for (int64_t j = 0; j < n; j++) memset(y + s->block[j] * BLOCK, 0, BLOCK * sizeof *y);
-}
-
-/* Unnormalised moments of the features under p = s->z (the target's cell apart). */
-SAFFU_INLINE void sum_moments(const saffu_pool *pool, int64_t n_features, int64_t n_blocks, int64_t n,
-                              const double *outside, int second, Scratch *s, Local *local) {
-    int64_t n_local = n_features + 2;
-    const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
-    double *restrict mean = local->mean, *restrict pair = local->second;
-    mean[1] = outside[2] + multiply_dense(x1, n, s, &pair[n_local + 1]);
-    for (int64_t k = 0; second && k < n_features; k++) pair[(2 + k) * n_local + 1] = dot_row(s->row[k], s->y);
-    pair[n_local] = outside[4] + (second ? dot_dense(x0, n, s) : 0.0);
-    mean[0] = outside[1] + multiply_dense(x0, n, s, &pair[0]);
-    for (int64_t k = 0; second && k < n_features; k++) pair[(2 + k) * n_local] = dot_row(s->row[k], s->y);
-    pair[0] += outside[3];
-    pair[n_local + 1] += outside[5];
-    clear_blocks(s->y, n, s);
-    for (int64_t k = 0; k < n_features; k++) {
-        mean[2 + k] = dot_row(s->row[k], s->z);
-        if (!second) continue;
+/* pair[k, l] = sum_w p(w) x_k(w) x_l(w) for l <= k: of each pair the longer row is spread out, the shorter one read. */
+SAFFU_INLINE void sum_pairs(int64_t n_features, Scratch *s, double *pair, int64_t stride) {
+    for (int64_t i = 0; i < n_features; i++) { /* longest first */
+        int32_t k = (int32_t)i;
+        int64_t j = i;
+        for (; j > 0 && length_of(s->row[s->order[j - 1]]) < length_of(s->row[k]); j--) s->order[j] = s->order[j - 1];
+        s->order[j] = k;
+    }
+    for (int64_t i = 0; i < n_features; i++) {
+        int64_t k = s->order[i];
         multiply_row(s->row[k], s->z, s->y);
-        for (int64_t l = 0; l <= k; l++) pair[(2 + k) * n_local + 2 + l] = dot_row(s->row[l], s->y);
+        for (int64_t j = i; j < n_features; j++) {
+            int64_t l = s->order[j];
+            pair[saffu_max(k, l) * stride + saffu_min(k, l)] = dot_row(s->row[l], s->y);
+        }
         clear_row(s->row[k], s->y);
     }
 }
@@ -588,14 +628,31 @@ SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *bat
     int64_t n_local = pool->n_features + 2;
     int32_t target = batch->ids[batch->positions[i]];
     const double *theta = theta_of(pool, batch->states[i]);
-    double outside[N_MOMENTS], z = prior->g[target];
+    const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
+    double moments[N_MOMENTS], dots[3], z = prior->g[target];
+    double *restrict mean = local->mean, *restrict pair = local->second;
     s->flag[target / BLOCK] = 1;
     int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
     gather_targets(pool, batch, n_blocks, i, s, local);
     for (int64_t k = 2; k < n_local; k++) z += theta[k] * local->target[k];
-    double rest = exponentiate(prior, n, target, s, outside), own = vexp(z), total = rest + own;
-    sum_moments(pool, pool->n_features, n_blocks, n, outside, second, s, local);
-    clear_blocks(s->z, n, s);
+    exponentiate(prior, x0, x1, n, target, s, moments);
+    mean[0] = moments[1];
+    mean[1] = moments[2];
+    for (int64_t k = 2; k < n_local && !second; k++) mean[k] = dot_row(s->row[k - 2], s->z);
+    if (second) {
+        pair[0] = moments[3];
+        pair[n_local] = moments[4];
+        pair[n_local + 1] = moments[5];
+        for (int64_t k = 2; k < n_local; k++) {
+            dot_dense(s->row[k - 2], s->z, x0, x1, dots);
+            mean[k] = dots[0];
+            pair[k * n_local] = dots[1];
+            pair[k * n_local + 1] = dots[2];
+        }
+        sum_pairs(pool->n_features, s, pair + 2 * n_local + 2, n_local);
+    }
+    for (int64_t j = 0; j < n; j++) memset(s->z + s->block[j] * BLOCK, 0, BLOCK * sizeof *s->z);
+    double own = vexp_bounded(z), total = moments[0] + own;
     for (int64_t k = 0; k < n_local; k++) {
         local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
         for (int64_t l = 0; second && l <= k; l++) {
