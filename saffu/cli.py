@@ -21,7 +21,7 @@ from tqdm import tqdm
 import saffu
 from saffu import checkpoint, demo
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
-from saffu.text import DOCUMENTS, TOKENISERS, Corpus, Joiner, tokenise
+from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -386,7 +386,12 @@ def _generate(arguments: argparse.Namespace) -> None:
     ids, starts = vocabulary.encode_text(arguments.prompt)
     context = ids[starts[-1] if starts.size else 0 :]
     for token in model.generate(
-        context, arguments.tokens, temperature=arguments.temperature, top_k=arguments.top_k, seed=arguments.seed
+        context,
+        arguments.tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        seed=arguments.seed,
+        exclude=[vocabulary.encode([UNKNOWN])[0]],
     ):
         _show(joiner.add(vocabulary.types[token]))
     _show(joiner.finish() + "\n")

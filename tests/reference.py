@@ -17,7 +17,7 @@ def count(contexts, targets, distances, documents, n_rows, n_cols):
     return table
 
 
-# ---- language models ---------------------------------------------------------------------------------------------------
+# ---- language models -------------------------------------------------------------------------------------------------
 
 
 def discounts(counts):

@@ -36,7 +36,7 @@ def held_out():
     return text(300, 1), np.array([0, 120])
 
 
-# ---- identities --------------------------------------------------------------------------------------------------------
+# ---- identities ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
@@ -61,7 +61,7 @@ def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
     np.testing.assert_allclose(model.pool(scalars).log_prob(batch, 1), textbook.log_prob(new), rtol=0, atol=1e-10)
 
 
-# ---- the pooled softmax against its dense twin --------------------------------------------------------------------------
+# ---- the pooled softmax against its dense twin -----------------------------------------------------------------------
 
 
 def dense_twin(model, ids, documents):
@@ -169,7 +169,7 @@ def test_bits_do_not_depend_on_threads(stream, held_out):
         np.testing.assert_array_equal(fits[0].log_prob(*held_out), other.log_prob(*held_out))
 
 
-# ---- priming -----------------------------------------------------------------------------------------------------------
+# ---- priming ---------------------------------------------------------------------------------------------------------
 
 
 def test_priming_beats_its_special_cases(stream):
@@ -201,7 +201,7 @@ def test_discounts_of_small_tables_free_some_mass(counts):
     assert (found <= [1, 2, 3]).all()
 
 
-# ---- chunks, merges, files ---------------------------------------------------------------------------------------------
+# ---- chunks, merges, files -------------------------------------------------------------------------------------------
 
 
 def equal_counts(a, b):
@@ -241,7 +241,7 @@ def test_merge_in_any_order_equals_fit(stream, order_of_merging):
 
 
 def test_subtracting_undoes_adding(stream):
-    ids, documents = stream
+    ids, _ = stream
     a = saffu.ExplicitLM().partial_fit(ids[:2000], VOCAB_SIZE).counts
     b = saffu.ExplicitLM().partial_fit(ids[2000:], VOCAB_SIZE).counts
     rest = a.add(b).subtract(b)
@@ -295,11 +295,11 @@ def test_damaged_arrays_are_refused(stream, name):
     saffu.ExplicitLM._from_checkpoint(copy.deepcopy(arrays), metadata)
     damaged = copy.deepcopy(arrays)
     damaged[name].flat[0] = -(10**6) if name != "scalars" else np.nan
-    with pytest.raises(ValueError, match="damaged|must"):
+    with pytest.raises(ValueError, match=r"damaged|must"):
         saffu.ExplicitLM._from_checkpoint(damaged, metadata)
 
 
-# ---- generation --------------------------------------------------------------------------------------------------------
+# ---- generation ------------------------------------------------------------------------------------------------------
 
 
 def test_generate_is_deterministic_and_follows_the_distribution(stream):
@@ -320,7 +320,7 @@ def test_context_beyond_the_history_does_not_matter(stream):
     np.testing.assert_array_equal(model.distribution(stream[0][:200]), model.distribution(stream[0][200 - 9 : 200]))
 
 
-# ---- degenerate and bad input ------------------------------------------------------------------------------------------
+# ---- degenerate and bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ids", [[0], [3, 3], [0, 1, 2], [5] * 50])
@@ -371,7 +371,7 @@ def test_bad_input_is_named(action, error, message):
         action()
 
 
-# ---- real text ---------------------------------------------------------------------------------------------------------
+# ---- real text -------------------------------------------------------------------------------------------------------
 
 
 def test_brown_perplexity(data_folder):

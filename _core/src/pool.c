@@ -22,7 +22,7 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { BLOCK = SAFFU_BLOCK, CHUNK = 256 };
+enum { BLOCK = SAFFU_BLOCK, CHUNK = 512 };
 
 /* (alpha, beta, lambda ...) of a state */
 SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
@@ -424,6 +424,7 @@ SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block,
 SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
                                    const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
                                    double *log_prob) {
+    s->windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
     for (int64_t i = from; i < to; i++) {
         const Prior *prior = priors + batch->states[i];
         int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
@@ -463,6 +464,7 @@ SAFFU_SIMD static void distribution_row(const saffu_pool *pool, const saffu_batc
                                         const int32_t *previous, int64_t n_blocks, int64_t i, Scratch *s, double *p) {
     const Prior *prior = priors + batch->states[i];
     double *restrict z = s->z, total = 0.0;
+    s->windows.begin = -1;
     add_rows(pool, batch, previous, i, n_blocks, s);
     for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
     for (int64_t w = 0; w < n_blocks * BLOCK; w++) total += z[w];
@@ -667,6 +669,7 @@ SAFFU_SIMD static void derive_chunk(const saffu_pool *pool, const saffu_batch *b
                                     const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
                                     Local *local, double *log_prob, double *gradient, double *hessian) {
     int64_t n_local = pool->n_features + 2;
+    s->windows.begin = -1;
     for (int64_t i = from; i < to; i++) {
         int64_t state = batch->states[i];
         double *first = gradient + state * n_local, *second = hessian ? hessian + state * n_local * n_local : NULL;
