@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
-from saffu.text import Vocabulary, detokenise, tokenise
+from saffu.text import UNKNOWN, Vocabulary, detokenise, tokenise
 
 TOKENISER, MIN_COUNT, SEED = "words", 3, 1
 
@@ -97,5 +97,6 @@ def _print_row(name: str, perplexity: float) -> None:
 
 def _paragraph(model: ExplicitLM, vocabulary: Vocabulary) -> str:
     prompt = vocabulary.encode(tokenise("The", TOKENISER))
-    drawn = model.generate(prompt, 120, temperature=0.8, seed=SEED)
+    unknown = vocabulary.encode([UNKNOWN])
+    drawn = model.generate(prompt, 120, temperature=0.9, seed=SEED, exclude=unknown)
     return detokenise(vocabulary.decode([*prompt, *drawn]), TOKENISER)
