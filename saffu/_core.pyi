@@ -10,6 +10,7 @@ _Int32 = NDArray[np.int32]
 _Int64 = NDArray[np.int64]
 
 def config() -> dict[str, Any]: ...
+def max_threads() -> int: ...
 def count(
     contexts: _Int32,
     targets: _Int32,
