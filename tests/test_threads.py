@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ SHOW = "import saffu; print(saffu.show_config()['threads'])"
 
 
 def threads_in_a_new_process(**environment):
-    env = {**{k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}, **environment}
+    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    env |= {"PYTHONPATH": str(Path(saffu.__file__).parent.parent), **environment}
     return int(subprocess.run([sys.executable, "-P", "-c", SHOW], env=env, check=True, capture_output=True).stdout)
 
 
