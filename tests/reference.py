@@ -1,5 +1,6 @@
 """Naive numpy twins of the kernels, each written as its equation."""
 
+import itertools
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -15,6 +16,31 @@ def count(contexts, targets, distances, documents, n_rows, n_cols):
                 if contexts[t] >= 0:
                     table[contexts[t], targets[t + k]] += 1
     return table
+
+
+def weigh(indptr, counts, lower, discount):
+    """Total, freed mass, u and p of every entry of a table, one at a time."""
+    d = [0.0, *discount]
+    total, mass, u, p = [], [], [], []
+    for start, end in itertools.pairwise(indptr):
+        row = [int(n) for n in counts[start:end]]
+        total.append(sum(row))
+        mass.append(sum(d[min(n, 3)] for n in row))
+        for n, q in zip(row, lower[start:end], strict=True):
+            kept = n - d[min(n, 3)]
+            u.append(np.log(1 + kept / (mass[-1] * q)) if n else 0.0)
+            p.append((kept + mass[-1] * q) / total[-1] if total[-1] else q)
+    return total, mass, u, p
+
+
+def ngrams(ids, documents, order):
+    """Counter of n-grams within documents for n = 0..order."""
+    ends = [*documents[1:], len(ids)][: len(documents)]
+    found = [Counter() for _ in range(order + 1)]
+    for start, end in zip(documents, ends, strict=True):
+        for n in range(1, order + 1):
+            found[n].update(tuple(ids[t : t + n]) for t in range(start, end - n + 1))
+    return found
 
 
 # ---- language models -------------------------------------------------------------------------------------------------
