@@ -10,6 +10,8 @@ except ImportError as error:
 
 from saffu._config import show_config
 from saffu.counts import cooccurrence
+from saffu.explicit import log_weights, moments
+from saffu.layer import SoftmaxLayer
 
 __version__ = "0.1.0"
-__all__ = ["cooccurrence", "show_config"]
+__all__ = ["SoftmaxLayer", "cooccurrence", "log_weights", "moments", "show_config"]

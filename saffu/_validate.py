@@ -13,6 +13,8 @@ from saffu import _core
 
 INT32_MAX = 2**31 - 1
 
+Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
+
 
 def integer(value: Any, name: str, minimum: int) -> int:
     """``value`` as an int of at least ``minimum``."""
@@ -92,7 +94,7 @@ def distances(values: ArrayLike | int, name: str = "distances") -> NDArray[np.in
 # ---- features, labels and targets of a classifier ----------------------------------------------------------------
 
 
-def features(values: Any, name: str = "features", n_columns: int | None = None) -> NDArray | csr_array:
+def features(values: Any, name: str = "features", n_columns: int | None = None) -> Matrix:
     """A matrix of float32 or float64: a C-contiguous array, or a CSR array if ``values`` is sparse.
 
     Integers become float32 where that is exact (up to 16 bits) and float64 otherwise.
@@ -105,7 +107,7 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
     if n_columns is not None and matrix.shape[1] != n_columns:
         raise ValueError(f"{name} must have {n_columns} columns, got {matrix.shape[1]}")
     if matrix.dtype not in (np.float32, np.float64):
-        small = matrix.dtype.kind != "f" and matrix.dtype.itemsize <= 2 or matrix.dtype == np.float16
+        small = (matrix.dtype.kind != "f" and matrix.dtype.itemsize <= 2) or matrix.dtype == np.float16
         matrix = matrix.astype(np.float32 if small else np.float64)
     if issparse(matrix):
         matrix.check_format(full_check=False)
@@ -113,13 +115,13 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
     return np.ascontiguousarray(matrix)
 
 
-def lowest(matrix: NDArray | csr_array, n_threads: int) -> float:
+def lowest(matrix: Matrix, n_threads: int) -> float:
     """The least stored entry of what ``features`` returned; NaN if one is not finite, inf if there is none."""
     stored = matrix.data if issparse(matrix) else matrix.reshape(-1)
     return _core.lowest(np.ascontiguousarray(stored), n_threads)
 
 
-def counts_like(matrix: NDArray | csr_array, name: str, n_threads: int) -> None:
+def counts_like(matrix: Matrix, name: str, n_threads: int) -> None:
     """Refuse a negative, infinite or NaN entry."""
     least = lowest(matrix, n_threads)
     if least >= 0:
@@ -194,5 +196,7 @@ def positive(value: Any, name: str, or_zero: bool = False) -> float:
         raise TypeError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if not (number > 0 or (or_zero and number == 0)) or np.isinf(number):
-        raise ValueError(f"{name} must be {'finite and not negative' if or_zero else 'positive and finite'}, got {value}")
+        raise ValueError(
+            f"{name} must be {'finite and not negative' if or_zero else 'positive and finite'}, got {value}"
+        )
     return number

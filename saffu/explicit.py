@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 
 from saffu import _core, _validate
 from saffu._threads import resolve_threads
@@ -81,7 +81,7 @@ def moments(
 
 
 def add_moments(
-    H: NDArray | csr_array,
+    H: _validate.Matrix,
     targets: NDArray,
     weights: NDArray[np.float64] | None,
     F: NDArray[np.float64],
@@ -91,12 +91,12 @@ def add_moments(
 ) -> None:
     """Write F (N, D) and mass (N), or add to them, from validated features and class numbers or soft targets."""
     if issparse(H):
-        csr = (H.indptr.astype(np.int64, copy=False), H.indices, H.data)
-        kernel = _core.moments_csr_labels if targets.ndim == 1 else _core.moments_csr_soft
-        kernel(*csr, targets, weights, F, mass, add, n_threads)
+        indptr, indices, data = H.indptr.astype(np.int64, copy=False), H.indices, H.data
+        sparse_kernel = _core.moments_csr_labels if targets.ndim == 1 else _core.moments_csr_soft
+        sparse_kernel(indptr, indices, data, targets, weights, F, mass, add, n_threads)
     else:
-        kernel = _core.moments_labels if targets.ndim == 1 else _core.moments_soft
-        kernel(H, targets, weights, F, mass, add, n_threads)
+        dense_kernel = _core.moments_labels if targets.ndim == 1 else _core.moments_soft
+        dense_kernel(H, targets, weights, F, mass, add, n_threads)
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------
@@ -256,9 +256,7 @@ def primed_loss(
     """
     n_rows, soft = groups[0].shape[0], targets.ndim == 2
     share = np.full(n_rows, 1.0 / n_rows) if weights is None else weights / weights.sum()
-    at_target = np.array(
-        [np.einsum("mi,mi->m", x, targets) if soft else x[np.arange(n_rows), targets] for x in groups]
-    )
+    at_target = np.array([np.einsum("mi,mi->m", x, targets) if soft else x[np.arange(n_rows), targets] for x in groups])
     observed = at_target @ share
 
     def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
