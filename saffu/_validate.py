@@ -99,7 +99,7 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
 
     Integers become float32 where that is exact (up to 16 bits) and float64 otherwise.
     """
-    matrix = csr_array(values) if issparse(values) else np.asarray(values)
+    matrix: Matrix = csr_array(values) if issparse(values) else np.asarray(values)
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be numbers, got dtype {matrix.dtype}")
     if matrix.ndim != 2:
