@@ -191,7 +191,7 @@ def newton(
 
     Notes
     -----
-    A ridge of 1e-10 of the largest curvature is added to the Hessian, so that a scalar on which the value does not
+    A ridge of 1e-9 of the largest curvature is added to the Hessian, so that a scalar on which the value does not
     depend stays where it is. A step is halved until the value falls by at least 1e-4 of what its slope promises.
     """
     theta = np.array(theta, np.float64)
@@ -202,7 +202,7 @@ def newton(
         largest = float(np.max(np.diag(hessian), initial=0.0))
         if not largest > 0:
             break
-        direction = np.linalg.solve(hessian + 1e-10 * largest * np.eye(theta.size), -gradient)
+        direction = np.linalg.solve(hessian + 1e-9 * largest * np.eye(theta.size), -gradient)
         promise = -float(gradient @ direction)
         if not promise > 0:
             break
