@@ -91,7 +91,7 @@ def test_log_prob_and_distribution_equal_the_dense_twin(stream, held_out, settin
     for t in range(len(new)):
         start = max(d for d in new_documents if d <= t)
         state = 0 if pooled.bounds is None else twin.state(new, t, start, pooled.bounds)
-        expected = reference.log_softmax(scalars[state] @ twin.features(new, t, start))
+        expected = reference.log_softmax((scalars[state] @ twin.features(new, t, start))[None])[0]
         assert log_prob[t] == pytest.approx(expected[new[t]], abs=1e-9)
         if t % 25 == 0:
             p = model.distribution(new[start:t])
@@ -125,7 +125,7 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
     for i, t in enumerate(positions):
         x = twin.features(ids, t, 33 if t >= 33 else 0)
         x[2 : 2 + len(names), ids[t]] = np.where(rows[:, i] >= 0, target_u[:, i], 0.0)
-        log_p = reference.log_softmax(scalars[states[i]] @ x)
+        log_p = reference.log_softmax((scalars[states[i]] @ x)[None])[0]
         p = np.exp(log_p)
         mean = x @ p
         assert log_prob[i] == pytest.approx(log_p[ids[t]], abs=1e-9)
