@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
-from saffu import _core, _validate
+from saffu import _core, _validate, checkpoint
 from saffu._threads import resolve_threads
 from saffu._validate import Matrix
 from saffu.explicit import add_moments, log_weights, newton, primed_loss
@@ -93,6 +94,7 @@ class Sample:
         return stride
 
 
+@checkpoint.register("softmax-layer")
 class SoftmaxLayer:
     """Softmax regression on non-negative features, solved by counting instead of gradient descent.
 
@@ -455,6 +457,10 @@ class SoftmaxLayer:
         return self.classes_[self.logits(H).argmax(axis=1)]
 
     # ---- checkpoint ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
+        checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal layer."""

@@ -268,3 +268,16 @@ def test_mnist_reaches_the_reference_figures(data_folder):
     layer = SoftmaxLayer().fit(np.hstack([train, 1 - train]), y)
     log_p = layer.predict_log_proba(np.hstack([test, 1 - test]))
     assert -log_p[np.arange(len(y_test)), y_test].mean() <= 0.52
+
+
+@pytest.mark.parametrize("priming", ["primed", "mean-norm"])
+def test_files_round_trip_to_the_same_bits(tmp_path, priming):
+    rng = np.random.default_rng(3)
+    features, labels = rng.poisson(1.0, (60, 7)).astype(np.float32), rng.integers(0, 3, 60)
+    layer = saffu.SoftmaxLayer(priming).fit(features, labels)
+    layer.save(tmp_path / "layer.saffu")
+    again = saffu.load(tmp_path / "layer.saffu")
+    np.testing.assert_array_equal(layer.predict_log_proba(features), again.predict_log_proba(features))
+    for one in (layer, again):
+        one.partial_fit(features[:10], labels[:10])
+    np.testing.assert_array_equal(layer.weights, again.weights)
