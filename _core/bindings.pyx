@@ -5,6 +5,8 @@ from libc.stdint cimport int32_t, int64_t
 
 import numpy as np
 
+cimport cython
+
 cimport kernels as k
 
 
@@ -140,6 +142,8 @@ def pack(const int64_t[::1] indptr, const int32_t[::1] words, const double[::1] 
     return head_ptr, head, tail_ptr, tail_word, tail_u
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Batch:
     """Positions to score: views of the arrays of saffu_batch, kept alive."""
 
@@ -164,6 +168,8 @@ cdef class Batch:
             self.c.target_u = &target_u[0, 0]
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Pool:
     """A pooled model: views of the arrays of saffu_pool, kept alive."""
 

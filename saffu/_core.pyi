@@ -1,6 +1,6 @@
 """Signatures of the compiled core; see _core/src/saffu.h for the equations and shapes."""
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ _Packed = tuple[_Int64, _Float64, _Int64, _Int32, _Float64]
 
 def pack(indptr: _Int64, words: _Int32, u: _Float64, n_threads: int) -> _Packed: ...
 
+@final
 class Batch:
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Batch:
         target_u: _Float64 | None = None,
     ) -> None: ...
 
+@final
 class Pool:
     def __init__(
         self,
