@@ -59,7 +59,7 @@ def spawn(*arguments, **settings):
     """The command line as a process of its own, with the package that is under test."""
     path = os.pathsep.join([str(Path(saffu.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-m", "saffu", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "saffu", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **settings)
 
 
