@@ -38,6 +38,13 @@
 #define SAFFU_PREFETCH_L2(address) ((void)0)
 #endif
 
+/* Put before a loop over a constant number of lanes: gcc would unroll it into scalar code before it vectorises. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define SAFFU_LANES _Pragma("GCC unroll 1")
+#else
+#define SAFFU_LANES
+#endif
+
 #if defined(_MSC_VER)
 #define restrict __restrict
 #endif

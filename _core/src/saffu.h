@@ -148,7 +148,7 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
 /* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
  * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf.
  * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
- * One read and one write of memory; a logarithm an entry. */
+ * One read (by_feature: two) and one write of memory; a logarithm an entry. */
 int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
                                    int64_t n_features, float *U, double *S, int n_threads);
 int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,

@@ -5,6 +5,7 @@ SAFFU_INLINE void NAME(load)(const REAL *x, int64_t n, REAL fill, REAL lane[LANE
     if (n >= LANES) {
         memcpy(lane, x, LANES * sizeof(REAL));
     } else {
+        SAFFU_LANES
         for (int l = 0; l < LANES; l++) lane[l] = fill;
         memcpy(lane, x, (size_t)n * sizeof(REAL));
     }
@@ -16,9 +17,11 @@ SAFFU_INLINE void NAME(store)(const REAL lane[LANES], int64_t n, REAL *x) {
 
 SAFFU_INLINE REAL NAME(row_max)(const REAL *x, int64_t n) {
     REAL high[LANES], lane[LANES];
+    SAFFU_LANES
     for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;
     for (int64_t i = 0; i < n; i += LANES) {
         NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
+        SAFFU_LANES
         for (int l = 0; l < LANES; l++) high[l] = lane[l] > high[l] ? lane[l] : high[l];
     }
     for (int l = 1; l < LANES; l++) high[0] = high[l] > high[0] ? high[l] : high[0];
@@ -31,7 +34,9 @@ SAFFU_INLINE double NAME(row_exp)(const REAL *x, int64_t n, REAL high, REAL *p) 
     REAL lane[LANES];
     for (int64_t i = 0; i < n; i += LANES) {
         NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
+        SAFFU_LANES
         for (int l = 0; l < LANES; l++) lane[l] = EXP(lane[l] - high);
+        SAFFU_LANES
         for (int l = 0; l < LANES; l++) sum[l] += (double)lane[l];
         if (p) NAME(store)(lane, n - i, p + i);
     }
@@ -113,6 +118,7 @@ SAFFU_INLINE double NAME(row_soft_loss)(const REAL *x, const REAL *t, int64_t n,
     for (int64_t i = 0; i < n; i += LANES) {
         NAME(load)(x + i, n - i, 0, x_lane);
         NAME(load)(t + i, n - i, 0, t_lane);
+        SAFFU_LANES
         for (int l = 0; l < LANES; l++) {
             double term = (double)t_lane[l] * (total - (double)x_lane[l]);
             sum[l] += t_lane[l] == 0 ? 0.0 : term;

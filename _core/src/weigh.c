@@ -1,10 +1,11 @@
 /* Dense log weights, and their leave-one-out scores.
  *
  * Decisions. With S_i the column sums of F, the explicit solution is naive Bayes: U_ji = log F_ji - shift_i,
- * where shift_i = ((K - 1) / K) log S_i, or log S_i when the prior is kept apart (K infinite). The sums come first;
- * a row (class-major) or a block of columns (feature-major) is summed and then turned while it is still in cache, so
- * that F is read from memory once and U written once. The smoothing is added on the way. A negative or non-finite entry
- * is noticed by the summing pass. Sums are double, in lanes of a fixed number, folded in order.
+ * where shift_i = ((K - 1) / K) log S_i, or log S_i when the prior is kept apart (K infinite). A row of a class-major F
+ * is summed and turned while it is in cache: one read and one write. Columns of a feature-major F are summed in a first
+ * stream over F and turned in a second; narrow blocks of columns that stay in cache were slower, because they defeat
+ * prefetching. The smoothing is added on the way. A negative or non-finite entry is noticed by the summing pass, from
+ * its sign bit or its sum. Sums are double, in lanes of a fixed number, folded in order.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -13,30 +14,32 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { LANES = 16, NARROW = 64, CACHE = 1 << 19 };
+enum { LANES = 16, NARROW = 64, WIDE = 4096 };
 
 /* ((K - 1) / K) log S, and nothing where S is 0: an empty class has weights -inf, not NaN. */
 SAFFU_INLINE double shift_of(double sum, double exponent) { return sum > 0.0 ? exponent * log(sum) : 0.0; }
 
-/* Columns a block: a cache-sized part of the rows, but not so narrow that lines and pages are wasted. */
-static int64_t block_columns(int64_t n_rows, int64_t n_columns, int64_t size) {
-    int64_t width = CACHE / (saffu_max(n_rows, 1) * size) / NARROW * NARROW;
-    return saffu_min(saffu_max(width, NARROW), n_columns);
-}
-
 #define REAL float
+#define BITS uint32_t
+#define BITS_OF bits_of_f32
 #define LOG vlogf
 #define NAME(name) name##_f32
 #include "weigh_real.h"
 #undef REAL
+#undef BITS
+#undef BITS_OF
 #undef LOG
 #undef NAME
 
 #define REAL double
+#define BITS uint64_t
+#define BITS_OF bits_of
 #define LOG vlog
 #define NAME(name) name##_f64
 #include "weigh_real.h"
 #undef REAL
+#undef BITS
+#undef BITS_OF
 #undef LOG
 #undef NAME
 

@@ -1,0 +1,1 @@
+"""Benchmarks against peers; they need the ``bench`` extra."""
