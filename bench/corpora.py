@@ -24,7 +24,7 @@ class Split(NamedTuple):
 
 
 def load(folder: Path, name: str, tokeniser: str, test_part: str = "test") -> Split:
-    """A corpus in files ``NAME.train.txt.gz`` and so on, or ``train.txt.gz`` of a folder: a blank line between documents.
+    """A corpus in files ``{name}train.txt.gz`` and so on, with a blank line between documents.
 
     Parameters
     ----------
