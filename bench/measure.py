@@ -98,6 +98,17 @@ def in_fresh_process(module: str, *arguments: object, **environment: str) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def data_folder() -> Path:
+    """Folder of the data sets, from the environment variable SAFFU_DATA."""
+    folder = Path(os.environ.get("SAFFU_DATA", ""))
+    if not os.environ.get("SAFFU_DATA") or not folder.is_dir():
+        sys.exit("set SAFFU_DATA to the folder of the data sets")
+    return folder
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 

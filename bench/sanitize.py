@@ -40,7 +40,9 @@ def copy_sources(target: Path) -> None:
 def build(source: Path, site: Path) -> None:
     """Install the package of ``source`` with an instrumented core into the folder ``site``."""
     isolation = ["--no-build-isolation"] if find_spec("Cython") and find_spec("setuptools") else []
-    environment = {**os.environ, "SAFFU_SANITIZE": SANITIZERS}
+    # Python is built with -fwrapv, under which a signed overflow would count as defined.
+    flags = f"{os.environ.get('CFLAGS', '')} -fno-wrapv"
+    environment = {**os.environ, "SAFFU_SANITIZE": SANITIZERS, "CFLAGS": flags}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation, "--target", site, source]
     run(*pip, env=environment, check=True)
 
