@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import quality_classifier, quality_language_model
-from bench.measure import data_folder, publish
+from bench.measure import data_folder, machine_line, publish
 
 
 def main() -> None:
@@ -15,10 +15,11 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = data_folder()
     sections = [
-        "### Language model",
+        "#### Language model",
         quality_language_model.report(folder),
-        "### Classifier",
-        quality_classifier.report(folder),
+        "#### Classifier",
+        quality_classifier.table(list(quality_classifier.rows(folder))),
+        machine_line("every core", ("scikit-learn",)),
     ]
     publish("quality", "\n\n".join(sections), arguments.print)
 

@@ -31,7 +31,6 @@ class Row(NamedTuple):
     corpus: str
     vocab_size: int
     train_tokens: int
-    test_tokens: int
     nats: Mapping[str, float]
     fit_seconds: float
     tokens_per_second: float
@@ -50,8 +49,7 @@ def measure(split: Split, settings: Mapping[str, Any], kneser_ney_order: int) ->
         nats[priming] = -float(log_prob.mean())
         fitting, scoring = spent.wall, scored.wall
     nats["unigram"] = -float(model.unigram_log_prob(test.ids).mean())
-    n_test = test.ids.size
-    return Row(split.name, len(split.vocabulary), train.ids.size, n_test, nats, fitting, n_test / scoring)
+    return Row(split.name, len(split.vocabulary), train.ids.size, nats, fitting, test.ids.size / scoring)
 
 
 def word_rows(folder: Path) -> Iterator[Row]:
@@ -90,10 +88,11 @@ def report(folder: Path) -> str:
             "",
             _table(word_rows(folder), lambda nats: f"{np.exp(nats):.1f}"),
             "",
-            f"Bits per character. {characters[0].upper()}{characters[1:]}, chosen on a part of the training text;",
+            f"Bits per character (perplexity). {characters[0].upper()}{characters[1:]},",
+            "chosen on the last part of the training text;",
             f"Kneser-Ney of order {KNESER_NEY_ORDER['chars']}.",
             "",
-            _table(character_rows(folder), lambda nats: f"{nats / np.log(2):.3f}"),
+            _table(character_rows(folder), lambda nats: f"{nats / np.log(2):.3f} ({np.exp(nats):.2f})"),
             "",
             machine_line("every core used to fit and to score"),
         ]
