@@ -36,6 +36,11 @@ def config():
     }
 
 
+def max_threads():
+    """Threads that OpenMP would use for the calling thread; 1 in a sequential build."""
+    return k.saffu_max_threads()
+
+
 # ---- count.c -----------------------------------------------------------------------------------------------------
 
 

@@ -124,6 +124,7 @@ cdef extern from *:
     #define SAFFU_COMPILER "unknown"
     #endif
     """
+    int saffu_max_threads()
     const int SAFFU_HAS_OPENMP
     const int SAFFU_HAS_VARIANTS
     const char *SAFFU_COMPILER

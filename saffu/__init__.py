@@ -8,10 +8,13 @@ except ImportError as error:
         "with 'pip install .' in a checkout (a C compiler is needed)"
     ) from error
 
+from saffu import text
 from saffu._config import show_config
 from saffu.checkpoint import load
 from saffu.counts import cooccurrence
+from saffu.explicit import log_weights, moments
 from saffu.explicit_lm import ExplicitLM
+from saffu.layer import SoftmaxLayer
 
 __version__ = "0.1.0"
-__all__ = ["ExplicitLM", "cooccurrence", "load", "show_config"]
+__all__ = ["ExplicitLM", "SoftmaxLayer", "cooccurrence", "load", "log_weights", "moments", "show_config", "text"]

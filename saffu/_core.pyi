@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 _Float64 = NDArray[np.float64]
 _Int32 = NDArray[np.int32]
 _Int64 = NDArray[np.int64]
+_Real = NDArray[Any]  # float32 or float64
+_Index = NDArray[Any]  # int32 or int64
 
 def config() -> dict[str, Any]: ...
+def max_threads() -> int: ...
 def count(
     contexts: _Int32,
     targets: _Int32,
@@ -58,3 +61,65 @@ class Pool:
     def log_prob(self, batch: Batch, n_threads: int) -> _Float64: ...
     def distribution(self, batch: Batch, n_threads: int) -> _Float64: ...
     def derivatives(self, batch: Batch, second: bool, n_threads: int) -> tuple[_Float64, _Float64, _Float64 | None]: ...
+
+# moments.c, weigh.c (dense), softmax.c
+def moments_labels(
+    H: _Real, labels: _Int32, weights: _Float64 | None, F: _Float64, mass: _Float64, add: bool, n_threads: int
+) -> None: ...
+def moments_soft(
+    H: _Real, Y: _Real, weights: _Float64 | None, F: _Float64, mass: _Float64, add: bool, n_threads: int
+) -> None: ...
+def moments_csr_labels(
+    indptr: _Int64,
+    indices: _Index,
+    data: _Real,
+    labels: _Int32,
+    weights: _Float64 | None,
+    F: _Float64,
+    mass: _Float64,
+    add: bool,
+    n_threads: int,
+) -> None: ...
+def moments_csr_soft(
+    indptr: _Int64,
+    indices: _Index,
+    data: _Real,
+    Y: _Real,
+    weights: _Float64 | None,
+    F: _Float64,
+    mass: _Float64,
+    add: bool,
+    n_threads: int,
+) -> None: ...
+def lowest(x: _Real, n_threads: int) -> float: ...
+def log_weights(
+    F: _Real, by_class: bool, smoothing: float, exponent: float, n_threads: int
+) -> tuple[_Real, _Float64]: ...
+def leave_one_out(
+    H: _Real,
+    rows: _Int32,
+    classes: _Int32,
+    amounts: _Float64,
+    F: _Float64,
+    S: _Float64,
+    smoothing: float,
+    n_threads: int,
+) -> _Float64: ...
+def leave_one_out_csr(
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Float64,
+    rows: _Int32,
+    classes: _Int32,
+    amounts: _Float64,
+    F: _Float64,
+    S: _Float64,
+    smoothing: float,
+    n_threads: int,
+) -> _Float64: ...
+def softmax(X: _Real, log: bool, n_threads: int) -> _Real: ...
+def logsumexp(X: _Real, n_threads: int) -> _Float64: ...
+def cross_entropy_labels(X: _Real, labels: _Int32, n_threads: int) -> _Float64: ...
+def cross_entropy_soft(X: _Real, T: _Real, n_threads: int) -> _Float64: ...
+def exp(x: _Real, n_threads: int) -> _Real: ...
+def log(x: _Real, n_threads: int) -> _Real: ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
+
+from saffu import _core
 
 _in_forked_child = False
 
@@ -25,26 +26,14 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _openmp_limit() -> int | None:
-    """The limit set by an active ``threadpoolctl.threadpool_limits``, or None.
-
-    Looked up only where the program has imported threadpoolctl itself.
-    """
-    threadpoolctl = sys.modules.get("threadpoolctl")
-    if threadpoolctl is None:
-        return None
-    limits = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"]
-    return min(limits) if limits else None
-
-
 def resolve_threads(n_threads: int | None = None) -> int:
     """Resolve ``n_threads`` to a positive number.
 
     Parameters
     ----------
     n_threads : int, optional
-        None means ``OMP_NUM_THREADS`` if it is set, else the CPUs this process may use; an active
-        ``threadpoolctl`` limit lowers it. In a forked child the answer is always 1.
+        None means ``OMP_NUM_THREADS`` if it is set, else the CPUs this process may use; a limit
+        set by ``threadpoolctl`` lowers it. In a forked child the answer is always 1.
 
     Raises
     ------
@@ -56,9 +45,7 @@ def resolve_threads(n_threads: int | None = None) -> int:
     if n_threads is None:
         setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
         resolved = int(setting) if setting.isdigit() and int(setting) > 0 else available_cpus()
-        limit = _openmp_limit()
-        if limit is not None:
-            resolved = min(resolved, limit)
+        resolved = min(resolved, _core.max_threads())
     elif isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}")
     else:

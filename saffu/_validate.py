@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
+
+from saffu import _core
 
 INT32_MAX = 2**31 - 1
+
+Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
 
 def integer(value: Any, name: str, minimum: int) -> int:
@@ -84,3 +89,114 @@ def distances(values: ArrayLike | int, name: str = "distances") -> NDArray[np.in
     if (np.diff(array) == 0).any():
         raise ValueError(f"{name} must be distinct, got {array.tolist()}")
     return array
+
+
+# ---- features, labels and targets of a classifier ----------------------------------------------------------------
+
+
+def features(values: Any, name: str = "features", n_columns: int | None = None) -> Matrix:
+    """A matrix of float32 or float64: a C-contiguous array, or a CSR array if ``values`` is sparse.
+
+    Integers become float32 where that is exact (up to 16 bits) and float64 otherwise.
+    """
+    matrix: Matrix = csr_array(values) if issparse(values) else np.asarray(values)
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be numbers, got dtype {matrix.dtype}")
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must be a matrix with a row for each example, got shape {matrix.shape}")
+    if n_columns is not None and matrix.shape[1] != n_columns:
+        raise ValueError(f"{name} must have {n_columns} columns, got {matrix.shape[1]}")
+    if matrix.dtype not in (np.float32, np.float64):
+        small = (matrix.dtype.kind != "f" and matrix.dtype.itemsize <= 2) or matrix.dtype == np.float16
+        matrix = matrix.astype(np.float32 if small else np.float64)
+    if issparse(matrix):
+        matrix.check_format(full_check=False)
+        return matrix
+    return np.ascontiguousarray(matrix)
+
+
+def lowest(matrix: Matrix, n_threads: int) -> float:
+    """The least stored entry of what ``features`` returned; NaN if one is not finite, inf if there is none."""
+    stored = matrix.data if issparse(matrix) else matrix.reshape(-1)
+    return _core.lowest(np.ascontiguousarray(stored), n_threads)
+
+
+def counts_like(matrix: Matrix, name: str, n_threads: int) -> None:
+    """Refuse a negative, infinite or NaN entry."""
+    least = lowest(matrix, n_threads)
+    if least >= 0:
+        return
+    stored = matrix.data if issparse(matrix) else matrix.reshape(-1)
+    place = int(np.argmax(~(stored >= 0) | np.isinf(stored)))
+    if issparse(matrix):
+        row, column = int(np.searchsorted(matrix.indptr, place, "right")) - 1, int(matrix.indices[place])
+    else:
+        row, column = divmod(place, matrix.shape[1])
+    raise ValueError(f"{name} must be finite and not negative, got {stored[place]} in row {row}, column {column}")
+
+
+def labels(values: ArrayLike, name: str, n_rows: int) -> NDArray[np.integer]:
+    """A vector of integers, one for each row."""
+    array = np.asarray(values)
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integer labels or a matrix of soft targets, got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be a vector of labels or a matrix of soft targets, got shape {array.shape}")
+    if array.size != n_rows:
+        raise ValueError(f"{name} must have one label for each of the {n_rows} rows, got {array.size}")
+    return array
+
+
+def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | None = None) -> NDArray[np.int32]:
+    """Labels that are class numbers, 0 <= label < n_classes."""
+    array = labels(values, name, n_rows)
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        bound = INT32_MAX if n_classes is None else n_classes
+        if low < 0:
+            raise ValueError(f"{name} must not be negative, got {low} at position {int(array.argmin())}")
+        if high >= bound:
+            raise ValueError(f"{name} must be below {bound}, got {high} at position {int(array.argmax())}")
+    return np.ascontiguousarray(array, np.int32)
+
+
+def soft_targets(values: ArrayLike, name: str, n_rows: int, n_classes: int | None, n_threads: int) -> NDArray:
+    """Targets (n_rows, n_classes): not negative, each row with unit sum (within 1e-3)."""
+    array = features(values, name, n_classes)
+    if issparse(array):
+        raise TypeError(f"{name} must be a dense matrix of soft targets, got a sparse one")
+    if array.shape[0] != n_rows:
+        raise ValueError(f"{name} must have one row for each of the {n_rows} rows of features, got {array.shape[0]}")
+    counts_like(array, name, n_threads)
+    sums = array.sum(axis=1, dtype=np.float64)
+    if sums.size and not np.abs(sums - 1).max() <= 1e-3:
+        row = int(np.abs(sums - 1).argmax())
+        raise ValueError(f"each row of soft targets must sum to one, but row {row} of {name} sums to {sums[row]:.6g}")
+    return array
+
+
+def sample_weights(values: ArrayLike | None, n_rows: int, name: str = "sample_weight") -> NDArray[np.float64] | None:
+    """Finite weights that are not negative, one for each row; None stays None."""
+    if values is None:
+        return None
+    array = np.ascontiguousarray(values, np.float64)
+    if array.shape != (n_rows,):
+        raise ValueError(f"{name} must have one weight for each of the {n_rows} rows, got shape {array.shape}")
+    if array.size and not (array.min() >= 0 and np.isfinite(array.max())):
+        place = int(np.argmax(~(array >= 0) | np.isinf(array)))
+        raise ValueError(f"{name} must be finite and not negative, got {array[place]} at position {place}")
+    return array
+
+
+def positive(value: Any, name: str, or_zero: bool = False) -> float:
+    """``value`` as a positive (with ``or_zero``: not negative) finite float."""
+    if isinstance(value, (bool, np.bool_, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not (number > 0 or (or_zero and number == 0)) or np.isinf(number):
+        raise ValueError(
+            f"{name} must be {'finite and not negative' if or_zero else 'positive and finite'}, got {value}"
+        )
+    return number

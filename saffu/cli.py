@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 import saffu
 from saffu import checkpoint, demo
-from saffu.explicit_lm import ExplicitLM
-from saffu.text import DOCUMENTS, TOKENISERS, Corpus, Joiner, tokenise
+from saffu.explicit_lm import PRIMINGS, ExplicitLM
+from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -172,7 +172,7 @@ def _add_feature_options(parser: argparse.ArgumentParser) -> None:
     add("--radius", type=_integer(1), default=5, metavar="R", help="count pairs at distances 1 to R (default: 5)")
     add(
         "--order",
-        type=_integer(1),
+        type=_integer(2),
         default=4,
         metavar="N",
         help="count n-grams of up to N tokens, the predicted one included (default: 4)",
@@ -194,10 +194,11 @@ def _add_feature_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--priming",
-        choices=("leave-one-out", "kneser-ney", "unit"),
-        default="leave-one-out",
-        help="how much to trust each feature: fitted by leave-one-out, set so that the model is modified Kneser-Ney, "
-        "or 1 (default: leave-one-out)",
+        choices=PRIMINGS,
+        default=PRIMINGS[0],
+        help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
+        "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
+        f"(default: {PRIMINGS[0]})",
     )
 
 
@@ -234,10 +235,10 @@ def _add_generate(commands: Any) -> None:
     add("--tokens", type=_integer(1), default=100, metavar="N", help="how many tokens to draw (default: 100)")
     add(
         "--temperature",
-        type=_positive,
+        type=_not_negative,
         default=1.0,
         metavar="T",
-        help="below 1 plays safe, above 1 takes risks (default: 1)",
+        help="below 1 plays safe, above 1 takes risks; 0 always takes the likeliest token (default: 1)",
     )
     add("--top-k", type=_integer(1), metavar="K", help="draw from the K likeliest tokens only (default: from all)")
     add("--seed", type=_integer(0), metavar="S", help="seed of the random numbers (default: another each time)")
@@ -290,13 +291,13 @@ def _integer(minimum: int) -> Callable[[str], int]:
     return integer
 
 
-def _positive(text: str) -> float:
+def _not_negative(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
     return value
 
 
@@ -356,6 +357,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     progress = _shows_progress(arguments)
     with _bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance)
+    model.solve(progress=progress)
     begin = time.perf_counter()
     nats = -float(np.sum(model.log_prob(text.ids, text.documents, progress=progress)))
     seconds = time.perf_counter() - begin
@@ -384,7 +386,12 @@ def _generate(arguments: argparse.Namespace) -> None:
     ids, starts = vocabulary.encode_text(arguments.prompt)
     context = ids[starts[-1] if starts.size else 0 :]
     for token in model.generate(
-        context, arguments.tokens, temperature=arguments.temperature, top_k=arguments.top_k, seed=arguments.seed
+        context,
+        arguments.tokens,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        seed=arguments.seed,
+        exclude=[vocabulary.encode([UNKNOWN])[0]],
     ):
         _show(joiner.add(vocabulary.types[token]))
     _show(joiner.finish() + "\n")
@@ -467,7 +474,8 @@ def _lines(facts: dict[str, Any], indent: str = "") -> Iterator[str]:
             yield name
             yield from _lines(value, indent + "  ")
         elif isinstance(value, (list, tuple, np.ndarray)):
-            yield f"{name:26}{'  '.join(map(_number, value))}".rstrip()
+            cells = (f"{item:7.3f}" if isinstance(item, float) else _number(item) for item in value)
+            yield f"{name:26}{'  '.join(cells)}".rstrip()
         else:
             yield f"{name:26}{_number(value)}"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from saffu.explicit_lm import ExplicitLM
-from saffu.text import Vocabulary, detokenise, tokenise
+from saffu.explicit_lm import PRIMINGS, ExplicitLM
+from saffu.text import UNKNOWN, Vocabulary, detokenise, tokenise
 
 TOKENISER, MIN_COUNT, SEED = "words", 3, 1
 
@@ -36,7 +36,7 @@ def run(progress: bool = False) -> None:
     print(f"tokens    {ids.size:,} for training, {test_ids.size:,} held out ({unknown})")
     print(f"types     {len(vocabulary):,}, each seen {MIN_COUNT} times or more")
 
-    model = _trained("leave-one-out", ids, starts, vocabulary, progress)
+    model = _trained(PRIMINGS[0], ids, starts, vocabulary, progress)
     seconds = model.seconds
     print(f"seconds   count {seconds['count']:.2f}, weigh {seconds['weigh']:.2f}, prime {seconds['prime']:.2f}")
     print("\nheld-out perplexity (no held-out text was used in training)")
@@ -47,7 +47,7 @@ def run(progress: bool = False) -> None:
         _print_row(name, other.perplexity(test_ids, test_starts))
     _print_row("this model, primed", model.perplexity(test_ids, test_starts))
 
-    print("\nfitted scalars (how much each feature is trusted)")
+    print("\nfitted scalars (how much each feature is trusted, from little known contexts to well known ones)")
     for name, value in model.scalars.items():
         print(f"  {name:24}{'  '.join(f'{number:6.3f}' for number in np.atleast_1d(value))}")
     print(f"\ngenerated (seed {SEED})")
@@ -97,5 +97,6 @@ def _print_row(name: str, perplexity: float) -> None:
 
 def _paragraph(model: ExplicitLM, vocabulary: Vocabulary) -> str:
     prompt = vocabulary.encode(tokenise("The", TOKENISER))
-    drawn = model.generate(prompt, 120, temperature=0.8, seed=SEED)
+    unknown = vocabulary.encode([UNKNOWN])
+    drawn = model.generate(prompt, 120, temperature=0.9, seed=SEED, exclude=unknown)
     return detokenise(vocabulary.decode([*prompt, *drawn]), TOKENISER)

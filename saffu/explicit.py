@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 
 from saffu import _core, _validate
 from saffu._threads import resolve_threads
@@ -81,7 +81,7 @@ def moments(
 
 
 def add_moments(
-    H: NDArray | csr_array,
+    H: _validate.Matrix,
     targets: NDArray,
     weights: NDArray[np.float64] | None,
     F: NDArray[np.float64],
@@ -91,12 +91,12 @@ def add_moments(
 ) -> None:
     """Write F (N, D) and mass (N), or add to them, from validated features and class numbers or soft targets."""
     if issparse(H):
-        csr = (H.indptr.astype(np.int64, copy=False), H.indices, H.data)
-        kernel = _core.moments_csr_labels if targets.ndim == 1 else _core.moments_csr_soft
-        kernel(*csr, targets, weights, F, mass, add, n_threads)
+        indptr, indices, data = H.indptr.astype(np.int64, copy=False), H.indices, H.data
+        sparse_kernel = _core.moments_csr_labels if targets.ndim == 1 else _core.moments_csr_soft
+        sparse_kernel(indptr, indices, data, targets, weights, F, mass, add, n_threads)
     else:
-        kernel = _core.moments_labels if targets.ndim == 1 else _core.moments_soft
-        kernel(H, targets, weights, F, mass, add, n_threads)
+        dense_kernel = _core.moments_labels if targets.ndim == 1 else _core.moments_soft
+        dense_kernel(H, targets, weights, F, mass, add, n_threads)
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def newton(
 
     Notes
     -----
-    A ridge of 1e-10 of the largest curvature is added to the Hessian, so that a scalar on which the value does not
+    A ridge of 1e-9 of the largest curvature is added to the Hessian, so that a scalar on which the value does not
     depend stays where it is. A step is halved until the value falls by at least 1e-4 of what its slope promises.
     """
     theta = np.array(theta, np.float64)
@@ -202,7 +202,7 @@ def newton(
         largest = float(np.max(np.diag(hessian), initial=0.0))
         if not largest > 0:
             break
-        direction = np.linalg.solve(hessian + 1e-10 * largest * np.eye(theta.size), -gradient)
+        direction = np.linalg.solve(hessian + 1e-9 * largest * np.eye(theta.size), -gradient)
         promise = -float(gradient @ direction)
         if not promise > 0:
             break

@@ -351,6 +351,7 @@ class ExplicitLM:
         temperature: float = 1.0,
         top_k: int | None = None,
         seed: int | None = None,
+        exclude: ArrayLike = (),
     ) -> Iterator[int]:
         """Draw tokens one after the other; the same seed draws the same tokens.
 
@@ -364,6 +365,8 @@ class ExplicitLM:
         top_k : int, optional
             Draw among the k likeliest only.
         seed : int, optional
+        exclude : array_like of int
+            Tokens never to draw, such as that for unknown words.
 
         Yields
         ------
@@ -375,13 +378,23 @@ class ExplicitLM:
         if top_k is not None:
             top_k = _validate.integer(top_k, "top_k", 1)
         context = _validate.token_ids(prompt, "prompt", self._solved()[0].weights.vocab_size)
-        return self._draw(context, n_tokens, temperature, top_k, np.random.default_rng(seed))
+        barred = _validate.token_ids(exclude, "exclude", self.vocab_size)
+        if np.unique(barred).size == self.vocab_size:
+            raise ValueError("exclude must leave at least one token to draw")
+        return self._draw(context, barred, n_tokens, temperature, top_k, np.random.default_rng(seed))
 
     def _draw(
-        self, context: Int32, n_tokens: int, temperature: float, top_k: int | None, rng: np.random.Generator
+        self,
+        context: Int32,
+        barred: Int32,
+        n_tokens: int,
+        temperature: float,
+        top_k: int | None,
+        rng: np.random.Generator,
     ) -> Iterator[int]:
         for _ in range(n_tokens):
             p = self.distribution(context)
+            p[barred] = 0.0
             if temperature == 0:
                 token = int(p.argmax())
             else:
@@ -496,6 +509,8 @@ class ExplicitLM:
         counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
         counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 1)
         counts.unigram = _checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
+            raise ValueError("array 'unigram' is damaged")
         tables: list[csr_array] = []
         for j in range(radius + order - 2):
             n_rows = counts.vocab_size if j < radius else (tables[0] if j == radius else tables[-1]).nnz

@@ -52,6 +52,14 @@ def discount_of(counts: Int64, table_discounts: Float64) -> Float64:
     return np.concatenate([[0.0], table_discounts])[np.minimum(counts, 3)]
 
 
+def take(values: NDArray, index: NDArray) -> NDArray:
+    """``values[index]``, and zero where the index is -1."""
+    found = np.zeros(index.shape, values.dtype)
+    known = index >= 0
+    found[known] = values[index[known]]
+    return found
+
+
 def smoothed_distribution(counts: Int64, unseen_share: float) -> Float64:
     """Relative frequencies in which the types never seen, if there are any, share ``unseen_share``."""
     unseen = counts == 0
@@ -160,7 +168,7 @@ class NgramWeights:
         return found
 
     def entries(self, rows: Int32, targets: Int32) -> Int32:
-        """Place of each target's count in its row of every table, or -1; shapes (n_tables, T), (T,) -> (n_tables, T)."""
+        """Place of each target in its row of every table, or -1; shapes (n_tables, T), (T,) -> (n_tables, T)."""
         return np.stack(
             [
                 _core.find(t.counts.indptr, t.counts.indices, np.ascontiguousarray(r), targets, self.n_threads)
@@ -171,12 +179,7 @@ class NgramWeights:
     def target_u(self, rows: Int32, targets: Int32) -> Float64:
         """``u`` of each target in its row of every table; shapes (n_tables, T), (T,) -> (n_tables, T)."""
         entries = self.entries(rows, targets)
-        return np.stack(
-            [
-                np.where(e >= 0, t.u[e], 0.0) if t.u.size else np.zeros(e.size)
-                for t, e in zip(self.tables, entries, strict=True)
-            ]
-        )
+        return np.stack([take(table.u, entry) for table, entry in zip(self.tables, entries, strict=True)])
 
     def leave_one_out(self, rows: Int32, targets: Int32) -> tuple[Int32, Float64]:
         """Rows and target weights of counted positions as they would be had each not been counted itself.
@@ -201,12 +204,12 @@ class NgramWeights:
             in_chain = j == 0 or j >= len(self.distance)
             lower = chain_lower if in_chain else self.unigram[targets]
             row = rows[j]
-            total = table.total[row] - 1.0
+            total = take(table.total, row) - 1.0
             kept[j, (row < 0) | (total <= 0)] = -1
-            n = np.where(entry >= 0, table.counts.data[entry], 0)
+            n = take(table.counts.data, entry)
             fewer = np.maximum(n - 1, 0)
             left = fewer - discount_of(fewer, table.discounts)
-            mass = table.mass[row] - discount_of(n, table.discounts) + discount_of(fewer, table.discounts)
+            mass = take(table.mass, row) - discount_of(n, table.discounts) + discount_of(fewer, table.discounts)
             usable = kept[j] >= 0
             freed = np.where(usable, mass * lower, 1.0)
             target_u[j] = np.where(usable, np.log1p(left / freed), 0.0)

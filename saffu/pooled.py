@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import _core
-from saffu.ngram import NgramWeights
+from saffu.ngram import NgramWeights, take
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -63,7 +63,7 @@ class PooledModel:
         suffixes = rows[len(self.weights.distance) :]
         count = np.zeros(rows.shape[1])
         for table, row in zip([self.weights.distance[0], *self.weights.suffix], [rows[0], *suffixes], strict=True):
-            count = np.where(row >= 0, table.total[row] - left_out, count)
+            count = np.where(row >= 0, take(table.total, row) - left_out, count)
         return np.count_nonzero(suffixes >= 0, axis=0), count
 
     def states(self, rows: Int32, left_out: int = 0) -> Int32:

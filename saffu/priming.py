@@ -1,8 +1,8 @@
 """Priming: how much to trust each context, fitted by Newton on the training text itself.
 
-Two ways to keep a position from vouching for itself. *k-fold* subtracts the counts of whole blocks of text, exactly, and
-fits the scalars on those blocks: what the model meets at use, text of documents it has not counted. *Leave-one-out* takes
-only the position's own count from its target. It needs no second set of weights, but the other
+Two ways to keep a position from vouching for itself. *k-fold* subtracts the counts of whole blocks of text, exactly,
+and fits the scalars on those blocks: what the model meets at use, text of documents it has not counted.
+*Leave-one-out* takes only the position's own count from its target. It needs no second set of weights, but the other
 words of its rows keep theirs, and the rest of its document stays counted, so it trusts long contexts more, and the
 recent past less, than new text deserves.
 """

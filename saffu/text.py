@@ -257,6 +257,15 @@ class Vocabulary:
     def __contains__(self, token: str) -> bool:
         return token in self._ids
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both turn every text into the same ids."""
+        if not isinstance(other, Vocabulary):
+            return NotImplemented
+        mine, theirs = ((v.tokeniser, v.documents, v.types) for v in (self, other))
+        return mine == theirs
+
+    __hash__ = None  # type: ignore[assignment]  # as for every container that compares by content
+
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} types, tokeniser={self.tokeniser!r}, documents={self.documents!r})"
 

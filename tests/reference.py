@@ -1,5 +1,8 @@
 """Naive numpy twins of the kernels, each written as its equation."""
 
+import itertools
+from collections import Counter, defaultdict
+
 import numpy as np
 
 
@@ -13,3 +16,202 @@ def count(contexts, targets, distances, documents, n_rows, n_cols):
                 if contexts[t] >= 0:
                     table[contexts[t], targets[t + k]] += 1
     return table
+
+
+def weigh(indptr, counts, lower, discount):
+    """Total, freed mass, u and p of every entry of a table, one at a time."""
+    d = [0.0, *discount]
+    total, mass, u, p = [], [], [], []
+    for start, end in itertools.pairwise(indptr):
+        row = [int(n) for n in counts[start:end]]
+        total.append(sum(row))
+        mass.append(sum(d[min(n, 3)] for n in row))
+        for n, q in zip(row, lower[start:end], strict=True):
+            kept = n - d[min(n, 3)]
+            u.append(np.log(1 + kept / (mass[-1] * q)) if n else 0.0)
+            p.append((kept + mass[-1] * q) / total[-1] if total[-1] else q)
+    return total, mass, u, p
+
+
+def ngrams(ids, documents, order):
+    """Counter of n-grams within documents for n = 0..order."""
+    ends = [*documents[1:], len(ids)][: len(documents)]
+    found = [Counter() for _ in range(order + 1)]
+    for start, end in zip(documents, ends, strict=True):
+        for n in range(1, order + 1):
+            found[n].update(tuple(ids[t : t + n]) for t in range(start, end - n + 1))
+    return found
+
+
+# ---- language models -------------------------------------------------------------------------------------------------
+
+
+def discounts(counts):
+    """D(1), D(2), D(3+) of modified Kneser-Ney from counts of counts (all of n_1..n_4 must occur)."""
+    n = [None, *(sum(1 for c in counts if c == k) for k in (1, 2, 3, 4))]
+    shared = n[1] / (n[1] + 2 * n[2])
+    return [None, *(k - (k + 1) * shared * n[k + 1] / n[k] for k in (1, 2, 3))]
+
+
+class KneserNey:
+    """Textbook modified interpolated Kneser-Ney of one stream, by dictionaries and recursion."""
+
+    def __init__(self, ids, order):
+        self.order = order
+        ids = tuple(int(w) for w in ids)
+        raw = [Counter(ids[t : t + n] for t in range(len(ids) - n + 1)) for n in range(order + 1)]
+        # Below the top order an n-gram counts as often as it has different tokens before it.
+        self.counts = [Counter(gram[1:] for gram in raw[n + 1]) for n in range(order)] + [raw[order]]
+        self.discounts = [None, None, *(discounts(self.counts[n].values()) for n in range(2, order + 1))]
+        self.after = [None] * (order + 1)
+        for n in range(2, order + 1):
+            self.after[n] = defaultdict(dict)
+            for gram, count in self.counts[n].items():
+                self.after[n][gram[:-1]][gram[-1]] = count
+
+    def probability(self, word, context):
+        context = tuple(context)[max(0, len(context) - self.order + 1) :]
+        n = len(context) + 1
+        if n == 1:
+            return self.counts[1][(word,)] / sum(self.counts[1].values())
+        lower = self.probability(word, context[1:])
+        row = self.after[n].get(context)
+        if not row:
+            return lower
+        d = self.discounts[n]
+        total = sum(row.values())
+        freed = sum(d[min(count, 3)] for count in row.values())
+        count = row.get(word, 0)
+        kept = count - d[min(count, 3)] if count else 0.0
+        return (kept + freed * lower) / total
+
+
+class DenseExplicitLM:
+    """The pooled explicit model by its equations: every row dense, every softmax over the whole vocabulary."""
+
+    def __init__(self, ids, documents, vocab_size, radius, order, windows, induction, table_discounts):
+        self.vocab_size, self.radius, self.order = vocab_size, radius, order
+        self.windows, self.induction, self.discounts = windows, induction, table_discounts
+        self.count = defaultdict(lambda: np.zeros(vocab_size))
+        for start, end in zip(documents, [*documents[1:], len(ids)], strict=True):
+            for t in range(start, end):
+                for feature, context in self.contexts(ids, t, start):
+                    self.count[feature, context][ids[t]] += 1
+        self.unigram = self._smoothed(np.bincount(ids, minlength=vocab_size), len(ids))
+        followed = sum((row > 0).astype(float) for (f, _), row in self.count.items() if f == ("distance", 1))
+        self.continuation = self._smoothed(followed, len(ids))
+
+    @staticmethod
+    def _smoothed(counts, n_tokens):
+        unseen = counts == 0
+        if not unseen.any():
+            return counts / counts.sum()
+        share = 1 / (n_tokens + 1)
+        return np.where(unseen, share / unseen.sum(), counts / counts.sum() * (1 - share))
+
+    def contexts(self, ids, t, start):
+        for k in range(1, self.radius + 1):
+            if t - k >= start:
+                yield ("distance", k), (int(ids[t - k]),)
+        for n in range(2, self.order):
+            if t - n >= start:
+                yield ("suffix", n), tuple(int(w) for w in ids[t - n : t])
+
+    def _row(self, feature, context):
+        """Counts less discounts, freed mass and lower order of one row."""
+        n = self.count.get((feature, context), np.zeros(self.vocab_size))
+        d = np.array([0.0, *self.discounts[feature]])[np.minimum(n, 3).astype(int)]
+        if feature == ("distance", 1):
+            lower = self.continuation
+        elif feature[0] == "distance":
+            lower = self.unigram
+        else:
+            shorter = ("distance", 1) if feature[1] == 2 else ("suffix", feature[1] - 1)
+            lower = self.probability(shorter, context[1:])
+        return n, n - d, d.sum(), lower
+
+    def probability(self, feature, context):
+        n, kept, freed, lower = self._row(feature, context)
+        return (kept + freed * lower) / n.sum() if n.sum() else lower
+
+    def u(self, feature, context):
+        n, kept, freed, lower = self._row(feature, context)
+        return np.log(1 + kept / (freed * lower)) if n.sum() else np.zeros(self.vocab_size)
+
+    def features(self, ids, t, start):
+        """x (2 + n_features, V): log p, log p_cont, contexts, windows, induction."""
+        found = dict(self.contexts(ids, t, start))
+        names = [("distance", k) for k in range(1, self.radius + 1)] + [("suffix", n) for n in range(2, self.order)]
+        x = [np.log(self.unigram), np.log(self.continuation)]
+        x += [self.u(f, found[f]) if f in found else np.zeros(self.vocab_size) for f in names]
+        for length in self.windows:
+            n = np.bincount(ids[max(start, t - length) : t], minlength=self.vocab_size)
+            x.append(np.log(1 + n / (length / 2 * self.unigram)))
+        n = np.zeros(self.vocab_size)
+        for s in range(max(start, t - self.induction), t - 1):
+            n[ids[s + 1]] += ids[s] == ids[t - 1]
+        x.append(np.log(1 + n / (2 * self.unigram)))
+        return np.array(x)
+
+    def state(self, ids, t, start, bounds):
+        """2 j + (n > bounds[j]) for the longest known suffix, of j + 1 tokens, seen n times."""
+        known = [
+            self.count[f, c].sum()
+            for f, c in self.contexts(ids, t, start)
+            if (f == ("distance", 1) or f[0] == "suffix") and (f, c) in self.count
+        ]
+        level = max(len(known) - 1, 0)
+        return 2 * level + ((known[-1] if known else 0) > bounds[level])
+
+
+# ---- moments, dense log weights, softmax -------------------------------------------------------------------------
+
+
+def moments(H, Y, weights=None):
+    """F = H^T Y (N, D) and the mass of each class; Y one-hot or soft."""
+    H, Y = np.asarray(H, np.float64), np.asarray(Y, np.float64)
+    Y = Y if weights is None else Y * weights[:, None]
+    return Y.T @ H, Y.sum(0)
+
+
+def one_hot(labels, n_classes):
+    return np.eye(n_classes)[np.asarray(labels, int)]
+
+
+def log_weights(F, K, smoothing=0.0):
+    """U_ji = log F_ji - ((K - 1) / K) log S_i (D, N), nothing subtracted where S_i = 0."""
+    F = np.asarray(F, np.float64) + smoothing
+    S = F.sum(0)
+    with np.errstate(divide="ignore"):
+        return np.log(F) - (1 - 1 / K) * np.where(S > 0, np.log(S), 0.0)
+
+
+def leave_one_out(H, F, mass, smoothing, y, weights):
+    """Log prior and likelihood (M, N) of each row, its own share taken out of its target's counts. F is (N, D)."""
+    prior, likelihood = np.empty((len(y), len(F))), np.empty((len(y), len(F)))
+    log_prior = np.log((mass + smoothing) / (mass + smoothing).sum())
+    for m, h in enumerate(H):
+        left, left_mass = F.copy(), mass.copy()
+        left[y[m]] = np.maximum(left[y[m]] - weights[m] * h, 0)
+        left_mass[y[m]] -= weights[m]
+        prior[m] = log_prior + np.log(left_mass + smoothing) - np.log(mass + smoothing)
+        likelihood[m] = log_weights(left.T, np.inf, smoothing).T @ h
+    return prior, likelihood
+
+
+def logsumexp(X):
+    """log sum exp of each row, -inf for a row of -inf."""
+    out = np.full(len(X), -np.inf)
+    for m, x in enumerate(np.asarray(X, np.float64)):
+        if x.size and x.max() > -np.inf:
+            out[m] = x.max() + np.log(np.exp(x - x.max()).sum())
+    return out
+
+
+def log_softmax(X):
+    """Uniform for a row of -inf."""
+    X, total = np.asarray(X, np.float64), logsumexp(X)
+    nothing = total == -np.inf
+    out = X - np.where(nothing, 0.0, total)[:, None]
+    out[nothing] = -np.log(max(X.shape[1], 1))
+    return out

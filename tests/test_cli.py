@@ -144,7 +144,7 @@ def test_blocks_do_not_show_in_the_model(trained, tmp_path, capsys, monkeypatch)
         (["--windows", "", "--induction", "0"], ("words", "blank-line", 3)),
         (["--windows", "20,100", "--radius", "2", "--order", "2", "--threads", "1"], ("words", "blank-line", 3)),
         (["--priming", "kneser-ney"], ("words", "blank-line", 3)),
-        (["--priming", "unit"], ("words", "blank-line", 3)),
+        (["--priming", "leave-one-out"], ("words", "blank-line", 3)),
     ],
 )
 def test_options_reach_the_model(trained, tmp_path, capsys, options, expected):
@@ -168,9 +168,10 @@ def test_contexts_can_be_switched_off(trained, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "ExplicitLM", Recorder)
     options = ["--windows", "", "--induction", "0", "--radius", "3", "--order", "2", "--threads", "2"]
+    options += ["--priming", "unit"]
     assert run(capsys, "train", trained / "train.txt", "--out", tmp_path / "model", *options)[0] == 0
     assert settings == {
-        "radius": 3, "order": 2, "windows": (), "induction": 0, "priming": "leave-one-out", "n_threads": 2,
+        "radius": 3, "order": 2, "windows": (), "induction": 0, "priming": "unit", "n_threads": 2,
     }  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def test_the_same_seed_gives_the_same_text(trained, capsys):
 def test_generate_obeys_its_options(trained, capsys):
     greedy = ["generate", trained / "model.saffu", "--top-k", "1", "--tokens", "12"]
     assert run(capsys, *greedy, "--seed", "1")[1] == run(capsys, *greedy, "--seed", "2")[1]
-    cold = ["generate", trained / "model.saffu", "--temperature", "1e-3", "--tokens", "12", "--seed", "3"]
+    cold = ["generate", trained / "model.saffu", "--temperature", "0", "--tokens", "12", "--seed", "3"]
     assert run(capsys, *cold)[1] == run(capsys, *greedy)[1]
 
 
@@ -261,7 +262,7 @@ def assert_user_error(result, message):
         (["train", "train.txt", "--out", "new", "--priming", "none"], "--priming: invalid choice: 'none'"),
         (["train", "train.txt", "--out", "new", "--min-count", "0"], "integer of at least 1, got '0'"),
         (["train", "train.txt", "--out", "new", "--radius", "x"], "--radius: expected an integer of at least 1"),
-        (["train", "train.txt", "--out", "new", "--order", "1.5"], "--order: expected an integer of at least 1"),
+        (["train", "train.txt", "--out", "new", "--order", "1"], "--order: expected an integer of at least 2"),
         (["train", "train.txt", "--out", "new", "--windows", "60;500"], "--windows: expected distinct positive"),
         (["train", "train.txt", "--out", "new", "--windows", "60,60"], "--windows: expected distinct positive"),
         (["train", "train.txt", "--out", "new", "--windows", "0"], "--windows: expected distinct positive"),
@@ -288,8 +289,8 @@ def assert_user_error(result, message):
         (["eval", "bare.saffu", "train.txt"], "'bare.saffu' holds a language model without a vocabulary"),
         (["generate", "train.txt"], "'train.txt' is not a saffu model"),
         (["generate", "model.saffu", "--tokens", "0"], "--tokens: expected an integer of at least 1"),
-        (["generate", "model.saffu", "--temperature", "0"], "--temperature: expected a positive number"),
-        (["generate", "model.saffu", "--temperature", "nan"], "--temperature: expected a positive number"),
+        (["generate", "model.saffu", "--temperature", "-1"], "--temperature: expected a number of at least 0"),
+        (["generate", "model.saffu", "--temperature", "nan"], "--temperature: expected a number of at least 0"),
         (["generate", "model.saffu", "--top-k", "0"], "--top-k: expected an integer of at least 1"),
         (["generate", "model.saffu", "--seed", "x"], "--seed: expected an integer of at least 0"),
         (["info", "empty.txt"], "'empty.txt' is not a saffu model"),

@@ -150,13 +150,16 @@ def test_encode_inverts_decode(tokens, min_count):
     assert vocabulary.unknown_rate(ids) == pytest.approx(rate)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), unique=True))
 def test_vocabulary_survives_a_checkpoint(types):
     types = [kind for kind in types if kind not in ("<unk>", "<eos>")]
     vocabulary = Vocabulary(types, "whitespace", "file", min_count=4)
     arrays, metadata = vocabulary._to_checkpoint()
     again = Vocabulary._from_checkpoint(arrays, metadata)
     assert vars(again) == vars(vocabulary)
+    assert again == vocabulary
+    assert Vocabulary([*types, "<other>"], "whitespace", "file") != vocabulary
+    assert Vocabulary(types, "whitespace", "blank-line") != vocabulary
 
 
 def test_damaged_vocabulary_is_refused():

@@ -5,8 +5,8 @@
  * threads nor on how a stream of examples was cut into calls. For labels the examples are sorted by class (a counting
  * sort of their numbers), so that the sums of a class stay in the first-level cache. If all sums fit the second level,
  * that is done chunk by chunk, and H is read as a stream; otherwise once for all examples, and H is read by rows,
- * fetched some rows ahead. Either way H is read once. Sums are double; float inputs are widened in registers, which is why one
- * body serves both sizes of real: `size` is a constant wherever these helpers are inlined.
+ * fetched some rows ahead. Either way H is read once. Sums are double; float inputs are widened in registers, which is
+ * why one body serves both sizes of real: `size` is a constant wherever these helpers are inlined.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -98,6 +98,15 @@ SAFFU_INLINE int saffu_thread(void) {
 #endif
 }
 
+/* The team a parallel region would get: OMP_NUM_THREADS at start, lowered or raised by whoever limits thread pools. */
+SAFFU_INLINE int saffu_max_threads(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
 /* Small work stays on one thread: starting a team costs about as much as 20,000 simple steps. */
 SAFFU_INLINE int saffu_team(int n_threads, int64_t work) {
 #ifdef _OPENMP

@@ -11,7 +11,7 @@
  *
  * Decisions. A row stores its dense beginning as a vector (frequent words have small ids, so long rows are nearly full
  * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a flag per
- * block replaces a list of touched words. Positions are processed in chunks of CHUNK; a chunk owns its results and
+ * block replaces a list of touched words. Positions are processed in chunks on a grid set by their number; a chunk owns its results and
  * begins its windows afresh, so that no bit depends on the number of threads.
  */
 #include <math.h>
@@ -22,7 +22,12 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { BLOCK = SAFFU_BLOCK, CHUNK = 256 };
+enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512 };
+
+/* Chunks long enough to begin windows seldom, and short enough to keep a team busy; no matter how large a team. */
+SAFFU_INLINE int64_t chunk_length(int64_t n) {
+    return saffu_max(SHORTEST_CHUNK, saffu_min(LONGEST_CHUNK, n / 16));
+}
 
 /* (alpha, beta, lambda ...) of a state */
 SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
@@ -424,6 +429,7 @@ SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block,
 SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
                                    const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
                                    double *log_prob) {
+    s->windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
     for (int64_t i = from; i < to; i++) {
         const Prior *prior = priors + batch->states[i];
         int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
@@ -434,7 +440,8 @@ SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *ba
 }
 
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, n_chunks = (batch->n + CHUNK - 1) / CHUNK;
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, chunk = chunk_length(batch->n);
+    int64_t n_chunks = (batch->n + chunk - 1) / chunk;
     int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
     Prior *priors = new_priors(pool, n_blocks);
     int32_t *previous = new_previous(pool, batch);
@@ -446,8 +453,8 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
             SAFFU_OMP(for schedule(dynamic, 1))
             for (int64_t m = 0; m < n_chunks; m++)
                 if (status == SAFFU_OK)
-                    score_chunk(pool, batch, priors, previous, n_blocks, m * CHUNK,
-                                saffu_min((m + 1) * CHUNK, batch->n), &s, log_prob);
+                    score_chunk(pool, batch, priors, previous, n_blocks, m * chunk,
+                                saffu_min((m + 1) * chunk, batch->n), &s, log_prob);
             free_scratch(&s);
         }
     }
@@ -463,6 +470,7 @@ SAFFU_SIMD static void distribution_row(const saffu_pool *pool, const saffu_batc
                                         const int32_t *previous, int64_t n_blocks, int64_t i, Scratch *s, double *p) {
     const Prior *prior = priors + batch->states[i];
     double *restrict z = s->z, total = 0.0;
+    s->windows.begin = -1;
     add_rows(pool, batch, previous, i, n_blocks, s);
     for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
     for (int64_t w = 0; w < n_blocks * BLOCK; w++) total += z[w];
@@ -667,6 +675,7 @@ SAFFU_SIMD static void derive_chunk(const saffu_pool *pool, const saffu_batch *b
                                     const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
                                     Local *local, double *log_prob, double *gradient, double *hessian) {
     int64_t n_local = pool->n_features + 2;
+    s->windows.begin = -1;
     for (int64_t i = from; i < to; i++) {
         int64_t state = batch->states[i];
         double *first = gradient + state * n_local, *second = hessian ? hessian + state * n_local * n_local : NULL;
@@ -697,7 +706,8 @@ static int new_local(int64_t n_local, Local *local) {
 
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, n_chunks = (batch->n + CHUNK - 1) / CHUNK;
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, chunk = chunk_length(batch->n);
+    int64_t n_chunks = (batch->n + chunk - 1) / chunk;
     int64_t n_local = pool->n_features + 2, n_theta = pool->n_states * n_local;
     int64_t n_sums = n_theta + (hessian ? n_theta * n_local : 0);
     int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
@@ -714,8 +724,8 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
             SAFFU_OMP(for schedule(dynamic, 1))
             for (int64_t m = 0; m < n_chunks; m++)
                 if (status == SAFFU_OK)
-                    derive_chunk(pool, batch, priors, previous, n_blocks, m * CHUNK,
-                                 saffu_min((m + 1) * CHUNK, batch->n), &s, &local, log_prob, sums + m * n_sums,
+                    derive_chunk(pool, batch, priors, previous, n_blocks, m * chunk,
+                                 saffu_min((m + 1) * chunk, batch->n), &s, &local, log_prob, sums + m * n_sums,
                                  hessian ? sums + m * n_sums + n_theta : NULL);
             free_scratch(&s);
             free_local(&local);

@@ -101,7 +101,7 @@ typedef struct {
 } saffu_batch;
 
 /* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
- * dense head: 8 bytes, no index), each touched word one exp. */
+ * dense head: 8 bytes, no index), each block that holds a seen word SAFFU_BLOCK exps. */
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads);
 
 /* distribution (n, vocab_size) of the next word; the targets are not read. */

@@ -1,0 +1,582 @@
+"""A softmax layer solved by counting, as a classifier."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse, vstack
+
+from saffu import _core, _validate, checkpoint
+from saffu._threads import resolve_threads
+from saffu._validate import Matrix
+from saffu.explicit import add_moments, log_weights, newton, primed_loss
+
+SAMPLE_ROWS = 20_000  # two scalars need no more
+SAMPLE_VALUES = 1 << 23  # stored feature values; a bound on the memory that a sample takes
+SCORE_VALUES = 1 << 23  # rows times classes in one priming
+
+
+class Sample:
+    """Training rows kept for priming: row i of the stream iff i is a multiple of a power of two.
+
+    The stride is the least power of two that keeps at most ``SAMPLE_ROWS`` rows and ``SAMPLE_VALUES`` feature values,
+    so that the sample does not depend on how the stream was cut into chunks.
+    """
+
+    def __init__(
+        self,
+        n_seen: int = 0,
+        stride: int = 1,
+        index: NDArray[np.int64] | None = None,
+        features: Matrix = None,
+        targets: NDArray | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ):
+        self.n_seen = n_seen
+        self.stride = stride
+        self.index = np.empty(0, np.int64) if index is None else index
+        self.features = features
+        self.targets = targets
+        self.weights = np.empty(0) if weights is None else weights
+
+    def add(self, features: Matrix, targets: NDArray, weights: NDArray[np.float64] | None) -> None:
+        """Take what is due from the next rows of the stream."""
+        place = np.arange(-self.n_seen % self.stride, targets.shape[0], self.stride)
+        # A chunk alone may call for a wider stride: find it before copying its rows.
+        sizes = np.diff(features.indptr)[place] if issparse(features) else np.full(place.size, features.shape[1])
+        stride = self._fitting_stride(place + self.n_seen, sizes, self.stride)
+        place = place[(place + self.n_seen) % stride == 0]
+        kept = np.ones(place.size) if weights is None else weights[place]
+        self._append(Sample(0, stride, place + self.n_seen, features[place], targets[place], kept))
+        self.n_seen += targets.shape[0]
+
+    def merge(self, other: Sample) -> None:
+        """Take over the rows of another stream's sample, thinned to a common stride."""
+        self._append(other)
+        self.n_seen += other.n_seen
+
+    def thinned(self, stride: int) -> Sample:
+        """Only the rows whose number is a multiple of ``stride``."""
+        keep = np.flatnonzero(self.index % stride == 0)
+        if self.features is None or self.targets is None or keep.size == self.index.size:
+            return Sample(self.n_seen, stride, self.index, self.features, self.targets, self.weights)
+        return Sample(
+            self.n_seen, stride, self.index[keep], self.features[keep], self.targets[keep], self.weights[keep]
+        )
+
+    def _append(self, other: Sample) -> None:
+        if other.features is None or other.targets is None:
+            return
+        if self.features is None or self.targets is None:
+            index, features, targets, weights = other.index, other.features, other.targets, other.weights
+        else:
+            index = np.concatenate([self.index, other.index])
+            stack = vstack if issparse(self.features) or issparse(other.features) else np.concatenate
+            features = stack([self.features, other.features])
+            features = csr_array(features) if issparse(features) else features
+            targets = np.concatenate([self.targets, other.targets])
+            weights = np.concatenate([self.weights, other.weights])
+        sizes = np.diff(features.indptr) if issparse(features) else np.full(index.size, features.shape[1])
+        stride = self._fitting_stride(index, sizes, max(self.stride, other.stride))
+        kept = Sample(self.n_seen, self.stride, index, features, targets, weights).thinned(stride)
+        self.stride, self.index, self.weights = stride, kept.index, kept.weights
+        self.features, self.targets = kept.features, kept.targets
+
+    @staticmethod
+    def _fitting_stride(index: NDArray[np.int64], sizes: NDArray, stride: int) -> int:
+        keep = index % stride == 0
+        while keep.sum() > 1 and (keep.sum() > SAMPLE_ROWS or sizes[keep].sum() > SAMPLE_VALUES):
+            stride *= 2
+            keep = index % stride == 0
+        return stride
+
+
+@checkpoint.register("softmax-layer")
+class SoftmaxLayer:
+    """Softmax regression on non-negative features, solved by counting instead of gradient descent.
+
+    Parameters
+    ----------
+    priming : {"primed", "mean-norm"}
+        ``"primed"``: ``logits = alpha log p + lambda h V`` with V the log likelihoods ``log F - log S``, p the shares
+        of the classes, and the two scalars fitted by Newton on training rows, each without its own share of the
+        counts (leave-one-out). ``"mean-norm"``: the papers' formula to the letter,
+        ``U = log F - ((K - 1) / K) log S`` with K the mean 1-norm of the rows, and no bias.
+    smoothing : float
+        Added to every count before the logarithm, in primed layers also to the mass of each class; positive.
+    n_threads : int, optional
+        By default every available CPU. The counts do not depend on it.
+
+    Attributes
+    ----------
+    counts : ndarray of float64, shape (D, N)
+        The moments F, without smoothing.
+    class_mass : ndarray of float64, shape (N,)
+        The number (or total weight) of the rows of each class.
+    classes_ : ndarray of int, shape (N,)
+        The label of each column.
+    weights : ndarray of float64, shape (D, N)
+        ``logits = H @ weights + bias``.
+    bias : ndarray of float64, shape (N,)
+        Zero if ``"mean-norm"``.
+    priming : str
+        The mode.
+    scalars : dict
+        ``"prior"`` and ``"likelihood"``: alpha and lambda; 0 and 1 if ``"mean-norm"``.
+
+    Notes
+    -----
+    Fitting only counts; weights are solved when they are first needed.
+
+    Every sum of counts takes its rows in order, in float64. So ``partial_fit`` on consecutive chunks gives the same
+    bits as one ``fit``, for any features and any chunking. ``merge`` adds sums of separate streams: it gives those
+    bits, in any order, when the sums are exact, that is, when all (weighted) features are multiples of one power of two
+    2^-a and no sum reaches 2^(53 - a): integers up to 2^53, and for example float32 pixels k/255 of up to four million
+    images. Otherwise merging in another order may change the last bits, as any sum of floats does.
+
+    Examples
+    --------
+    >>> layer = SoftmaxLayer().fit([[3.0, 0.0], [2.0, 1.0], [0.0, 2.0], [1.0, 3.0]], [7, 7, 9, 9])
+    >>> layer.predict([[5.0, 1.0], [0.0, 4.0]])
+    array([7, 9])
+    """
+
+    def __init__(self, priming: str = "primed", smoothing: float = 0.1, n_threads: int | None = None):
+        self.priming = _validate.choice(priming, "priming", ("primed", "mean-norm"))
+        self.smoothing = _validate.positive(smoothing, "smoothing")
+        resolve_threads(n_threads)
+        self.n_threads = n_threads
+        self._forget()
+
+    def _forget(self) -> None:
+        self._F: NDArray[np.float64] | None = None  # (N, D)
+        self._mass: NDArray[np.float64] = np.empty(0)  # (N,)
+        self._classes: NDArray[np.int64] = np.empty(0, np.int64)
+        self._soft = False
+        self._sample = Sample()
+        self._solution: tuple[NDArray, NDArray, dict[str, float]] | None = None
+
+    # ---- counting ----
+
+    def fit(
+        self, H: Any, y: ArrayLike, n_classes: int | None = None, sample_weight: ArrayLike | None = None
+    ) -> SoftmaxLayer:
+        """Count from scratch.
+
+        Parameters
+        ----------
+        H : array_like or sparse matrix, shape (M, D)
+            Non-negative, finite features; float32 and float64 are used as they are, sparse matrices as CSR.
+        y : array_like, shape (M,) or (M, N)
+            Integer labels, or soft targets: rows that sum to one.
+        n_classes : int, optional
+            N; then labels are class numbers, 0 <= y < N. By default the classes are the distinct labels, sorted.
+        sample_weight : array_like, shape (M,), optional
+            A weight for each row.
+
+        Returns
+        -------
+        SoftmaxLayer
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there are no rows, a feature is negative or not finite, a label is no class, or a class has no rows.
+        """
+        H = self._checked_features(H, None)
+        if H.shape[0] == 0:
+            raise ValueError("H must have at least one row, got none")
+        if n_classes is not None:
+            n_classes = _validate.integer(n_classes, "n_classes", 1)
+        if np.ndim(y) == 2:
+            targets = _validate.soft_targets(y, "y", H.shape[0], n_classes, self._threads())
+            classes = np.arange(targets.shape[1])
+        elif n_classes is not None:
+            targets = _validate.class_numbers(y, "y", H.shape[0], n_classes)
+            classes = np.arange(n_classes)
+        else:
+            labels = _validate.labels(y, "y", H.shape[0])
+            classes = distinct(labels)
+            targets = numbers_of(labels, classes)
+        weights = _validate.sample_weights(sample_weight, H.shape[0])
+        fitted = SoftmaxLayer(self.priming, self.smoothing, self.n_threads)
+        fitted._count(H, targets, weights, classes)
+        fitted._check_mass()
+        self.__dict__.update(fitted.__dict__)
+        return self
+
+    def partial_fit(
+        self, H: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SoftmaxLayer:
+        """Count more rows.
+
+        Parameters
+        ----------
+        H, y, sample_weight
+            As in ``fit``; there may be no rows.
+        classes : array_like of int, shape (N,), optional
+            All labels that will ever come; needed with the first labels, and not with soft targets.
+
+        Returns
+        -------
+        SoftmaxLayer
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As ``fit``, except that a class without rows is an error only when weights are needed.
+        """
+        first = self._F is None
+        H = self._checked_features(H, None if self._F is None else self._F.shape[1])
+        weights = _validate.sample_weights(sample_weight, H.shape[0])
+        soft = np.ndim(y) == 2
+        if not first and soft != self._soft:
+            raise ValueError("y must stay what it was in the first call, labels or soft targets")
+        known = self._classes
+        if classes is not None:
+            known = distinct(_validate.labels(classes, "classes", np.size(classes)))
+            if not first and not np.array_equal(known, self._classes):
+                raise ValueError(f"classes must stay {self._classes.tolist()}, got {known.tolist()}")
+        if soft:
+            n_classes = known.size if known.size else None
+            targets = _validate.soft_targets(y, "y", H.shape[0], n_classes, self._threads())
+            known = known if known.size else np.arange(targets.shape[1])
+        else:
+            if known.size == 0:
+                raise ValueError("classes must list all labels in the first call of partial_fit")
+            targets = numbers_of(_validate.labels(y, "y", H.shape[0]), known)
+        self._count(H, targets, weights, known)
+        return self
+
+    def merge(self, other: SoftmaxLayer) -> SoftmaxLayer:
+        """Add the counts of a layer fitted to other rows, as if this one had seen them too.
+
+        Parameters
+        ----------
+        other : SoftmaxLayer
+            A layer with the same features and classes; it stays as it is.
+
+        Returns
+        -------
+        SoftmaxLayer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the number of features, the classes or the kind of targets differ.
+        """
+        if not isinstance(other, SoftmaxLayer):
+            raise TypeError(f"other must be a SoftmaxLayer, got {type(other).__name__}")
+        if other._F is None:
+            return self
+        if self._F is None:
+            self._F, self._mass = np.zeros_like(other._F), np.zeros_like(other._mass)
+            self._classes, self._soft = other._classes, other._soft
+        if self._F.shape[1] != other._F.shape[1]:
+            raise ValueError(f"other must have {self._F.shape[1]} features, got {other._F.shape[1]}")
+        if not np.array_equal(self._classes, other._classes) or self._soft != other._soft:
+            raise ValueError("other must have the same classes and kind of targets")
+        self._F = self._F + other._F
+        self._mass = self._mass + other._mass
+        self._sample.merge(other._sample)
+        self._solution = None
+        return self
+
+    def _threads(self) -> int:
+        return resolve_threads(self.n_threads)
+
+    def _checked_features(self, H: Any, n_columns: int | None) -> Matrix:
+        matrix = _validate.features(H, "H", n_columns)
+        if issparse(matrix) and not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        _validate.counts_like(matrix, "H", self._threads())
+        return matrix
+
+    def _count(self, H: Matrix, targets: NDArray, weights, classes: NDArray) -> None:
+        first = self._F is None
+        if self._F is None:
+            self._F, self._mass = np.empty((classes.size, H.shape[1])), np.empty(classes.size)
+            self._classes, self._soft = classes, targets.ndim == 2
+        add_moments(H, targets, weights, self._F, self._mass, not first, self._threads())
+        if self.priming == "primed" and classes.size > 1:
+            self._sample.add(H, targets, weights)
+        self._solution = None
+
+    # ---- weighing and priming ----
+
+    def _counted(self) -> NDArray[np.float64]:
+        if self._F is None:
+            raise ValueError("this SoftmaxLayer has seen no data: call fit or partial_fit first")
+        return self._F
+
+    def _check_mass(self) -> None:
+        empty = self._classes[~(self._mass > 0)]
+        if empty.size:
+            raise ValueError(f"every class needs at least one row of positive weight, but {empty.tolist()} have none")
+
+    def _solve(self) -> tuple[NDArray, NDArray, dict[str, float]]:
+        if self._solution is None:
+            F = self._counted()
+            self._check_mass()
+            if self.priming == "mean-norm":
+                K = float(F.sum() / self._mass.sum())
+                if not K > 0:
+                    raise ValueError("every feature is zero, so that the mean norm K is zero too")
+                U = log_weights(F.T, K, self.smoothing, self.n_threads)
+                self._solution = U, np.zeros(self._mass.size), {"prior": 0.0, "likelihood": 1.0}
+            else:
+                V = log_weights(F.T, np.inf, self.smoothing, self.n_threads)
+                log_prior = self._log_prior()
+                alpha, scale = self._primed_scalars(V, log_prior)
+                V *= scale
+                self._solution = V, alpha * log_prior, {"prior": alpha, "likelihood": scale}
+        return self._solution
+
+    def _log_prior(self) -> NDArray[np.float64]:
+        smoothed = self._mass + self.smoothing
+        return np.log(smoothed / smoothed.sum())
+
+    def _primed_scalars(self, V: NDArray, log_prior: NDArray) -> tuple[float, float]:
+        stride = self._sample.stride
+        while self._sample.thinned(stride).index.size * self._mass.size > max(SCORE_VALUES, self._mass.size):
+            stride *= 2
+        sample = self._sample.thinned(stride)
+        if self._mass.size == 1 or sample.features is None or not sample.weights.sum() > 0:
+            return 1.0, 1.0
+        groups, targets = self._left_out(sample, V, log_prior)
+        theta = newton(primed_loss(groups, targets, sample.weights, self._threads()), [1.0, 0.0], tolerance=1e-10)
+        return float(theta[0]), float(theta[1])
+
+    def _left_out(self, sample: Sample, V: NDArray, log_prior: NDArray) -> tuple[list[NDArray], NDArray]:
+        """Log prior and likelihood (R, N) of each sampled row, its own share removed from its target's counts."""
+        features, targets = sample.features, sample.targets
+        assert features is not None
+        assert targets is not None
+        likelihood = np.ascontiguousarray(features @ V)
+        prior = np.tile(log_prior, (likelihood.shape[0], 1))
+        if targets.ndim == 1:
+            rows, columns = np.arange(targets.size), targets
+            amounts = sample.weights
+        else:
+            rows, columns = np.nonzero(targets)
+            amounts = targets[rows, columns].astype(np.float64) * sample.weights[rows]
+            targets = np.ascontiguousarray(targets, np.float64)
+        scores = self._scores_left_out(features, rows.astype(np.int32), columns.astype(np.int32), amounts)
+        likelihood[rows, columns] = scores
+        left = np.maximum(self._mass[columns] - amounts, 0.0) + self.smoothing
+        prior[rows, columns] += np.log(left) - np.log(self._mass[columns] + self.smoothing)
+        return [prior, likelihood], targets
+
+    def _scores_left_out(
+        self, features: Matrix, rows: NDArray[np.int32], columns: NDArray[np.int32], amounts: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        F, threads = self._counted(), self._threads()
+        S, amounts = F.sum(axis=1), np.ascontiguousarray(amounts)
+        if not issparse(features):
+            return _core.leave_one_out(features, rows, columns, amounts, F, S, self.smoothing, threads)
+        indptr = features.indptr.astype(np.int64, copy=False)
+        indices = features.indices.astype(np.int32, copy=False)
+        data = features.data.astype(np.float64, copy=False)
+        return _core.leave_one_out_csr(indptr, indices, data, rows, columns, amounts, F, S, self.smoothing, threads)
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """The moments F (D, N), float64."""
+        return self._counted().T
+
+    @property
+    def class_mass(self) -> NDArray[np.float64]:
+        """Number, or total weight, of the rows of each class (N,)."""
+        self._counted()
+        return self._mass
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The label of each class (N,)."""
+        self._counted()
+        return self._classes
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights (D, N)."""
+        return self._solve()[0]
+
+    @property
+    def bias(self) -> NDArray[np.float64]:
+        """Bias (N,)."""
+        return self._solve()[1]
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The fitted ``"prior"`` and ``"likelihood"``."""
+        return dict(self._solve()[2])
+
+    # ---- predicting ----
+
+    def logits(self, H: Any) -> NDArray:
+        """Logits of each row, up to a constant in each row.
+
+        Parameters
+        ----------
+        H : array_like or sparse matrix, shape (M, D)
+            Features, as in ``fit``.
+
+        Returns
+        -------
+        ndarray, shape (M, N)
+            In the dtype of H. Each feature's mean weight is taken away first: softmax does not see it, and what is
+            left is small enough for float32.
+
+        Raises
+        ------
+        ValueError
+            If a feature is negative or not finite, or the number of columns is not D.
+        """
+        weights, bias, _ = self._solve()
+        matrix = self._checked_features(H, weights.shape[0])
+        centred = (weights - weights.mean(axis=1, keepdims=True)).astype(matrix.dtype)
+        return np.ascontiguousarray(matrix @ centred + bias.astype(matrix.dtype), matrix.dtype)
+
+    def predict_log_proba(self, H: Any) -> NDArray:
+        """Log-probability of each class, in nats, shape (M, N); see ``logits``."""
+        return _core.softmax(self.logits(H), True, self._threads())
+
+    def predict_proba(self, H: Any) -> NDArray:
+        """Probability of each class, shape (M, N); see ``logits``."""
+        return _core.softmax(self.logits(H), False, self._threads())
+
+    def predict(self, H: Any) -> NDArray[np.int64]:
+        """Label of the most probable class of each row, shape (M,); see ``logits``."""
+        return self.classes_[self.logits(H).argmax(axis=1)]
+
+    # ---- checkpoint ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
+        checkpoint.save(self, path)
+
+    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal layer."""
+        weights, bias, scalars = self._solve()
+        sample = self._sample
+        arrays: dict[str, NDArray] = {
+            "counts": self._counted(),
+            "class_mass": self._mass,
+            "classes": self._classes,
+            "weights": weights.T,
+            "bias": bias,
+            "sample.index": sample.index,
+            "sample.weights": sample.weights,
+        }
+        if sample.features is not None and sample.targets is not None:
+            arrays["sample.targets"] = sample.targets
+            if issparse(sample.features):
+                for part in ("data", "indices", "indptr"):
+                    arrays[f"sample.{part}"] = getattr(sample.features, part)
+            else:
+                arrays["sample.features"] = sample.features
+        metadata = {
+            "priming": self.priming,
+            "smoothing": self.smoothing,
+            "soft": self._soft,
+            "scalars": dict(scalars),
+            "rows_seen": sample.n_seen,
+            "stride": sample.stride,
+        }
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
+
+    @classmethod
+    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> SoftmaxLayer:
+        """Undo ``_to_checkpoint``; ValueError if a part is missing or does not fit the others."""
+        try:
+            layer = cls(metadata["priming"], metadata["smoothing"])
+            F, mass, weights, bias = (arrays[name] for name in ("counts", "class_mass", "weights", "bias"))
+            layer._F, layer._mass, layer._classes = F, mass, arrays["classes"]
+            layer._soft = bool(metadata["soft"])
+            layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
+            layer._sample = _sample_from(arrays, int(metadata["rows_seen"]), int(metadata["stride"]), F.shape[-1])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the checkpoint of a SoftmaxLayer: {error!r}") from error
+        n_classes = layer._classes.size
+        shapes_fit = F.ndim == 2 and F.shape == weights.shape and F.shape[0] == n_classes > 0
+        if not shapes_fit or mass.shape != (n_classes,) or bias.shape != (n_classes,):
+            raise ValueError("the arrays of this SoftmaxLayer do not fit together")
+        if any(array.dtype != np.float64 for array in (F, mass, weights, bias)):
+            raise ValueError("the arrays of this SoftmaxLayer must be float64")
+        if layer._sample.targets is not None:
+            _check_sample(layer._sample, n_classes, layer._soft)
+        return layer
+
+
+SCALARS = ("prior", "likelihood")
+
+
+def _sample_from(arrays: dict[str, NDArray], n_seen: int, stride: int, n_features: int) -> Sample:
+    features: Matrix = arrays.get("sample.features")
+    index = arrays["sample.index"]
+    if "sample.data" in arrays:
+        parts = (arrays["sample.data"], arrays["sample.indices"], arrays["sample.indptr"])
+        features = csr_array(parts, shape=(index.size, n_features))
+        features.check_format(full_check=True)
+    targets = None if features is None else arrays["sample.targets"]
+    if n_seen < 0 or stride < 1 or (features is not None and features.shape != (index.size, n_features)):
+        raise ValueError("the sample of this SoftmaxLayer does not fit its counts")
+    return Sample(n_seen, stride, index, features, targets, arrays["sample.weights"])
+
+
+def _check_sample(sample: Sample, n_classes: int, soft: bool) -> None:
+    targets, n_rows = sample.targets, sample.index.size
+    assert targets is not None
+    fits = sample.weights.shape == (n_rows,)
+    if soft:
+        fits &= targets.shape == (n_rows, n_classes)
+    else:
+        fits &= targets.shape == (n_rows,) and targets.dtype == np.int32
+        fits &= bool(targets.size == 0 or (targets.min() >= 0 and targets.max() < n_classes))
+    if not fits:
+        raise ValueError("the sample of this SoftmaxLayer does not fit its classes")
+
+
+# ---- labels ------------------------------------------------------------------------------------------------------
+
+
+def distinct(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The distinct labels, ascending: by marking where they are dense, by sorting elsewhere."""
+    if labels.size == 0:
+        return np.empty(0, np.int64)
+    low, high = int(labels.min()), int(labels.max())
+    if high > np.iinfo(np.int64).max:
+        raise ValueError(f"labels must fit into 64 bits with a sign, got {high}")
+    if high - low > 4 * labels.size + 1024:
+        return np.unique(labels).astype(np.int64)
+    seen = np.zeros(high - low + 1, bool)
+    seen[labels.astype(np.int64) - low] = True
+    return np.flatnonzero(seen) + low
+
+
+def numbers_of(labels: NDArray[np.integer], classes: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The place of each label in ``classes``; ValueError for a label that is none of them."""
+    if labels.size == 0:
+        return np.empty(0, np.int32)
+    low, high = int(classes[0]), int(classes[-1])
+    wild = (labels < low) | (labels > high)
+    if not wild.any():
+        if high - low <= 4 * labels.size + 1024:
+            number = np.full(high - low + 1, -1, np.int32)
+            number[classes - low] = np.arange(classes.size, dtype=np.int32)
+            places = number[labels.astype(np.int64) - low]
+            wild = places < 0
+        else:
+            places = np.searchsorted(classes, labels).astype(np.int32)
+            wild = classes[places] != labels
+    if wild.any():
+        place = int(wild.argmax())
+        raise ValueError(f"y must be one of the {classes.size} classes, got {labels[place]} at position {place}")
+    return places

@@ -1,0 +1,80 @@
+"""Softmax, logsumexp and cross-entropy over rows against their naive twins."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference
+from saffu import _core
+
+pytestmark = pytest.mark.kernels
+
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+
+
+@st.composite
+def logits(draw):
+    n_rows, n_columns = draw(st.integers(0, 9)), draw(st.integers(1, 70))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    X = rng.normal(0, draw(st.sampled_from([0.1, 10.0, 300.0])), (n_rows, n_columns))
+    X[rng.random(X.shape) < draw(st.sampled_from([0.0, 0.5, 1.0]))] = -np.inf
+    return X.astype(draw(st.sampled_from([np.float32, np.float64])))
+
+
+@given(logits())
+def test_equals_reference(X):
+    tolerance = TOLERANCE[X.dtype]
+    scale = max(1.0, np.abs(X[np.isfinite(X)]).max(initial=0.0))
+    expected = reference.log_softmax(X)
+    np.testing.assert_allclose(_core.softmax(X, True, 1), expected, rtol=tolerance, atol=tolerance * scale)
+    np.testing.assert_allclose(_core.softmax(X, False, 1), np.exp(expected), rtol=tolerance * scale, atol=1e-37)
+    np.testing.assert_allclose(_core.logsumexp(X, 1), reference.logsumexp(X), rtol=tolerance, atol=tolerance * scale)
+    np.testing.assert_allclose(_core.softmax(X, False, 1).sum(1), np.ones(len(X)), rtol=1e-5)
+
+
+@given(logits(), st.integers(0, 2**32 - 1))
+def test_cross_entropy_equals_reference(X, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, X.shape[1], len(X)).astype(np.int32)
+    targets = rng.dirichlet(np.ones(X.shape[1]), len(X)).astype(X.dtype).reshape(X.shape)
+    targets[np.isinf(X) & ~np.isinf(X).all(1, keepdims=True)] = 0  # an impossible class that is no target costs nothing
+    log_p = reference.log_softmax(X)
+    tolerance = TOLERANCE[X.dtype] * max(1.0, np.abs(X[np.isfinite(X)]).max(initial=0.0))
+    expected = -log_p[np.arange(len(X)), labels]
+    np.testing.assert_allclose(_core.cross_entropy_labels(X, labels, 1), expected, rtol=1e-5, atol=tolerance)
+    expected = -np.where(targets > 0, targets * np.where(targets > 0, log_p, 0), 0).sum(1)
+    np.testing.assert_allclose(_core.cross_entropy_soft(X, targets, 1), expected, rtol=1e-4, atol=tolerance)
+
+
+def test_nan_and_infinity_are_not_hidden():
+    X = np.array([[np.nan, 1.0], [np.nan, -np.inf], [np.inf, 0.0]])
+    assert np.isnan(_core.softmax(X, False, 1)[:2]).all()
+    assert np.isnan(_core.softmax(X, True, 1)[2, 0])
+    np.testing.assert_array_equal(_core.logsumexp(X, 1), [np.nan, np.nan, np.inf])
+
+
+def test_no_rows_and_no_columns():
+    assert _core.softmax(np.empty((0, 3)), False, 2).shape == (0, 3)
+    assert _core.softmax(np.empty((2, 0)), True, 2).shape == (2, 0)
+    np.testing.assert_array_equal(_core.logsumexp(np.empty((2, 0)), 1), [-np.inf, -np.inf])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_threads(dtype):
+    rng = np.random.default_rng(0)
+    X = rng.normal(0, 3, (999, 37)).astype(dtype)
+    labels, T = rng.integers(0, 37, 999).astype(np.int32), rng.random((999, 37)).astype(dtype)
+    for n_threads in (2, 3, 7):
+        for log in (True, False):
+            np.testing.assert_array_equal(_core.softmax(X, log, 1), _core.softmax(X, log, n_threads))
+        np.testing.assert_array_equal(_core.logsumexp(X, 1), _core.logsumexp(X, n_threads))
+        one, many = (_core.cross_entropy_labels(X, labels, n) for n in (1, n_threads))
+        np.testing.assert_array_equal(one, many)
+        np.testing.assert_array_equal(_core.cross_entropy_soft(X, T, 1), _core.cross_entropy_soft(X, T, n_threads))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_out_of_range(label):
+    with pytest.raises(ValueError, match="out of range"):
+        _core.cross_entropy_labels(np.zeros((1, 3)), np.array([label], np.int32), 1)

@@ -1,0 +1,83 @@
+"""Sparse weights and packed rows against their naive twins."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import random_array
+
+import reference
+from saffu import _core
+from saffu.counts import NgramCounts, suffix_contexts
+
+pytestmark = pytest.mark.kernels
+
+
+@st.composite
+def tables(draw):
+    n_rows, n_cols = draw(st.integers(1, 12)), draw(st.integers(1, 120))
+    density = draw(st.sampled_from([0.0, 0.1, 0.6, 1.0]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    table = random_array((n_rows, n_cols), density=density, format="csr", rng=rng)
+    table.sort_indices()
+    counts = rng.integers(0, 6, table.nnz)  # zeros are entries whose own count was taken away
+    return table.indptr.astype(np.int64), table.indices.astype(np.int32), counts, n_cols, rng
+
+
+@given(tables(), st.sampled_from([1, 2, 3]))
+def test_weigh_equals_its_equation(table, n_threads):
+    indptr, indices, counts, n_cols, rng = table
+    d = np.sort(rng.uniform(0.1, 0.9, 3))
+    lower = rng.dirichlet(np.ones(n_cols))
+    total, mass, u, p = _core.weigh(indptr, counts, indices, lower, d, n_threads)
+    expected = reference.weigh(indptr, counts, lower[indices], d)
+    for found, wanted in zip((total, mass, u, p), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-13)
+
+
+@given(tables(), st.sampled_from([1, 2, 3]))
+def test_packed_rows_hold_every_entry_once(table, n_threads):
+    indptr, indices, _, n_cols, rng = table
+    u = rng.normal(size=indices.size)
+    head_ptr, head, tail_ptr, tail_word, tail_u = _core.pack(indptr, indices, u, n_threads)
+    for c in range(indptr.size - 1):
+        n_head = head_ptr[c + 1] - head_ptr[c]
+        assert n_head % _core.BLOCK == 0
+        row = np.zeros(-(-n_cols // _core.BLOCK) * _core.BLOCK)
+        row[:n_head] = head[head_ptr[c] : head_ptr[c + 1]]
+        tail = slice(tail_ptr[c], tail_ptr[c + 1])
+        assert (tail_word[tail] >= n_head).all()
+        row[tail_word[tail]] = tail_u[tail]
+        expected = np.zeros_like(row)
+        expected[indices[indptr[c] : indptr[c + 1]]] = u[indptr[c] : indptr[c + 1]]
+        np.testing.assert_array_equal(row, expected)
+        if n_head:  # a dense beginning pays only where at least half is seen
+            assert 2 * np.count_nonzero(indices[indptr[c] : indptr[c + 1]] < n_head) >= n_head
+
+
+@given(st.lists(st.integers(0, 4), max_size=120), st.integers(2, 6), st.lists(st.integers(1, 119), max_size=4))
+def test_suffix_tables_count_ngrams(ids, order, cuts):
+    ids = np.array(ids, np.int32)
+    documents = np.array(sorted({0, *(c for c in cuts if c < len(ids))}), np.int64)[: None if len(ids) else 0]
+    counts = NgramCounts.from_stream(ids, documents, 5, 1, order)
+    grams = reference.ngrams(ids, documents, order)
+    contexts = list(suffix_contexts(counts.chain, ids, documents, 1))
+    for n, table in enumerate(counts.chain, start=1):
+        assert sorted(table.data) == sorted(grams[n + 1].values())
+        for t in range(len(ids) - 1):
+            end = min([*documents[documents > t], len(ids)])
+            start = max(documents[documents <= t])
+            if t - n + 1 >= start and t + 1 < end:
+                row = contexts[n - 1][t]
+                place = _core.find(table.indptr, table.indices, np.array([row]), ids[t + 1 : t + 2], 1)[0]
+                assert table.data[place] == grams[n + 1][tuple(ids[t - n + 1 : t + 2])]
+
+
+def test_sizes_that_do_not_match_are_refused():
+    one, two = np.zeros(2, np.int64), np.zeros(3, np.int64)
+    with pytest.raises(ValueError, match="equal lengths"):
+        _core.weigh(one, two, np.zeros(2, np.int32), np.ones(1), np.ones(3), 1)
+    with pytest.raises(ValueError, match="equal lengths"):
+        _core.pack(one, np.zeros(2, np.int32), np.zeros(1), 1)
+    with pytest.raises(ValueError, match="equal lengths"):
+        _core.count(np.zeros(2, np.int32), np.zeros(3, np.int32), one[:1] + 1, one[:1], 1, 1, 1)
