@@ -1,1 +1,13 @@
-"""Benchmarks against peers; they need the ``bench`` extra."""
+"""Benchmarks beside real peers, and the commands that write their tables. Run from the root of a checkout.
+
+``python -m pytest bench --benchmark-enable`` runs the suites, ``python -m bench.speed`` and ``python -m bench.quality``
+write the tables of the README, ``python -m bench.sanitize`` runs the kernel tests under the sanitizers.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if not list((ROOT / "saffu").glob("_core*.so")) + list((ROOT / "saffu").glob("_core*.pyd")):
+    # An unbuilt checkout must not hide the installed package; benchmarks are then found behind it.
+    sys.path[:] = [*(place for place in sys.path if Path(place or ".").resolve() != ROOT), str(ROOT)]
