@@ -1,6 +1,6 @@
 """Contenders of the counting benchmark: pairs of a Zipf stream at distances 1..R.
 
-``python -m bench.counting CONTENDER R IDS.npy`` counts in a fresh process and prints its CPU time and peak memory as JSON.
+``python -m bench.counting CONTENDER R IDS.npy`` counts in a fresh process; prints CPU time and peak memory as JSON.
 """
 
 from __future__ import annotations
