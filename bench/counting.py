@@ -1,6 +1,6 @@
 """Contenders of the counting benchmark: pairs of a Zipf stream at distances 1..R.
 
-``python -m bench.counting CONTENDER R IDS.npy`` counts once in a fresh process and prints its peak memory as JSON.
+``python -m bench.counting CONTENDER R IDS.npy`` counts in a fresh process; prints CPU time and peak memory as JSON.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 import saffu
-from bench.measure import in_fresh_process, peak_bytes
+from bench.measure import in_fresh_process, median_seconds, peak_bytes, timed
 
 N_TOKENS, VOCAB_SIZE = 5_000_000, 20_000
+# numpy sorts several times faster without AVX-512 on processors that compress vectors slowly (AMD Zen 4); it reads
+# the variable once, when it is imported.
+WITHOUT_AVX512 = "X86_V4 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
 Ids = NDArray[np.int32]
 
 
@@ -90,22 +93,35 @@ def total_count(result: Any) -> int:
     return sum(int(part["len"].sum()) if hasattr(part, "columns") else int(part[1].sum()) for part in result)
 
 
-def peak_memory(contender: str, radius: int, ids: Ids) -> dict[str, int]:
-    """``peak`` bytes beyond the input and bytes of the ``result``, of one contender in a process of its own."""
+def alone(contender: str, radius: int, ids: Ids, **environment: str) -> dict[str, Any]:
+    """One contender in a process of its own.
+
+    Returns
+    -------
+    dict
+        ``peak``, bytes beyond the input; ``result``, bytes; ``cpu``, median CPU seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ids.npy"
         np.save(path, ids)
-        return in_fresh_process("bench.counting", contender, radius, path, POLARS_MAX_THREADS="1")
+        return in_fresh_process("bench.counting", contender, radius, path, POLARS_MAX_THREADS="1", **environment)
+
+
+def best_numpy_cpu(radius: int, ids: Ids) -> float:
+    """CPU seconds of numpy with the better of its sorts for this processor."""
+    return min(alone("numpy", radius, ids, NPY_DISABLE_CPU_FEATURES=off)["cpu"] for off in ("", WITHOUT_AVX512))
 
 
 def main(contender: str, radius: str, path: str) -> None:
-    """Count in this process, after a small run that loads all code, and print the growth of its peak memory."""
+    """Count in this process, after a small run that loads all code, and print what :func:`alone` returns."""
     run = CONTENDERS[contender]
     run(np.arange(1000, dtype=np.int32), 2)
     ids = np.load(path)
     before = peak_bytes()
-    result = run(ids, int(radius))
-    print(json.dumps({"peak": peak_bytes() - before, "result": result_bytes(result)}))
+    facts: dict[str, Any] = {"result": result_bytes(run(ids, int(radius)))}
+    facts["peak"] = peak_bytes() - before
+    facts["cpu"] = median_seconds([timed(lambda: run(ids, int(radius)))[1] for _ in range(3)]).cpu
+    print(json.dumps(facts))
 
 
 if __name__ == "__main__":
