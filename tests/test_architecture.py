@@ -25,7 +25,7 @@ LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in la
 OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask", "threadpoolctl"}
 ADAPTERS = {"sklearn", "torch", "dask"}  # modules of ours named after the library that they adapt to
 # A header of a template, *_real.h, is part of the file of its stem.
-INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h"], ["*_real.h"], ["*.c"]]
+INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h"], ["*_real.h", "windows.h"], ["*.c"]]
 
 
 def modules():

@@ -21,6 +21,7 @@
 #include "parallel.h"
 #include "saffu.h"
 #include "vmath.h"
+#include "windows.h"
 
 enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512 };
 
@@ -141,142 +142,6 @@ static Prior *new_priors(const saffu_pool *pool, int64_t n_blocks) {
     return priors;
 }
 
-/* ---- document windows and the induction window ------------------------------------------------------------------- */
-
-typedef struct {
-    int32_t *place; /* (vocab_size) index of a word below, or -1 */
-    int32_t *word;  /* (longest + 1) distinct words of the longest window */
-    int32_t *count; /* (longest + 1, n_windows) */
-    double *u;      /* (n_windows + 1, capacity) log(1 + n / (M p)), and a row for their weighted sum */
-    int64_t capacity, n_words, right, begin;
-    int64_t *left;         /* (n_windows) first token inside */
-    int32_t *follow_count; /* (vocab_size) zero between positions */
-    int32_t *follow_word;  /* (induction) distinct followers */
-    double *follow_u;      /* (induction) */
-    int64_t n_follow;
-} Windows;
-
-static void free_windows(Windows *v) {
-    free(v->place);
-    free(v->word);
-    free(v->count);
-    free(v->u);
-    free(v->left);
-    free(v->follow_count);
-    free(v->follow_word);
-    free(v->follow_u);
-}
-
-static int64_t longest_window(const saffu_pool *pool) {
-    int64_t longest = 0;
-    for (int64_t l = 0; l < pool->n_windows; l++) longest = saffu_max(longest, pool->window[l]);
-    return longest;
-}
-
-static int new_windows(const saffu_pool *pool, Windows *v) {
-    size_t n_words = (size_t)longest_window(pool) + 2, n_windows = (size_t)pool->n_windows + 1;
-    size_t n_follow = (size_t)saffu_max(pool->induction, 0) + 1, vocab_size = (size_t)pool->vocab_size + 1;
-    v->place = malloc(vocab_size * sizeof(int32_t));
-    v->word = malloc(n_words * sizeof(int32_t));
-    v->count = malloc(n_words * n_windows * sizeof(int32_t));
-    v->u = malloc(n_words * n_windows * sizeof(double));
-    v->left = calloc(n_windows, sizeof(int64_t));
-    v->follow_count = calloc(vocab_size, sizeof(int32_t));
-    v->follow_word = malloc(n_follow * sizeof(int32_t));
-    v->follow_u = malloc(n_follow * sizeof(double));
-    if (!v->place || !v->word || !v->count || !v->u || !v->left || !v->follow_count || !v->follow_word || !v->follow_u)
-        return SAFFU_NO_MEMORY;
-    memset(v->place, -1, vocab_size * sizeof(int32_t));
-    v->capacity = (int64_t)n_words;
-    v->n_words = 0;
-    v->right = -1; /* nothing read yet */
-    return SAFFU_OK;
-}
-
-SAFFU_INLINE double window_u(const saffu_pool *pool, int32_t n, double mass, int32_t word) {
-    return vlog(1.0 + n / (mass * pool->unigram[word]));
-}
-
-/* Change the count of one word in window l by step; words leave the list when no window holds them. */
-static void window_change(const saffu_pool *pool, Windows *v, int32_t word, int64_t l, int32_t step) {
-    int64_t n_windows = pool->n_windows, i = v->place[word];
-    int32_t n = v->count[i * n_windows + l] += step;
-    v->u[l * v->capacity + i] = n ? window_u(pool, n, pool->window_mass[l], word) : 0.0;
-    if (step > 0) return;
-    int32_t left_over = 0;
-    for (int64_t j = 0; j < n_windows; j++) left_over |= v->count[i * n_windows + j];
-    if (left_over) return;
-    int64_t last = --v->n_words; /* move the last word here */
-    v->place[word] = -1;
-    if (i == last) return;
-    v->word[i] = v->word[last];
-    v->place[v->word[i]] = (int32_t)i;
-    memcpy(v->count + i * n_windows, v->count + last * n_windows, (size_t)n_windows * sizeof *v->count);
-    for (int64_t j = 0; j < n_windows; j++) v->u[j * v->capacity + i] = v->u[j * v->capacity + last];
-}
-
-/* Slide the windows so that window l holds the tokens [max(begin, t - window[l]), t). */
-static void windows_move(const saffu_pool *pool, const saffu_batch *batch, Windows *v, int64_t t, int64_t begin) {
-    int64_t n_windows = pool->n_windows, start = saffu_max(begin, t - longest_window(pool));
-    if (n_windows == 0) return;
-    if (begin != v->begin || v->right < start || v->right > t) {
-        for (int64_t i = 0; i < v->n_words; i++) v->place[v->word[i]] = -1;
-        v->n_words = 0;
-        v->right = start;
-        v->begin = begin;
-        for (int64_t l = 0; l < n_windows; l++) v->left[l] = start;
-    }
-    for (; v->right < t; v->right++) {
-        int32_t word = batch->ids[v->right];
-        if (v->place[word] < 0) {
-            v->place[word] = (int32_t)v->n_words;
-            v->word[v->n_words] = word;
-            memset(v->count + v->n_words * n_windows, 0, (size_t)n_windows * sizeof *v->count);
-            for (int64_t l = 0; l < n_windows; l++) v->u[l * v->capacity + v->n_words] = 0.0;
-            v->n_words++;
-        }
-        for (int64_t l = 0; l < n_windows; l++) window_change(pool, v, word, l, 1);
-        for (int64_t l = 0; l < n_windows; l++)
-            for (; v->left[l] < v->right + 1 - pool->window[l]; v->left[l]++)
-                window_change(pool, v, batch->ids[v->left[l]], l, -1);
-    }
-}
-
-/* Words that followed earlier occurrences of the newest token among the last `induction` tokens. */
-static void windows_follow(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, Windows *v,
-                           int64_t t, int64_t begin) {
-    v->n_follow = 0;
-    if (pool->induction <= 0 || t - 1 < begin) return;
-    int64_t start = saffu_max(begin, t - pool->induction);
-    for (int64_t s = previous[t - 1]; s >= start; s = previous[s]) {
-        int32_t word = batch->ids[s + 1];
-        if (v->follow_count[word]++ == 0) v->follow_word[v->n_follow++] = word;
-    }
-    for (int64_t i = 0; i < v->n_follow; i++) {
-        int32_t word = v->follow_word[i];
-        v->follow_u[i] = window_u(pool, v->follow_count[word], pool->induction_mass, word);
-    }
-    for (int64_t i = 0; i < v->n_follow; i++) v->follow_count[v->follow_word[i]] = 0;
-}
-
-/* previous[t]: the last position before t with the same token, or -1. */
-static int32_t *new_previous(const saffu_pool *pool, const saffu_batch *batch) {
-    int32_t *previous = malloc(((size_t)batch->n_ids + 1) * sizeof *previous);
-    int32_t *last = malloc(((size_t)pool->vocab_size + 1) * sizeof *last);
-    if (previous && last) {
-        memset(last, -1, ((size_t)pool->vocab_size + 1) * sizeof *last);
-        for (int64_t t = 0; t < batch->n_ids; t++) {
-            previous[t] = last[batch->ids[t]];
-            last[batch->ids[t]] = (int32_t)t;
-        }
-    } else {
-        free(previous);
-        previous = NULL;
-    }
-    free(last);
-    return previous;
-}
-
 /* ---- the features of one position --------------------------------------------------------------------------------- */
 
 /* One feature x_k: a dense beginning and (word, value) pairs; an absent one is empty. */
@@ -296,6 +161,29 @@ typedef struct {
     Windows windows;
 } Scratch;
 
+SAFFU_INLINE int worse(int a, int b) { return a < b ? a : b; }
+
+/* What the positions of a batch share. */
+typedef struct {
+    const saffu_pool *pool;
+    const saffu_batch *batch;
+    Prior *priors;     /* (n_states) */
+    int32_t *previous; /* (n_ids) */
+    int64_t n_blocks, chunk, n_chunks;
+} Job;
+
+static void free_job(Job *job) {
+    free_priors(job->priors, job->pool->n_states);
+    free(job->previous);
+}
+
+static int new_job(const saffu_pool *pool, const saffu_batch *batch, int64_t chunk, Job *job) {
+    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK;
+    *job = (Job){pool, batch, new_priors(pool, n_blocks), new_previous(pool, batch), n_blocks, chunk,
+                 (batch->n + chunk - 1) / chunk};
+    return job->priors && job->previous ? SAFFU_OK : SAFFU_NO_MEMORY;
+}
+
 static void free_scratch(Scratch *s) {
     free(s->z);
     free(s->y);
@@ -306,21 +194,23 @@ static void free_scratch(Scratch *s) {
     free_windows(&s->windows);
 }
 
-static int new_scratch(const saffu_pool *pool, int64_t n_blocks, Scratch *s) {
+static int new_scratch(const Job *job, Scratch *s) {
+    size_t n_blocks = (size_t)job->n_blocks, n_features = (size_t)job->pool->n_features;
     memset(s, 0, sizeof *s);
-    s->z = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
-    s->y = calloc((size_t)(n_blocks * BLOCK) + 1, sizeof(double));
-    s->flag = calloc((size_t)n_blocks + 1, 1);
-    s->block = malloc(((size_t)n_blocks + 1) * sizeof(int32_t));
-    s->row = malloc((size_t)pool->n_features * sizeof(Row));
-    s->order = malloc((size_t)pool->n_features * sizeof(int32_t));
+    s->z = calloc(n_blocks * BLOCK + 1, sizeof(double));
+    s->y = calloc(n_blocks * BLOCK + 1, sizeof(double));
+    s->flag = calloc(n_blocks + 1, 1);
+    s->block = malloc((n_blocks + 1) * sizeof(int32_t));
+    s->row = malloc(n_features * sizeof(Row));
+    s->order = malloc(n_features * sizeof(int32_t));
     if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order) return SAFFU_NO_MEMORY;
-    return new_windows(pool, &s->windows);
+    return new_windows(job->pool, &s->windows);
 }
 
 /* Point s->row at the contexts, document windows and induction window of position i. */
-static void gather_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
-                        Scratch *s) {
+static void gather_rows(const Job *job, int64_t i, Scratch *s) {
+    const saffu_pool *pool = job->pool;
+    const saffu_batch *batch = job->batch;
     int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
     Windows *v = &s->windows;
     for (int64_t f = 0; f < n_contexts; f++) {
@@ -334,7 +224,7 @@ static void gather_rows(const saffu_pool *pool, const saffu_batch *batch, const 
                           pool->tail_ptr[c + 1] - tail};
     }
     windows_move(pool, batch, v, batch->positions[i], batch->begins[i]);
-    windows_follow(pool, batch, previous, v, batch->positions[i], batch->begins[i]);
+    windows_follow(pool, batch, job->previous, v, batch->positions[i], batch->begins[i]);
     for (int64_t l = 0; l < n_windows; l++)
         s->row[n_contexts + l] = (Row){NULL, v->u + l * v->capacity, v->word, 0, v->n_words};
     s->row[n_contexts + n_windows] = (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow};
@@ -396,16 +286,15 @@ SAFFU_INLINE Row all_windows(Windows *v, const double *lambda, int64_t n_windows
 }
 
 /* Logits less the prior of position i in s->z; returns the number of touched blocks, listed in s->block. */
-SAFFU_INLINE int64_t add_rows(const saffu_pool *pool, const saffu_batch *batch, const int32_t *previous, int64_t i,
-                              int64_t n_blocks, Scratch *s) {
-    const double *lambda = theta_of(pool, batch->states[i]) + 2;
-    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
-    gather_rows(pool, batch, previous, i, s);
+SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
+    const double *lambda = theta_of(job->pool, job->batch->states[i]) + 2;
+    int64_t n_contexts = job->pool->n_contexts, n_windows = job->pool->n_windows;
+    gather_rows(job, i, s);
     add_heads(s->row, lambda, n_contexts, s->z, s->flag);
     for (int64_t k = 0; k < n_contexts; k++) add_tail(s->row[k], lambda[k], s->z, s->flag);
     if (n_windows) add_tail(all_windows(&s->windows, lambda + n_contexts, n_windows), 1.0, s->z, s->flag);
     add_tail(s->row[n_contexts + n_windows], lambda[n_contexts + n_windows], s->z, s->flag);
-    return collect(s->flag, n_blocks, s->block);
+    return collect(s->flag, job->n_blocks, s->block);
 }
 
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
@@ -426,13 +315,12 @@ SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block,
     return lanes_sum(lanes_add(low, high)) - before;
 }
 
-SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
-                                   const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
-                                   double *log_prob) {
+SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, double *log_prob) {
+    const saffu_batch *batch = job->batch;
     s->windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
     for (int64_t i = from; i < to; i++) {
-        const Prior *prior = priors + batch->states[i];
-        int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
+        const Prior *prior = job->priors + batch->states[i];
+        int64_t n = add_rows(job, i, s);
         int32_t target = batch->ids[batch->positions[i]];
         double z = s->z[target] + prior->g[target];
         log_prob[i] = z - vlog(prior->total[0] + seen_mass(prior, s->block, n, s->z));
@@ -440,65 +328,51 @@ SAFFU_SIMD static void score_chunk(const saffu_pool *pool, const saffu_batch *ba
 }
 
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, chunk = chunk_length(batch->n);
-    int64_t n_chunks = (batch->n + chunk - 1) / chunk;
-    int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
-    Prior *priors = new_priors(pool, n_blocks);
-    int32_t *previous = new_previous(pool, batch);
-    if (!priors || !previous) status = SAFFU_NO_MEMORY;
-    if (status == SAFFU_OK) {
-        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-            Scratch s;
-            status = new_scratch(pool, n_blocks, &s);
-            SAFFU_OMP(for schedule(dynamic, 1))
-            for (int64_t m = 0; m < n_chunks; m++)
-                if (status == SAFFU_OK)
-                    score_chunk(pool, batch, priors, previous, n_blocks, m * chunk,
-                                saffu_min((m + 1) * chunk, batch->n), &s, log_prob);
-            free_scratch(&s);
-        }
-    }
+    Job job;
+    int ready = new_job(pool, batch, chunk_length(batch->n), &job), status = ready;
+    int team = job.n_chunks > 1 ? n_threads : 1;
     (void)team;
-    free_priors(priors, pool->n_states);
-    free(previous);
+    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+        Scratch s;
+        status = worse(ready, new_scratch(&job, &s));
+        SAFFU_OMP(for schedule(dynamic, 1))
+        for (int64_t m = 0; m < job.n_chunks; m++)
+            if (status == SAFFU_OK)
+                score_chunk(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, log_prob);
+        free_scratch(&s);
+    }
+    free_job(&job);
     return status;
 }
 
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */
 
-SAFFU_SIMD static void distribution_row(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
-                                        const int32_t *previous, int64_t n_blocks, int64_t i, Scratch *s, double *p) {
-    const Prior *prior = priors + batch->states[i];
+SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, Scratch *s, double *p) {
+    const Prior *prior = job->priors + job->batch->states[i];
+    int64_t n = job->n_blocks * BLOCK;
     double *restrict z = s->z, total = 0.0;
     s->windows.begin = -1;
-    add_rows(pool, batch, previous, i, n_blocks, s);
-    for (int64_t w = 0; w < n_blocks * BLOCK; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
-    for (int64_t w = 0; w < n_blocks * BLOCK; w++) total += z[w];
-    for (int64_t w = 0; w < pool->vocab_size; w++) p[w] = z[w] / total;
-    memset(z, 0, (size_t)(n_blocks * BLOCK) * sizeof *z);
+    add_rows(job, i, s);
+    for (int64_t w = 0; w < n; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
+    for (int64_t w = 0; w < n; w++) total += z[w];
+    for (int64_t w = 0; w < job->pool->vocab_size; w++) p[w] = z[w] / total;
+    memset(z, 0, (size_t)n * sizeof *z);
 }
 
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK;
-    int team = batch->n > 1 ? n_threads : 1, status = SAFFU_OK;
-    Prior *priors = new_priors(pool, n_blocks);
-    int32_t *previous = new_previous(pool, batch);
-    if (!priors || !previous) status = SAFFU_NO_MEMORY;
-    if (status == SAFFU_OK) {
-        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-            Scratch s;
-            status = new_scratch(pool, n_blocks, &s);
-            SAFFU_OMP(for schedule(dynamic, 1))
-            for (int64_t i = 0; i < batch->n; i++)
-                if (status == SAFFU_OK)
-                    distribution_row(pool, batch, priors, previous, n_blocks, i, &s,
-                                     distribution + i * pool->vocab_size);
-            free_scratch(&s);
-        }
-    }
+    Job job;
+    int ready = new_job(pool, batch, 1, &job), status = ready;
+    int team = batch->n > 1 ? n_threads : 1;
     (void)team;
-    free_priors(priors, pool->n_states);
-    free(previous);
+    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+        Scratch s;
+        status = worse(ready, new_scratch(&job, &s));
+        SAFFU_OMP(for schedule(dynamic, 1))
+        for (int64_t i = 0; i < batch->n; i++)
+            if (status == SAFFU_OK) distribution_row(&job, i, &s, distribution + i * pool->vocab_size);
+        free_scratch(&s);
+    }
+    free_job(&job);
     return status;
 }
 
@@ -551,16 +425,15 @@ SAFFU_INLINE double word_of_row(Row x, int32_t target) {
 }
 
 /* x_k(y) of every feature: contexts as told (a count left out), windows as they are. */
-static void gather_targets(const saffu_pool *pool, const saffu_batch *batch, int64_t n_blocks, int64_t i,
-                           const Scratch *s, Local *local) {
-    int32_t target = batch->ids[batch->positions[i]];
+static void gather_targets(const Job *job, int64_t i, const Scratch *s, Local *local) {
+    const saffu_pool *pool = job->pool;
+    int32_t target = job->batch->ids[job->batch->positions[i]];
+    const int32_t *row = job->batch->rows + i * pool->n_contexts;
+    const double *target_u = job->batch->target_u + i * pool->n_contexts;
     local->target[0] = pool->log_prior[target];
-    local->target[1] = pool->log_prior[n_blocks * BLOCK + target];
-    for (int64_t k = 0; k < pool->n_features; k++) {
-        local->target[2 + k] = k >= pool->n_contexts ? word_of_row(s->row[k], target)
-                               : batch->rows[i * pool->n_contexts + k] >= 0 ? batch->target_u[i * pool->n_contexts + k]
-                                                                             : 0.0;
-    }
+    local->target[1] = pool->log_prior[job->n_blocks * BLOCK + target];
+    for (int64_t k = 0; k < pool->n_contexts; k++) local->target[2 + k] = row[k] >= 0 ? target_u[k] : 0.0;
+    for (int64_t k = pool->n_contexts; k < pool->n_features; k++) local->target[2 + k] = word_of_row(s->row[k], target);
 }
 
 /* z -> exp(z + g) on the touched blocks, except the target's own cell, which becomes 0. moments receives those of the
@@ -629,38 +502,45 @@ SAFFU_INLINE void sum_pairs(int64_t n_features, Scratch *s, double *pair, int64_
     }
 }
 
-/* Moments of all features at position i; returns log p(y). */
-SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *batch, const Prior *prior,
-                                  const int32_t *previous, int64_t n_blocks, int64_t i, int second, Scratch *s,
-                                  Local *local) {
-    int64_t n_local = pool->n_features + 2;
-    int32_t target = batch->ids[batch->positions[i]];
-    const double *theta = theta_of(pool, batch->states[i]);
-    const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
-    double moments[N_MOMENTS], dots[3], z = prior->g[target];
-    double *restrict mean = local->mean, *restrict pair = local->second;
-    s->flag[target / BLOCK] = 1;
-    int64_t n = add_rows(pool, batch, previous, i, n_blocks, s);
-    gather_targets(pool, batch, n_blocks, i, s, local);
-    for (int64_t k = 2; k < n_local; k++) z += theta[k] * local->target[k];
-    exponentiate(prior, x0, x1, n, target, s, moments);
-    mean[0] = moments[1];
-    mean[1] = moments[2];
-    for (int64_t k = 2; k < n_local && !second; k++) mean[k] = dot_row(s->row[k - 2], s->z);
-    if (second) {
-        pair[0] = moments[3];
-        pair[n_local] = moments[4];
-        pair[n_local + 1] = moments[5];
-        for (int64_t k = 2; k < n_local; k++) {
-            dot_dense(s->row[k - 2], s->z, x0, x1, dots);
-            mean[k] = dots[0];
-            pair[k * n_local] = dots[1];
-            pair[k * n_local + 1] = dots[2];
-        }
-        sum_pairs(pool->n_features, s, pair + 2 * n_local + 2, n_local);
+/* Moments of the features under p = s->z, not normalised, the target's own term apart: the rows first, then pairs. */
+SAFFU_INLINE void sum_moments(const Job *job, const double *dense, int second, Scratch *s, Local *local) {
+    int64_t n_local = job->pool->n_features + 2;
+    const double *x0 = job->pool->log_prior, *x1 = x0 + job->n_blocks * BLOCK;
+    double *restrict mean = local->mean, *restrict pair = local->second, dots[3];
+    mean[0] = dense[1];
+    mean[1] = dense[2];
+    if (!second) {
+        for (int64_t k = 2; k < n_local; k++) mean[k] = dot_row(s->row[k - 2], s->z);
+        return;
     }
+    pair[0] = dense[3];
+    pair[n_local] = dense[4];
+    pair[n_local + 1] = dense[5];
+    for (int64_t k = 2; k < n_local; k++) {
+        dot_dense(s->row[k - 2], s->z, x0, x1, dots);
+        mean[k] = dots[0];
+        pair[k * n_local] = dots[1];
+        pair[k * n_local + 1] = dots[2];
+    }
+    sum_pairs(n_local - 2, s, pair + 2 * n_local + 2, n_local);
+}
+
+/* Moments of all features at position i; returns log p(y). */
+SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch *s, Local *local) {
+    const saffu_batch *batch = job->batch;
+    const Prior *prior = job->priors + batch->states[i];
+    const double *theta = theta_of(job->pool, batch->states[i]);
+    int32_t target = batch->ids[batch->positions[i]];
+    int64_t n_local = job->pool->n_features + 2;
+    double dense[N_MOMENTS], z = prior->g[target];
+    s->flag[target / BLOCK] = 1;
+    int64_t n = add_rows(job, i, s);
+    gather_targets(job, i, s, local);
+    for (int64_t k = 2; k < n_local; k++) z += theta[k] * local->target[k];
+    exponentiate(prior, job->pool->log_prior, job->pool->log_prior + job->n_blocks * BLOCK, n, target, s, dense);
+    sum_moments(job, dense, second, s, local);
     for (int64_t j = 0; j < n; j++) memset(s->z + s->block[j] * BLOCK, 0, BLOCK * sizeof *s->z);
-    double own = vexp_bounded(z), total = moments[0] + own;
+    double own = vexp_bounded(z), total = dense[0] + own;
     for (int64_t k = 0; k < n_local; k++) {
         local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
         for (int64_t l = 0; second && l <= k; l++) {
@@ -671,15 +551,14 @@ SAFFU_INLINE double local_moments(const saffu_pool *pool, const saffu_batch *bat
     return z - vlog(total);
 }
 
-SAFFU_SIMD static void derive_chunk(const saffu_pool *pool, const saffu_batch *batch, const Prior *priors,
-                                    const int32_t *previous, int64_t n_blocks, int64_t from, int64_t to, Scratch *s,
-                                    Local *local, double *log_prob, double *gradient, double *hessian) {
-    int64_t n_local = pool->n_features + 2;
+SAFFU_SIMD static void derive_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, Local *local,
+                                    double *log_prob, double *gradient, double *hessian) {
+    int64_t n_local = job->pool->n_features + 2;
     s->windows.begin = -1;
     for (int64_t i = from; i < to; i++) {
-        int64_t state = batch->states[i];
+        int64_t state = job->batch->states[i];
         double *first = gradient + state * n_local, *second = hessian ? hessian + state * n_local * n_local : NULL;
-        log_prob[i] = local_moments(pool, batch, priors + state, previous, n_blocks, i, hessian != NULL, s, local);
+        log_prob[i] = local_moments(job, i, hessian != NULL, s, local);
         for (int64_t k = 0; k < n_local; k++) {
             first[k] += local->mean[k] - local->target[k];
             for (int64_t l = 0; hessian && l <= k; l++) {
@@ -704,42 +583,40 @@ static int new_local(int64_t n_local, Local *local) {
     return local->mean && local->second && local->target ? SAFFU_OK : SAFFU_NO_MEMORY;
 }
 
+/* total (n) = the rows of parts (n_parts, stride), folded in order. */
+static void fold(const double *parts, int64_t n_parts, int64_t stride, int64_t n, double *total) {
+    memset(total, 0, (size_t)n * sizeof *total);
+    for (int64_t m = 0; m < n_parts; m++)
+        for (int64_t j = 0; j < n; j++) total[j] += parts[m * stride + j];
+}
+
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK, chunk = chunk_length(batch->n);
-    int64_t n_chunks = (batch->n + chunk - 1) / chunk;
-    int64_t n_local = pool->n_features + 2, n_theta = pool->n_states * n_local;
-    int64_t n_sums = n_theta + (hessian ? n_theta * n_local : 0);
-    int team = n_chunks > 1 ? n_threads : 1, status = SAFFU_OK;
-    Prior *priors = new_priors(pool, n_blocks);
-    int32_t *previous = new_previous(pool, batch);
-    double *sums = calloc((size_t)(n_chunks * n_sums) + 1, sizeof *sums); /* one row a chunk, folded in order */
-    if (!priors || !previous || !sums) status = SAFFU_NO_MEMORY;
-    if (status == SAFFU_OK) {
-        SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-            Scratch s;
-            Local local;
-            status = new_scratch(pool, n_blocks, &s);
-            if (new_local(n_local, &local) != SAFFU_OK) status = SAFFU_NO_MEMORY;
-            SAFFU_OMP(for schedule(dynamic, 1))
-            for (int64_t m = 0; m < n_chunks; m++)
-                if (status == SAFFU_OK)
-                    derive_chunk(pool, batch, priors, previous, n_blocks, m * chunk,
-                                 saffu_min((m + 1) * chunk, batch->n), &s, &local, log_prob, sums + m * n_sums,
-                                 hessian ? sums + m * n_sums + n_theta : NULL);
-            free_scratch(&s);
-            free_local(&local);
-        }
-        memset(gradient, 0, (size_t)n_theta * sizeof *gradient);
-        if (hessian) memset(hessian, 0, (size_t)(n_theta * n_local) * sizeof *hessian);
-        for (int64_t m = 0; m < n_chunks; m++) {
-            for (int64_t j = 0; j < n_theta; j++) gradient[j] += sums[m * n_sums + j];
-            for (int64_t j = 0; hessian && j < n_theta * n_local; j++) hessian[j] += sums[m * n_sums + n_theta + j];
-        }
-    }
+    Job job;
+    int64_t n_local = pool->n_features + 2, n_first = pool->n_states * n_local;
+    int64_t n_second = hessian ? n_first * n_local : 0, stride = n_first + n_second;
+    int ready = new_job(pool, batch, chunk_length(batch->n), &job);
+    double *sums = calloc((size_t)(job.n_chunks * stride) + 1, sizeof *sums); /* one row a chunk */
+    if (!sums) ready = SAFFU_NO_MEMORY;
+    int team = job.n_chunks > 1 ? n_threads : 1, status = ready;
     (void)team;
-    free_priors(priors, pool->n_states);
-    free(previous);
+    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+        Scratch s;
+        Local local;
+        status = worse(ready, worse(new_scratch(&job, &s), new_local(n_local, &local)));
+        SAFFU_OMP(for schedule(dynamic, 1))
+        for (int64_t m = 0; m < job.n_chunks; m++)
+            if (status == SAFFU_OK)
+                derive_chunk(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, &local, log_prob,
+                             sums + m * stride, hessian ? sums + m * stride + n_first : NULL);
+        free_scratch(&s);
+        free_local(&local);
+    }
+    if (status == SAFFU_OK) {
+        fold(sums, job.n_chunks, stride, n_first, gradient);
+        if (hessian) fold(sums + n_first, job.n_chunks, stride, n_second, hessian);
+    }
+    free_job(&job);
     free(sums);
     return status;
 }
