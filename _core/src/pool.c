@@ -10,9 +10,10 @@
  * where a block is BLOCK consecutive words: fine enough to skip the unseen, wide enough for vectors.
  *
  * Decisions. A row stores its dense beginning as a vector (frequent words have small ids, so long rows are nearly full
- * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a flag per
- * block replaces a list of touched words. Positions are processed in chunks on a grid set by their number; a chunk owns its results and
- * begins its windows afresh, so that no bit depends on the number of threads.
+ * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a
+ * flag per block replaces a list of touched words. Logits are kept in bits, so that an exponential needs no change of
+ * base. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its windows
+ * afresh, so that no bit depends on the number of threads.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@
 #include "saffu.h"
 #include "vmath.h"
 #include "windows.h"
+
+#define LOG2_E 1.4426950408889634 /* bits in a nat */
+#define LN_2 0.6931471805599453
 
 enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512 };
 
@@ -92,7 +96,7 @@ int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, con
 enum { N_MOMENTS = 6 };
 
 typedef struct {
-    double *g;       /* (n_blocks * BLOCK) logits of the prior, -inf beyond the vocabulary */
+    double *g;       /* (n_blocks * BLOCK) logits of the prior in bits, -inf beyond the vocabulary */
     double *moments; /* (n_blocks, N_MOMENTS) */
     double total[N_MOMENTS];
 } Prior;
@@ -117,12 +121,12 @@ static void free_priors(Prior *priors, int64_t n_states) {
 SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, int64_t n_blocks, Prior *prior) {
     const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
     for (int64_t w = 0; w < n_blocks * BLOCK; w++)
-        prior->g[w] = w < pool->vocab_size ? alpha * x0[w] + beta * x1[w] : -(double)INFINITY;
+        prior->g[w] = w < pool->vocab_size ? LOG2_E * (alpha * x0[w] + beta * x1[w]) : -(double)INFINITY;
     memset(prior->total, 0, sizeof prior->total);
     for (int64_t b = 0; b < n_blocks; b++) {
         double *m = prior->moments + b * N_MOMENTS, mass[BLOCK];
         memset(m, 0, N_MOMENTS * sizeof *m);
-        for (int i = 0; i < BLOCK; i++) mass[i] = vexp_bounded(prior->g[b * BLOCK + i]);
+        for (int i = 0; i < BLOCK; i++) mass[i] = vexp2_bounded(prior->g[b * BLOCK + i]);
         for (int i = 0; i < BLOCK; i++) add_moments(m, mass[i], x0[b * BLOCK + i], x1[b * BLOCK + i]);
         for (int j = 0; j < N_MOMENTS; j++) prior->total[j] += m[j];
     }
@@ -230,18 +234,18 @@ static void gather_rows(const Job *job, int64_t i, Scratch *s) {
     s->row[n_contexts + n_windows] = (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow};
 }
 
-/* z = sum_k lambda_k head_k over all rows at once, so that each word is written once; z is zero before. */
+/* z += lambda head over the dense beginnings, two rows a pass; in bits. */
 SAFFU_INLINE void add_heads(const Row *row, const double *lambda, int64_t n_rows, double *restrict z,
                             uint8_t *restrict flag) {
     int64_t longest = 0;
     for (int64_t k = 0; k < n_rows; k++) longest = saffu_max(longest, row[k].n_head);
     for (int64_t k = 0; k < n_rows; k++) {
         const double *restrict head = row[k].head;
-        double scale = lambda[k];
-        if (k + 1 < n_rows && row[k].n_head && row[k + 1].n_head) { /* two rows a pass */
+        double scale = LOG2_E * lambda[k];
+        if (k + 1 < n_rows && row[k].n_head && row[k + 1].n_head) {
             int64_t shared = saffu_min(row[k].n_head, row[k + 1].n_head);
             const double *restrict next = row[k + 1].head;
-            double next_scale = lambda[k + 1];
+            double next_scale = LOG2_E * lambda[k + 1];
             for (int64_t w = 0; w < shared; w++) z[w] += scale * head[w] + next_scale * next[w];
             for (int64_t w = shared; w < row[k].n_head; w++) z[w] += scale * head[w];
             for (int64_t w = shared; w < row[k + 1].n_head; w++) z[w] += next_scale * next[w];
@@ -253,12 +257,13 @@ SAFFU_INLINE void add_heads(const Row *row, const double *lambda, int64_t n_rows
     memset(flag, 1, (size_t)(longest / BLOCK));
 }
 
-/* z += lambda x over the (word, value) pairs, flagging the touched blocks */
+/* z += lambda x over the (word, value) pairs, in bits, flagging the touched blocks */
 SAFFU_INLINE void add_tail(Row x, double lambda, double *restrict z, uint8_t *restrict flag) {
+    double scale = LOG2_E * lambda;
     const double *restrict u = x.u;
     const int32_t *restrict word = x.word;
     for (int64_t i = 0; i < x.n_tail; i++) {
-        z[word[i]] += lambda * u[i];
+        z[word[i]] += scale * u[i];
         flag[(uint32_t)word[i] / BLOCK] = 1;
     }
 }
@@ -285,7 +290,7 @@ SAFFU_INLINE Row all_windows(Windows *v, const double *lambda, int64_t n_windows
     return (Row){NULL, sum, v->word, 0, v->n_words};
 }
 
-/* Logits less the prior of position i in s->z; returns the number of touched blocks, listed in s->block. */
+/* Logits less the prior of position i in s->z, in bits; returns the number of touched blocks, listed in s->block. */
 SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
     const double *lambda = theta_of(job->pool, job->batch->states[i]) + 2;
     int64_t n_contexts = job->pool->n_contexts, n_windows = job->pool->n_windows;
@@ -299,14 +304,14 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
 
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
-/* sum over touched blocks of (sum exp(z + g) - sum exp g), clearing z. */
+/* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
 SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block, int64_t n, double *restrict z) {
     Lanes low = lanes_zero(), high = lanes_zero();
     double before = 0.0;
     for (int64_t j = 0; j < n; j++) {
         double *restrict zb = z + (int64_t)block[j] * BLOCK, p[BLOCK];
         const double *restrict gb = prior->g + (int64_t)block[j] * BLOCK;
-        for (int i = 0; i < BLOCK; i++) p[i] = vexp_bounded(zb[i] + gb[i]);
+        for (int i = 0; i < BLOCK; i++) p[i] = vexp2_bounded(zb[i] + gb[i]);
         low = lanes_add(low, lanes_load(p));
         high = lanes_add(high, lanes_load(p + N_LANES));
         memset(zb, 0, BLOCK * sizeof *zb);
@@ -322,7 +327,7 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
         const Prior *prior = job->priors + batch->states[i];
         int64_t n = add_rows(job, i, s);
         int32_t target = batch->ids[batch->positions[i]];
-        double z = s->z[target] + prior->g[target];
+        double z = LN_2 * (s->z[target] + prior->g[target]);
         log_prob[i] = z - vlog(prior->total[0] + seen_mass(prior, s->block, n, s->z));
     }
 }
@@ -353,7 +358,7 @@ SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, Scratch *s, d
     double *restrict z = s->z, total = 0.0;
     s->windows.begin = -1;
     add_rows(job, i, s);
-    for (int64_t w = 0; w < n; w++) z[w] = vexp_bounded(z[w] + prior->g[w]);
+    for (int64_t w = 0; w < n; w++) z[w] = vexp2_bounded(z[w] + prior->g[w]);
     for (int64_t w = 0; w < n; w++) total += z[w];
     for (int64_t w = 0; w < job->pool->vocab_size; w++) p[w] = z[w] / total;
     memset(z, 0, (size_t)n * sizeof *z);
@@ -436,7 +441,7 @@ static void gather_targets(const Job *job, int64_t i, const Scratch *s, Local *l
     for (int64_t k = pool->n_contexts; k < pool->n_features; k++) local->target[2 + k] = word_of_row(s->row[k], target);
 }
 
-/* z -> exp(z + g) on the touched blocks, except the target's own cell, which becomes 0. moments receives those of the
+/* z -> 2^(z + g) on the touched blocks, except the target's own cell, which becomes 0. moments receives those of the
  * dense features over all words but the target: the first is Z less the target's own term. */
 SAFFU_INLINE void exponentiate(const Prior *prior, const double *x0, const double *x1, int64_t n, int32_t target,
                                Scratch *s, double *moments) {
@@ -448,7 +453,7 @@ SAFFU_INLINE void exponentiate(const Prior *prior, const double *x0, const doubl
         int64_t b = s->block[j];
         double *restrict z = s->z + b * BLOCK;
         const double *restrict g = prior->g + b * BLOCK;
-        for (int w = 0; w < BLOCK; w++) z[w] = vexp_bounded(z[w] + g[w]);
+        for (int w = 0; w < BLOCK; w++) z[w] = vexp2_bounded(z[w] + g[w]);
         for (int w = 0; w < BLOCK; w += N_LANES) {
             Lanes p = lanes_load(z + w), a = lanes_load(x0 + b * BLOCK + w), c = lanes_load(x1 + b * BLOCK + w);
             Lanes pa = lanes_multiply(p, a), pc = lanes_multiply(p, c);
@@ -532,7 +537,7 @@ SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch
     const double *theta = theta_of(job->pool, batch->states[i]);
     int32_t target = batch->ids[batch->positions[i]];
     int64_t n_local = job->pool->n_features + 2;
-    double dense[N_MOMENTS], z = prior->g[target];
+    double dense[N_MOMENTS], z = LN_2 * prior->g[target];
     s->flag[target / BLOCK] = 1;
     int64_t n = add_rows(job, i, s);
     gather_targets(job, i, s, local);
@@ -540,7 +545,7 @@ SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch
     exponentiate(prior, job->pool->log_prior, job->pool->log_prior + job->n_blocks * BLOCK, n, target, s, dense);
     sum_moments(job, dense, second, s, local);
     for (int64_t j = 0; j < n; j++) memset(s->z + s->block[j] * BLOCK, 0, BLOCK * sizeof *s->z);
-    double own = vexp_bounded(z), total = dense[0] + own;
+    double own = vexp2_bounded(LOG2_E * z), total = dense[0] + own;
     for (int64_t k = 0; k < n_local; k++) {
         local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
         for (int64_t l = 0; second && l <= k; l++) {

@@ -67,6 +67,26 @@ SAFFU_INLINE double vexp_bounded(double x) {
     return double_of(bits_of(p) + (bits_of(shifted) << 52));
 }
 
+/* 2^x of a number that is not NaN to 3e-14, clamped to [-1021, 1022]: a third fewer steps than vexp.
+ * 2^x = 2^n 2^f, n = round(x), 2^f = 1 + f Q(f). */
+SAFFU_INLINE double vexp2_bounded(double x) {
+    const double round_magic = 0x1.8p52;
+    double clamped = x < -1021.0 ? -1021.0 : x;
+    clamped = clamped > 1022.0 ? 1022.0 : clamped;
+    double shifted = clamped + round_magic;
+    double f = clamped - (shifted - round_magic);
+    double q = 1.0203122065960858e-7;
+    q = q * f + 1.3255226470378597e-6;
+    q = q * f + 1.525268684250813e-5;
+    q = q * f + 0.00015403455846485035;
+    q = q * f + 0.0013333558179047027;
+    q = q * f + 0.0096181291594087755;
+    q = q * f + 0.055504108664760414;
+    q = q * f + 0.24022650695812973;
+    q = q * f + 0.69314718055994531;
+    return double_of(bits_of(q * f + 1.0) + (bits_of(shifted) << 52));
+}
+
 SAFFU_INLINE double vexp(double x) {
     double y = vexp_bounded(x);
     y = x < -708.0 ? 0.0 : y;
