@@ -132,7 +132,8 @@ def pack(const int64_t[::1] indptr, const int32_t[::1] words, const double[::1] 
     with nogil:
         status = k.saffu_pack_sizes(&indptr[0], &words[0], n_rows, &head_ptr_[0], &tail_ptr_[0], n_threads)
     check(status)
-    head, tail_word, tail_u = np.empty(head_ptr[n_rows]), np.empty(tail_ptr[n_rows], np.int32), np.empty(tail_ptr[n_rows])
+    n_head, n_tail = head_ptr[n_rows], tail_ptr[n_rows]
+    head, tail_word, tail_u = np.empty(n_head), np.empty(n_tail, np.int32), np.empty(n_tail)
     cdef double[::1] head_ = head, tail_u_ = tail_u
     cdef int32_t[::1] tail_word_ = tail_word
     with nogil:

@@ -2,8 +2,8 @@
  *
  *     z(w) = alpha_s log p(w) + beta_s log p_cont(w) + sum_k lambda_sk x_k(w),      y_hat = softmax(z)
  *
- * Features x_k: one explicit row u(c_k, .) for each context of the position, then the document windows, then the induction
- * window. All are zero outside the words they have seen, so with g = alpha_s log p + beta_s log p_cont
+ * Features x_k: one explicit row u(c_k, .) for each context of the position, then the document windows, then the
+ * induction window. All are zero outside the words they have seen, so with g = alpha_s log p + beta_s log p_cont
  *
  *     Z = Z_g + sum over touched blocks of ( sum_w exp z(w) - sum_w exp g(w) ),
  *
@@ -12,8 +12,8 @@
  * Decisions. A row stores its dense beginning as a vector (frequent words have small ids, so long rows are nearly full
  * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a
  * flag per block replaces a list of touched words. Logits are kept in bits, so that an exponential needs no change of
- * base. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its windows
- * afresh, so that no bit depends on the number of threads.
+ * base. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its
+ * windows afresh, so that no bit depends on the number of threads.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -71,7 +71,8 @@ int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows
 }
 
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
-               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u, int n_threads) {
+               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
+               int n_threads) {
     int team = saffu_team(n_threads, indptr[n_rows]);
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
@@ -146,7 +147,7 @@ static Prior *new_priors(const saffu_pool *pool, int64_t n_blocks) {
     return priors;
 }
 
-/* ---- the features of one position --------------------------------------------------------------------------------- */
+/* ---- the features of one position -------------------------------------------------------------------------------- */
 
 /* One feature x_k: a dense beginning and (word, value) pairs; an absent one is empty. */
 typedef struct {

@@ -17,7 +17,7 @@ enum {
     SAFFU_NOT_A_COUNT = -3,  /* an entry of a table of counts is negative or not finite */
 };
 
-/* ---- count.c: what occurs together ---------------------------------------------------------------------------- */
+/* ---- count.c: what occurs together ------------------------------------------------------------------------------- */
 
 /* The first stage of counting: sort the usable positions of a stream by context.
  *
@@ -63,7 +63,7 @@ int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *par
                 const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
                 int n_threads);
 
-/* ---- pool.c: the pooled sparse softmax ---------------------------------------------------------------------------- */
+/* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
 
 enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
 
@@ -72,7 +72,8 @@ enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole b
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads);
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
-               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u, int n_threads);
+               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
+               int n_threads);
 
 typedef struct {
     int64_t vocab_size, n_states, n_contexts, n_windows;

@@ -134,7 +134,7 @@ SAFFU_SIMD int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *ind
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
-/* ---- sparse: discounted counts -> log weights, over a whole table at once ------------------------------------------ */
+/* ---- sparse: discounted counts -> log weights, over a whole table at once ---------------------------------------- */
 
 SAFFU_INLINE double discounted(int64_t n, const double *discount) {
     return n == 0 ? 0.0 : (double)n - discount[n < 3 ? n - 1 : 2];
