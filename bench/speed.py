@@ -10,14 +10,12 @@ import numpy as np
 
 import saffu
 from bench import corpora, counting, datasets, language_model
+from bench.dense import LOG_SHAPES, MOMENT_SHAPES, numpy_expression, one_hot_product
 from bench.measure import Seconds, data_folder, machine_line, markdown_table, publish, race
 from bench.quality_classifier import fit_saffu
-from bench.test_log_weights import numpy_expression
-from bench.test_moments import SHAPES, one_hot_product
 from saffu import _core
 
 MEGABYTE = 1e6
-LOG_SHAPE = (784, 10_000)
 Row = tuple[str, str, str, str]  # what, saffu, the peer, their ratio
 
 
@@ -55,7 +53,7 @@ def counting_rows() -> Iterator[Row]:
 
 def moments_rows() -> Iterator[Row]:
     """``H^T Y`` beside scipy and beside one read of H."""
-    for n, n_features, n_classes in SHAPES:
+    for n, n_features, n_classes in MOMENT_SHAPES:
         rng = np.random.default_rng(0)
         H, y = rng.random((n, n_features), np.float32), rng.integers(0, n_classes, n)
         times = race(_moments_contenders(H, y, n_classes))
@@ -76,13 +74,13 @@ def _moments_contenders(H, y, n_classes):
 def log_weights_rows() -> Iterator[Row]:
     """Log weights beside the numpy expression, both precisions."""
     for dtype in (np.float32, np.float64):
-        F = (np.random.default_rng(0).random(LOG_SHAPE) + 0.1).astype(dtype)
+        F = (np.random.default_rng(0).random(LOG_SHAPES[0]) + 0.1).astype(dtype)
         contenders = {
             "saffu": lambda F=F: saffu.log_weights(F, 100.0, n_threads=1),
             "numpy": lambda F=F: numpy_expression(F, 100.0),
         }
         times = race(contenders, 9)
-        shape = " x ".join(f"{size:,}" for size in LOG_SHAPE)
+        shape = " x ".join(f"{size:,}" for size in LOG_SHAPES[0])
         yield against(f"log weights {shape}, {np.dtype(dtype)}", times["saffu"].cpu, "numpy", times["numpy"].cpu)
 
 

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 import saffu
+from bench.dense import LOG_SHAPES, numpy_expression
 
 
-@pytest.fixture(scope="module", params=[(784, 10_000), (20_000, 500)], ids=["784x10000", "20000x500"])
+@pytest.fixture(scope="module", params=LOG_SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 def shape(request):
     return request.param
-
-
-def numpy_expression(F, K):
-    return np.log(F) - (K - 1) / K * np.log(F.sum(0))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -4,24 +4,17 @@ import time
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
 
 import saffu
+from bench.dense import MOMENT_SHAPES, one_hot_product
 from saffu import _core
 
-SHAPES = [(60_000, 784, 10), (1_000_000, 256, 10_000)]
 
-
-@pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+@pytest.fixture(scope="module", params=MOMENT_SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 def problem(request):
     n, n_features, n_classes = request.param
     rng = np.random.default_rng(0)
     return rng.random((n, n_features), np.float32), rng.integers(0, n_classes, n), n_classes
-
-
-def one_hot_product(H, y, n_classes):
-    Y = csr_array((np.ones(y.size, np.float32), y, np.arange(y.size + 1)), shape=(y.size, n_classes))
-    return Y.T @ H
 
 
 def seconds(function, repeats=3):
