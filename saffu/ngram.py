@@ -78,8 +78,6 @@ class Table:
     total: Float64
     mass: Float64
     u: Float64
-    p: Float64
-    parent: Int32
 
 
 class NgramWeights:
@@ -105,7 +103,7 @@ class NgramWeights:
         self.unigram = smoothed_distribution(counts.unigram, share)
         self.continuation = smoothed_distribution(followed, share)
         chain = self._weigh_chain(counts.chain, continuation)
-        far = [self._weigh(table, table.indices, self.unigram) for table in counts.distance[1:]]
+        far = [self._weigh(table, table.indices, self.unigram)[0] for table in counts.distance[1:]]
         self.distance, self.suffix = [chain[0], *far], chain[1:]
         self.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in self.tables)])
         self.packed = self._pack()
@@ -128,14 +126,15 @@ class NgramWeights:
             if continuation and n + 1 < len(chain):
                 used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
                 table = as_csr(table.indptr, table.indices, used, table.shape)
-            weighed.append(self._weigh(table, parents[n], lower))
-            lower = weighed[-1].p
+            found, lower = self._weigh(table, parents[n], lower)
+            weighed.append(found)
         return weighed
 
-    def _weigh(self, table: csr_array, parent: Int32, lower: Float64) -> Table:
+    def _weigh(self, table: csr_array, parent: Int32, lower: Float64) -> tuple[Table, Float64]:
+        """The weighed table, and the probabilities of its entries: the lower order of the table above it."""
         d = discounts(table.data)
         total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
-        return Table(table, d, total, mass, u, p, parent)
+        return Table(table, d, total, mass, u), p
 
     def _pack(self):
         nnz = np.cumsum([0, *(table.counts.nnz for table in self.tables)])
