@@ -18,8 +18,8 @@ INDUCTION_MASS = 2.0
 
 
 def window_mass(lengths: Sequence[int]) -> Float64:
-    """Counts at which a window of L tokens weighs as much as the unigram: M = L / 2."""
-    return np.array(lengths, np.float64) / 2
+    """Tokens of the unigram that a window of L tokens is smoothed by: M = L."""
+    return np.array(lengths, np.float64)
 
 
 def default_scalars(n_distances: int, n_suffixes: int, n_windows: int) -> Float64:

@@ -146,7 +146,7 @@ class DenseExplicitLM:
         x += [self.u(f, found[f]) if f in found else np.zeros(self.vocab_size) for f in names]
         for length in self.windows:
             n = np.bincount(ids[max(start, t - length) : t], minlength=self.vocab_size)
-            x.append(np.log(1 + n / (length / 2 * self.unigram)))
+            x.append(np.log(1 + n / (length * self.unigram)))
         n = np.zeros(self.vocab_size)
         for s in range(max(start, t - self.induction), t - 1):
             n[ids[s + 1]] += ids[s] == ids[t - 1]
