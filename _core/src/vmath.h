@@ -5,7 +5,7 @@
  *     vexpf, vlogf  (float)   at most 3e-7
  * Edges, chosen by selects and tested: exp(-inf) = 0, exp(+inf) = inf, log(0) = -inf, log(x < 0) = NaN,
  * log(inf) = inf, NaN stays NaN. exp is 0 below -708 (float: -87) and inf above 709 (88);
- * log treats denormals as zero. No flag of -ffast-math is needed or assumed.
+ * log treats denormals as zero. No relaxed floating-point flag is needed or assumed.
  *
  * exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2, exp(r) = 1 + r + r^2 P(r).
  * log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt(2)).
