@@ -1,0 +1,27 @@
+/* Adam: one fused pass over a parameter, its gradient and its two moments.
+ *
+ * Decisions. The bias corrections are folded into two scalars in double, so that an entry costs one square root and one
+ * division. Chunks lie on a fixed grid, so that no element changes sides between a vector loop and its remainder.
+ */
+#include <math.h>
+
+#include "parallel.h"
+#include "saffu.h"
+
+enum { CHUNK = 4096 };
+
+#define REAL float
+#define SQRT sqrtf
+#define NAME(name) name##_f32
+#include "adam_real.h"
+#undef REAL
+#undef SQRT
+#undef NAME
+
+#define REAL double
+#define SQRT sqrt
+#define NAME(name) name##_f64
+#include "adam_real.h"
+#undef REAL
+#undef SQRT
+#undef NAME
