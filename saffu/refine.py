@@ -307,7 +307,9 @@ class _Run:
         self, model: Refinable, data: _Data, plan: Plan, learning_rate: Any, freeze: Any, path: files.Path | None
     ):
         self.model, self.data, self.plan, self.path = model, data, plan, path
-        self.parameters = model._parameters(plan.soften if model.history is None else 1.0, data.rows.dtype)
+        start = model._parameters(plan.soften if model.history is None else 1.0, data.rows.dtype)
+        # C order, so that a flat view of each is no copy.
+        self.parameters = {name: np.array(value, order="C") for name, value in start.items()}
         self.rates = _rates(learning_rate, freeze, list(self.parameters))
         self.first = {name: np.zeros_like(value) for name, value in self.parameters.items()}
         self.second = {name: np.zeros_like(value) for name, value in self.parameters.items()}

@@ -1,5 +1,7 @@
 """The stack of softmax layers: its function, its loss and its gradients."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ def problem(sizes, n_rows=7, seed=0, scale=1.0, dtype=np.float64):
     """Parameters of layers with these sizes (inputs, hidden.., classes), features and class numbers."""
     rng = np.random.default_rng(seed)
     parameters = {}
-    for layer, (n_in, n_out) in enumerate(zip(sizes[:-2], sizes[1:-1], strict=True)):
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes[:-1])):
         parameters[f"hidden{layer}.weights"] = rng.normal(0, scale, (n_in, n_out)).astype(dtype)
         parameters[f"hidden{layer}.bias"] = rng.normal(0, scale, n_out).astype(dtype)
     parameters["output.weights"] = rng.normal(0, scale, sizes[-2:]).astype(dtype)

@@ -1,4 +1,4 @@
-/* Adam for one type of real: included by adam.c with REAL, SQRT and NAME(name) defined. */
+/* Adam for one type of real: included by adam.c with REAL, SQRT, TINY and NAME(name) defined. */
 
 SAFFU_SIMD int NAME(saffu_adam)(const REAL *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                                 int64_t step, int64_t n, REAL *x, REAL *first, REAL *second, int n_threads) {
@@ -16,8 +16,9 @@ SAFFU_SIMD int NAME(saffu_adam)(const REAL *gradient, double learning_rate, doub
         for (int64_t i = from; i < to; i++) {
             REAL m = keep1 * a[i] + add1 * g[i];
             REAL v = keep2 * b[i] + add2 * g[i] * g[i];
+            m = m < TINY && m > -TINY ? 0 : m;
             a[i] = m;
-            b[i] = v;
+            b[i] = v < TINY ? 0 : v;
             p[i] -= rate * m / (SQRT(v) + floor);
         }
     }

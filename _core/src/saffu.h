@@ -223,8 +223,9 @@ int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
  * second <- beta2 second + (1 - beta2) gradient^2
  * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
  *
- * All (n), in place but for the gradient; step counts from 1. Kingma and Ba (arXiv 1412.6980), algorithm 1.
- * One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a square root and a division. */
+ * All (n), in place but for the gradient; step counts from 1. Moments below 1e-36 (double: 1e-300) become 0.
+ * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
+ * square root and a division. */
 int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                    int64_t step, int64_t n, float *x, float *first, float *second, int n_threads);
 int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
