@@ -417,6 +417,89 @@ def leave_one_out_csr(const int64_t[::1] indptr, const int32_t[::1] indices, con
     return scores
 
 
+cdef int64_t csr_rows(const int64_t[::1] indptr, const int32_t[::1] indices, Py_ssize_t n_entries) except -1:
+    """The number of rows of a CSR matrix whose parts fit together."""
+    cdef int64_t n_rows = indptr.shape[0] - 1
+    same_length(indices.shape[0], n_entries, "indices and data")
+    if n_rows < 0 or indptr[0] < 0 or indptr[n_rows] > n_entries or (np.diff(indptr) < 0).any():
+        raise ValueError("indptr does not fit indices and data")
+    return n_rows
+
+
+cdef int64_t row_stride(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t size, int64_t n_columns) except -1:
+    """Bytes between rows as a number of entries; entries of a row must be adjacent."""
+    if (columns != size and n_columns > 1) or rows % size or rows < 0:
+        raise ValueError("the entries of a row must be adjacent")
+    return rows // size
+
+
+def product(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data, const real[:, :] B,
+            const real[::1] bias, int n_threads):
+    """Z = H B + bias for a CSR matrix H (a valid indptr); the rows of B may be apart. bias may be None."""
+    cdef int64_t n_rows = csr_rows(indptr, indices, data.shape[0]), n_inner = B.shape[0], n_columns = B.shape[1]
+    cdef int64_t stride = row_stride(B.strides[0], B.strides[1], sizeof(real), n_columns)
+    cdef const real *b = NULL
+    cdef int status = 0
+    if bias is not None:
+        same_length(bias.shape[0], n_columns, "bias and the columns of B")
+        b = &bias[0]
+    Z = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef real[:, ::1] Z_ = Z
+    with nogil:
+        if real is float:
+            status = k.saffu_product_f32(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, b, n_rows, n_inner,
+                                         n_columns, &Z_[0, 0], n_threads)
+        else:
+            status = k.saffu_product_f64(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, b, n_rows, n_inner,
+                                         n_columns, &Z_[0, 0], n_threads)
+    check(status)
+    return Z
+
+
+def product_double(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data, const real[:, :] B,
+                   double[:, :] F, int n_threads):
+    """F = H B in float64, in place, for a CSR matrix H (a valid indptr); the rows of B and of F may be apart."""
+    cdef int64_t n_rows = csr_rows(indptr, indices, data.shape[0]), n_inner = B.shape[0], n_columns = B.shape[1]
+    cdef int64_t stride = row_stride(B.strides[0], B.strides[1], sizeof(real), n_columns)
+    cdef int64_t f_stride = row_stride(F.strides[0], F.strides[1], sizeof(double), n_columns)
+    cdef int status = 0
+    same_length(F.shape[0], n_rows, "the rows of F and of H")
+    same_length(F.shape[1], n_columns, "the columns of F and of B")
+    with nogil:
+        if real is float:
+            status = k.saffu_product_double_f32(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, n_rows, n_inner,
+                                                n_columns, &F[0, 0], f_stride, n_threads)
+        else:
+            status = k.saffu_product_double_f64(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, n_rows, n_inner,
+                                                n_columns, &F[0, 0], f_stride, n_threads)
+    check(status)
+
+
+def compress(const real[:, ::1] X, int n_threads):
+    """indptr, indices and data: the CSR form of a dense matrix."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status = 0
+    indptr = np.zeros(n_rows + 1, np.int64)
+    cdef int64_t[::1] indptr_ = indptr
+    with nogil:
+        if real is float:
+            status = k.saffu_compress_count_f32(&X[0, 0], n_rows, n_columns, &indptr_[0] + 1, n_threads)
+        else:
+            status = k.saffu_compress_count_f64(&X[0, 0], n_rows, n_columns, &indptr_[0] + 1, n_threads)
+    check(status)
+    np.cumsum(indptr, out=indptr)
+    indices, data = np.empty(indptr[n_rows], np.int32), np.empty(indptr[n_rows], np.asarray(X).dtype)
+    cdef int32_t[::1] indices_ = indices
+    cdef real[::1] data_ = data
+    with nogil:
+        if real is float:
+            status = k.saffu_compress_f32(&X[0, 0], &indptr_[0], n_rows, n_columns, &indices_[0], &data_[0], n_threads)
+        else:
+            status = k.saffu_compress_f64(&X[0, 0], &indptr_[0], n_rows, n_columns, &indices_[0], &data_[0], n_threads)
+    check(status)
+    return indptr, indices, data
+
+
 def softmax(const real[:, ::1] X, bint log, int n_threads):
     """Softmax of each row, or its logarithm."""
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]

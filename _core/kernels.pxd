@@ -87,6 +87,24 @@ cdef extern from "saffu.h" nogil:
                                 const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
                                 const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
                                 int64_t n_classes, double *scores, int n_threads)
+    int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                          int64_t b_stride, const float *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                          float *Z, int n_threads)
+    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                          int64_t b_stride, const double *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                          double *Z, int n_threads)
+    int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                                 int64_t f_stride, int n_threads)
+    int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                                 int64_t f_stride, int n_threads)
+    int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
+    int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
+    int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                           float *data, int n_threads)
+    int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns,
+                           int32_t *indices, double *data, int n_threads)
     int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
     int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
     int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
