@@ -593,6 +593,64 @@ def cross_entropy_soft(const real[:, ::1] X, const real[:, ::1] T, int n_threads
     return loss
 
 
+def softmax_backward(const real[:, ::1] P, real[:, ::1] dP, int n_threads):
+    """Turn dP, the gradient by P = softmax(X), into the gradient by X, in place."""
+    cdef int64_t n_rows = P.shape[0], n_columns = P.shape[1]
+    cdef int status
+    same_length(n_rows, dP.shape[0], "rows and gradients")
+    same_length(n_columns, dP.shape[1], "columns and gradients")
+    with nogil:
+        if real is float:
+            status = k.saffu_softmax_backward_f32(&P[0, 0], &dP[0, 0], n_rows, n_columns, &dP[0, 0], n_threads)
+        else:
+            status = k.saffu_softmax_backward_f64(&P[0, 0], &dP[0, 0], n_rows, n_columns, &dP[0, 0], n_threads)
+    check(status)
+
+
+def mixture(const real[:, ::1] X, const real[:, ::1] T, const int32_t[::1] labels, int n_threads):
+    """Log-probability of each row's label, float64, under a mixture over hidden states."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_classes = T.shape[0]
+    cdef int status
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    same_length(n_columns, T.shape[1], "hidden states of X and T")
+    log_prob = np.empty(n_rows)
+    scratch = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef double[::1] log_prob_ = log_prob
+    cdef real[:, ::1] scratch_ = scratch
+    with nogil:
+        if real is float:
+            status = k.saffu_mixture_f32(&X[0, 0], &T[0, 0], &labels[0], NULL, n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &scratch_[0, 0], NULL, n_threads)
+        else:
+            status = k.saffu_mixture_f64(&X[0, 0], &T[0, 0], &labels[0], NULL, n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &scratch_[0, 0], NULL, n_threads)
+    check(status)
+    return log_prob
+
+
+def mixture_backward(real[:, ::1] X, const real[:, ::1] T, const int32_t[::1] labels, const double[::1] scale,
+                     int n_threads):
+    """(log_prob, R): as ``mixture``, and the scaled posterior of the states; X becomes its gradient, in place."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_classes = T.shape[0]
+    cdef int status
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    same_length(n_rows, scale.shape[0], "rows and scale")
+    same_length(n_columns, T.shape[1], "hidden states of X and T")
+    log_prob = np.empty(n_rows)
+    R = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef double[::1] log_prob_ = log_prob
+    cdef real[:, ::1] R_ = R
+    with nogil:
+        if real is float:
+            status = k.saffu_mixture_f32(&X[0, 0], &T[0, 0], &labels[0], &scale[0], n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &R_[0, 0], &X[0, 0], n_threads)
+        else:
+            status = k.saffu_mixture_f64(&X[0, 0], &T[0, 0], &labels[0], &scale[0], n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &R_[0, 0], &X[0, 0], n_threads)
+    check(status)
+    return log_prob, R
+
+
 def exp(const real[::1] x, int n_threads):
     """Exponential, element by element."""
     cdef int64_t n = x.shape[0]
@@ -621,3 +679,24 @@ def log(const real[::1] x, int n_threads):
             status = k.saffu_log_f64(&x[0], n, &y_[0], n_threads)
     check(status)
     return y
+
+
+# ---- adam.c ------------------------------------------------------------------------------------------------------
+
+
+def adam(const real[::1] gradient, real[::1] x, real[::1] first, real[::1] second, double learning_rate, double beta1,
+         double beta2, double epsilon, int64_t step, int n_threads):
+    """One step of Adam: x and its two moments change in place."""
+    cdef int64_t n = x.shape[0]
+    cdef int status
+    same_length(n, gradient.shape[0], "x and its gradient")
+    same_length(n, first.shape[0], "x and its first moment")
+    same_length(n, second.shape[0], "x and its second moment")
+    with nogil:
+        if real is float:
+            status = k.saffu_adam_f32(&gradient[0], learning_rate, beta1, beta2, epsilon, step, n, &x[0], &first[0],
+                                      &second[0], n_threads)
+        else:
+            status = k.saffu_adam_f64(&gradient[0], learning_rate, beta1, beta2, epsilon, step, n, &x[0], &first[0],
+                                      &second[0], n_threads)
+    check(status)

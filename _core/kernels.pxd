@@ -129,6 +129,19 @@ cdef extern from "saffu.h" nogil:
     int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
     int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
     int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
+    int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
+                                   int n_threads)
+    int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
+                                   int n_threads)
+    int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                          int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads)
+    int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
+                          int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
+                          double *dX, int n_threads)
+    int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                       int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
+    int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                       int64_t step, int64_t n, double *x, double *first, double *second, int n_threads)
 
 cdef extern from *:
     """

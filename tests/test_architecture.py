@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     ["_core"],
     ["_threads", "_validate", "_progress"],
-    ["_config", "checkpoint", "counts", "sample", "text"],
-    ["explicit", "ngram"],
+    ["_config", "batches", "checkpoint", "counts", "sample", "text"],
+    ["explicit", "ngram", "refine", "stack"],
     ["pooled", "layer"],
     ["priming"],
     ["explicit_lm"],

@@ -233,10 +233,41 @@ int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows,
 int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
                                  int n_threads);
 
+/* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
+int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
+                               int n_threads);
+int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
+                               int n_threads);
+
+/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes, n_columns)
+ * the log probability of each class in each state, and labels (n_rows) the class c that was seen:
+ *   log_prob[m] = log sum_k exp(X[m, k] + T[c, k]) - log sum_k exp X[m, k]        never log 0: exact far below 1e-38
+ *   R[m, k]     = scale[m] P(k | c, m)                                            posterior of the states
+ *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
+ * X and T are finite. dX may be X, or NULL: then scale is not read, and R is scratch. Two exps an entry. */
+int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                      int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads);
+int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                      int64_t n_columns, int64_t n_classes, double *log_prob, double *R, double *dX, int n_threads);
+
 /* y = exp x, log x, element by element: the polynomials of vmath.h. */
 int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
 int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
+
+/* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
+ *
+ * first  <- beta1 first + (1 - beta1) gradient
+ * second <- beta2 second + (1 - beta2) gradient^2
+ * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
+ *
+ * All (n), in place but for the gradient; step counts from 1. Moments below 1e-36 (double: 1e-300) become 0.
+ * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
+ * square root and a division. */
+int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                   int64_t step, int64_t n, float *x, float *first, float *second, int n_threads);
+int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                   int64_t step, int64_t n, double *x, double *first, double *second, int n_threads);
 
 #endif
