@@ -34,21 +34,20 @@ class Options:
 
     rounds: int
     corrections: int
-    primed: bool
     shrinkage: float
     smoothing: float
     seed: int
     n_threads: int
     batches: int  # in a pass
-    on_round: Callable[[], None]
+    on_round: Callable[[], object]
 
 
 @dataclass
 class Fold:
-    """Rows to solve from, and rows held out (None if all are used)."""
+    """Rows to solve from, and rows that are held out."""
 
     source: Source
-    held: Rows | None
+    held: Rows
 
 
 @dataclass
@@ -68,15 +67,34 @@ def folds_of(rows: Rows) -> list[Fold]:
     Rows beside each other tend to belong together (the replies to a message, the frames of a film), so that
     rows held out one by one would look easier than new ones.
     """
-    sizes = rows.class_sizes
-    rank = np.arange(rows.targets.size) - rows.starts[rows.targets]
-    # A class with fewer rows than folds is held out by its last row only, one with a single row never.
-    fold = rank * N_FOLDS // np.maximum(sizes, N_FOLDS)[rows.targets]
-    fold[(rank == 0) & (sizes[rows.targets] < N_FOLDS)] = -1
-    last = N_FOLDS - 1
-    chosen = [last] if rows.targets.size >= MANY_ROWS else list(range(N_FOLDS))
+    fold = _fold_numbers(rows)
+    chosen = [N_FOLDS - 1] if rows.targets.size >= MANY_ROWS else list(range(N_FOLDS))
     splits = [rows.split(fold == number) for number in chosen if (fold == number).any()]
     return [Fold(lambda kept=kept: [kept], held) for kept, held in splits]
+
+
+def folds_of_batches(source: Source, n_batches: int) -> list[Fold]:
+    """The last fold of every batch held out, of which a sample is kept in memory."""
+    held = []
+    for rows in source():
+        sample = rows.split(_fold_numbers(rows) == N_FOLDS - 1)[1]
+        held.append(thinned(sample, max(1, SAMPLE_ROWS // n_batches)))
+    n_classes = held[0].starts.size - 1
+    features = [rows.features for rows in held]
+    stacked = SparseRows.stacked(features, features[0].n_columns, features[0].dtype, features[0].n_threads)
+    together = Rows(stacked, np.concatenate([rows.targets for rows in held]), n_classes)
+    if not together.targets.size:
+        return []
+    return [Fold(lambda: (rows.split(_fold_numbers(rows) == N_FOLDS - 1)[0] for rows in source()), together)]
+
+
+def _fold_numbers(rows: Rows) -> NDArray[np.int64]:
+    """The fold of each row; a class with fewer rows than folds is in the last ones, its first row in none (-1)."""
+    sizes = rows.class_sizes[rows.targets]
+    rank = np.arange(rows.targets.size) - rows.starts[rows.targets]
+    few = sizes < N_FOLDS
+    fold = np.where(few, N_FOLDS - sizes + rank, rank * N_FOLDS // np.maximum(sizes, 1))
+    return np.where(few & (rank == 0), -1, fold)
 
 
 # ---- priming -----------------------------------------------------------------------------------------------------
@@ -222,7 +240,6 @@ class LayerSolver:
 
     def best_corrected(self, fold: Fold) -> tuple[Units, int]:
         """The units that suit the held-out rows best, and after how many corrections they were found."""
-        assert fold.held is not None
         units = self.units(fold.source)
         best = units, 0
         if not self.options.corrections:
@@ -241,7 +258,7 @@ class LayerSolver:
         return SOFTNESS * self.class_scale
 
     def _held_loss(self, units: Units, held: Rows) -> float:
-        held = _thinned(held, self.subclasses.n_units)
+        held = _sample(held, self.subclasses.n_units)
         layer = self.subclasses.layer(units, self._soft_scale(), 1.0, held.features.dtype)
         total = 0.0
         for piece, activations in held.features.activations(*layer):
@@ -255,8 +272,7 @@ class LayerSolver:
         return self._scores(self.subclasses, units, fold, self._soft_scale())
 
     def _scores(self, subclasses: SubClasses, units: Units, fold: Fold, scale: float) -> Scores:
-        assert fold.held is not None
-        held = _thinned(fold.held, subclasses.n_units)
+        held = _sample(fold.held, subclasses.n_units)
         dtype = held.features.dtype
         W, b = subclasses.likelihood(units)
         W -= W.mean(axis=1, keepdims=True)
@@ -289,13 +305,18 @@ def _best_scale(pieces: list[Scores], n_threads: int) -> float:
     return float(newton(evaluate, [1e-3])[0])
 
 
-def _thinned(rows: Rows, n_units: int) -> Rows:
-    """At most ``SAMPLE_ROWS`` rows and ``SAMPLE_VALUES`` values, spread evenly over the classes."""
-    stride = max(-(-rows.targets.size // SAMPLE_ROWS), -(-rows.targets.size * n_units // SAMPLE_VALUES))
-    if stride == 1:
+def thinned(rows: Rows, n_rows: int) -> Rows:
+    """At most about so many rows, spread evenly over the classes."""
+    stride = -(-rows.targets.size // n_rows)
+    if stride <= 1:
         return rows
     chosen = np.arange(0, rows.targets.size, stride)
     return Rows(rows.features.take(chosen), rows.targets[chosen], rows.starts.size - 1)
+
+
+def _sample(held: Rows, n_units: int) -> Rows:
+    """Few enough rows that their values for all units fit into memory."""
+    return thinned(held, max(1, min(SAMPLE_ROWS, SAMPLE_VALUES // n_units)))
 
 
 # ---- output ------------------------------------------------------------------------------------------------------
@@ -326,7 +347,15 @@ def log_output(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.floa
 # ---- a stack of layers -------------------------------------------------------------------------------------------
 
 
-def solve(whole: Source, folds: list[Fold], hidden: tuple[int, ...], class_sizes, n_features: int, ceiling, options) -> list[Layer]:
+def solve(
+    whole: Source,
+    folds: list[Fold],
+    hidden: tuple[int, ...],
+    class_sizes: NDArray[np.int64],
+    n_features: int,
+    ceiling: NDArray[np.float64] | None,
+    options: Options,
+) -> list[Layer]:
     """Solve hidden layers one on top of the other.
 
     Parameters
@@ -343,27 +372,35 @@ def solve(whole: Source, folds: list[Fold], hidden: tuple[int, ...], class_sizes
     layers: list[Layer] = []
     for depth, n_units in enumerate(hidden):
         solver = LayerSolver(n_units, class_sizes, n_features, ceiling, options)
-        solved = []
-        if folds:
-            solver.prime_classes(folds)
-            solved = [solver.best_corrected(fold) for fold in folds]
-            corrections = round(float(np.mean([number for _, number in solved])))
-            scalars = solver.prime([solver.scores(units, fold) for (units, _), fold in zip(solved, folds, strict=True)])
-        else:
-            corrections, scalars = 0, np.ones(3)
-        units = solver.corrected(whole, solver.units(whole), corrections)
-        dtype = next(iter(whole())).features.dtype
-        layers.append(solver.layer(whole, units, scalars, corrections, dtype))
+        layer, lower = _solve_layer(solver, whole, folds)
+        layers.append(layer)
         if depth + 1 < len(hidden):
             keep = options.batches == 1
-            lower = [solver.subclasses.layer(units, scalars[0], scalars[1], dtype) for units, _ in solved]
             folds = [
-                Fold(deeper(fold.source, layer, keep), _activated(fold.held, layer))
-                for fold, layer in zip(folds, lower, strict=True)
+                Fold(deeper(fold.source, below, keep), _activated(fold.held, below))
+                for fold, below in zip(folds, lower, strict=True)
             ]
-            whole = deeper(whole, (layers[-1].weights, layers[-1].bias), keep)
+            whole = deeper(whole, (layer.weights, layer.bias), keep)
             n_features, ceiling = n_units, None
     return layers
+
+
+def _solve_layer(
+    solver: LayerSolver, whole: Source, folds: list[Fold]
+) -> tuple[Layer, list[tuple[NDArray, NDArray]]]:
+    """The layer solved from all rows, and weights and bias of those that the folds were solved for."""
+    solved: list[tuple[Units, int]] = []
+    corrections, scalars = 0, np.ones(3)
+    if folds:
+        solver.prime_classes(folds)
+        solved = [solver.best_corrected(fold) for fold in folds]
+        corrections = round(float(np.mean([number for _, number in solved])))
+        scalars = solver.prime([solver.scores(units, fold) for (units, _), fold in zip(solved, folds, strict=True)])
+    units = solver.corrected(whole, solver.units(whole), corrections)
+    dtype = next(iter(whole())).features.dtype
+    layer = solver.layer(whole, units, scalars, corrections, dtype)
+    lower = [solver.subclasses.layer(units, scalars[0], scalars[1], dtype) for units, _ in solved]
+    return layer, lower
 
 
 def deeper(source: Source, layer: tuple[NDArray, NDArray], keep: bool) -> Source:
