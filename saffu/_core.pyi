@@ -119,6 +119,30 @@ def leave_one_out_csr(
     smoothing: float,
     n_threads: int,
 ) -> _Float64: ...
+def product(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    data: NDArray,
+    B: NDArray,
+    bias: NDArray | None,
+    n_threads: int,
+) -> NDArray: ...
+def product_double(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    data: NDArray,
+    B: NDArray,
+    F: NDArray[np.float64],
+    n_threads: int,
+) -> None: ...
+def compress(X: NDArray, n_threads: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray]: ...
+def take_rows(
+    begins: NDArray[np.int64],
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    data: NDArray,
+    n_threads: int,
+) -> tuple[NDArray[np.int32], NDArray]: ...
 def softmax(X: _Real, log: bool, n_threads: int) -> _Real: ...
 def logsumexp(X: _Real, n_threads: int) -> _Float64: ...
 def cross_entropy_labels(X: _Real, labels: _Int32, n_threads: int) -> _Float64: ...

@@ -18,7 +18,7 @@ from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
 from saffu.layer import distinct, numbers_of
 from saffu.sparse import SparseRows
-from saffu.subclasses import Rows, Source
+from saffu.subclasses import Rows, Source, in_memory
 
 SCALARS = ("likelihood", "share", "output")
 Batches = Iterable[tuple[Any, ArrayLike]] | Callable[[], Iterable[tuple[Any, ArrayLike]]]
@@ -160,11 +160,9 @@ class ExplicitNetwork:
         rows = Rows(SparseRows.of(X, self._threads()), numbers_of(labels, classes), classes.size)
         folds = hidden.folds_of(rows) if self.priming == "primed" else []
         survey = _Survey(classes, rows.class_sizes, rows.features.n_columns, rows.features.dtype, 1)
-        return self._solve(lambda: [rows], folds, survey, rows.features.ceiling(), progress)
+        return self._solve(in_memory(rows), folds, survey, rows.features.ceiling(), progress)
 
-    def fit_batches(
-        self, batches: Batches, classes: ArrayLike | None = None, progress: bool = True
-    ) -> ExplicitNetwork:
+    def fit_batches(self, batches: Batches, classes: ArrayLike | None = None, progress: bool = True) -> ExplicitNetwork:
         """Solve the network from rows that do not fit into memory, batch by batch.
 
         Parameters
@@ -459,9 +457,7 @@ class ExplicitNetwork:
     def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
         return stack.losses(parameters, *batch, n_threads)
 
-    def _with_parameters(
-        self, parameters: dict[str, NDArray], history: list[dict[str, Any]]
-    ) -> ExplicitNetwork:
+    def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> ExplicitNetwork:
         network = self._like()
         network._classes, network._scalars = self._classes, self._scalars
         network._corrections, network._counts = list(self._corrections), self._counts
@@ -482,7 +478,7 @@ class ExplicitNetwork:
     # ---- checkpoint ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
+        """Write the network to one file; see :func:`saffu.load`. An old file is replaced only when this one is whole."""
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
