@@ -120,29 +120,29 @@ def leave_one_out_csr(
     n_threads: int,
 ) -> _Float64: ...
 def product(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    data: NDArray,
-    B: NDArray,
-    bias: NDArray | None,
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
+    B: _Real,
+    bias: _Real | None,
     n_threads: int,
-) -> NDArray: ...
+) -> _Real: ...
 def product_double(
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    data: NDArray,
-    B: NDArray,
-    F: NDArray[np.float64],
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
+    B: _Real,
+    F: _Float64,
     n_threads: int,
 ) -> None: ...
-def compress(X: NDArray, n_threads: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray]: ...
+def compress(X: _Real, n_threads: int) -> tuple[_Int64, _Int32, _Real]: ...
 def take_rows(
-    begins: NDArray[np.int64],
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    data: NDArray,
+    begins: _Int64,
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
     n_threads: int,
-) -> tuple[NDArray[np.int32], NDArray]: ...
+) -> tuple[_Int32, _Real]: ...
 def softmax(X: _Real, log: bool, n_threads: int) -> _Real: ...
 def logsumexp(X: _Real, n_threads: int) -> _Float64: ...
 def cross_entropy_labels(X: _Real, labels: _Int32, n_threads: int) -> _Float64: ...

@@ -478,7 +478,7 @@ class ExplicitNetwork:
     # ---- checkpoint ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one file; see :func:`saffu.load`. An old file is replaced only when this one is whole."""
+        """Write the network to one file; see :func:`saffu.load`. An old file is replaced only when this is whole."""
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
