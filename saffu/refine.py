@@ -252,6 +252,7 @@ class _Data:
     def __init__(self, model: Refinable, X: Any, y: Any, validation: Any, seed: int, n_threads: int):
         self.rows = model._prepare(X, y, n_threads)
         n_rows = len(self.rows)
+        rng = np.random.default_rng([seed, 0])
         if n_rows == 0:
             raise ValueError("X must have at least one row, got none")
         self.training: NDArray[np.int64] = np.arange(n_rows)
@@ -268,10 +269,11 @@ class _Data:
             n_held_out = max(1, round(share * n_rows))
             if n_held_out >= n_rows:
                 raise ValueError(f"validation={validation} of {n_rows} rows leaves none to train on")
-            order = np.random.default_rng([seed, 0]).permutation(n_rows)
+            order = rng.permutation(n_rows)
             self.held_out, self.training = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+        # By chance and not evenly spaced: data sets often alternate between their sources.
         n_sample = min(SAMPLE_ROWS, self.training.size)
-        self.sample = self.training[np.arange(n_sample) * self.training.size // n_sample]
+        self.sample = np.sort(rng.choice(self.training, n_sample, replace=False))
 
     def training_loss(self, model: Refinable, parameters: Parameters, whole: bool) -> float:
         """Mean loss of all training rows, or of the sample."""
