@@ -502,6 +502,30 @@ def compress(const real[:, ::1] X, int n_threads):
     return indptr, indices, data
 
 
+def take_rows(const int64_t[::1] begins, const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data,
+              int n_threads):
+    """indices and data of the rows of a CSR matrix that begin at begins; their ends are given by the new indptr."""
+    cdef int64_t n_rows = begins.shape[0], n_entries = data.shape[0]
+    cdef int status
+    same_length(n_rows + 1, indptr.shape[0], "begins and indptr (less one)")
+    same_length(n_entries, indices.shape[0], "indices and data")
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError("indptr must ascend from 0")
+    taken_indices = np.empty(indptr[n_rows], np.int32)
+    taken_data = np.empty(indptr[n_rows], np.float32 if real is float else np.float64)
+    cdef int32_t[::1] taken_indices_ = taken_indices
+    cdef real[::1] taken_data_ = taken_data
+    with nogil:
+        if real is float:
+            status = k.saffu_take_rows_f32(&begins[0], &indptr[0], &indices[0], &data[0], n_rows, n_entries,
+                                           &taken_indices_[0], &taken_data_[0], n_threads)
+        else:
+            status = k.saffu_take_rows_f64(&begins[0], &indptr[0], &indices[0], &data[0], n_rows, n_entries,
+                                           &taken_indices_[0], &taken_data_[0], n_threads)
+    check(status)
+    return taken_indices, taken_data
+
+
 def softmax(const real[:, ::1] X, bint log, int n_threads):
     """Softmax of each row, or its logarithm."""
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]

@@ -105,6 +105,12 @@ cdef extern from "saffu.h" nogil:
                            float *data, int n_threads)
     int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns,
                            int32_t *indices, double *data, int n_threads)
+    int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
+                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data,
+                            int n_threads)
+    int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
+                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
+                            int n_threads)
     int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
     int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
     int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)

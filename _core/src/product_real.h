@@ -192,3 +192,20 @@ int NAME(saffu_compress)(const REAL *X, const int64_t *indptr, int64_t n_rows, i
     }
     return SAFFU_OK;
 }
+
+int NAME(saffu_take_rows)(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const REAL *data,
+                          int64_t n_rows, int64_t n_entries, int32_t *taken_indices, REAL *taken_data, int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows]), bad = 0;
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t m = 0; m < n_rows; m++) {
+        int64_t n = indptr[m + 1] - indptr[m];
+        if (begins[m] < 0 || n < 0 || begins[m] > n_entries - n) {
+            bad |= 1;
+            continue;
+        }
+        memcpy(taken_indices + indptr[m], indices + begins[m], (size_t)n * sizeof *indices);
+        memcpy(taken_data + indptr[m], data + begins[m], (size_t)n * sizeof *data);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}

@@ -203,6 +203,13 @@ int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, in
 int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
                        double *data, int n_threads);
 
+/* Row m of the result, entries indptr[m] .. indptr[m + 1), is copied from entry begins[m] of the n_entries given. */
+int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
+                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data, int n_threads);
+int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
+                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
+                        int n_threads);
+
 /* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
  *
  * X (n_rows, n_columns). A row of -inf only stands for a uniform distribution; its logsumexp is -inf.
