@@ -333,9 +333,9 @@ class _Run:
                 )
 
     def _start(self, soften: float) -> Parameters:
-        """Parameters of the given model, in C order: a flat view of each is no copy."""
+        """Own copies of the given model's parameters, in C order: a flat view of each is the array itself."""
         parameters = self.model._parameters(soften, self.data.rows.dtype)
-        return {name: np.ascontiguousarray(value) for name, value in parameters.items()}
+        return {name: np.array(value, order="C") for name, value in parameters.items()}
 
     # ---- training ----
 
