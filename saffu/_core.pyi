@@ -126,6 +126,7 @@ def product(
     B: _Real,
     bias: _Real | None,
     n_threads: int,
+    out: _Real | None = None,
 ) -> _Real: ...
 def product_double(
     indptr: _Int64,

@@ -305,11 +305,10 @@ def _best_scale(pieces: list[Scores], n_threads: int) -> float:
 
 
 def thinned(rows: Rows, n_rows: int) -> Rows:
-    """At most about so many rows, spread evenly over the classes."""
-    stride = -(-rows.targets.size // n_rows)
-    if stride <= 1:
+    """At most so many rows, by chance: evenly spaced ones can all come from one of two sources that take turns."""
+    if rows.targets.size <= n_rows:
         return rows
-    chosen = np.arange(0, rows.targets.size, stride)
+    chosen = np.sort(np.random.default_rng(0).choice(rows.targets.size, n_rows, replace=False))
     return Rows(rows.features.take(chosen), rows.targets[chosen], rows.starts.size - 1)
 
 

@@ -108,10 +108,14 @@ class SparseRows:
         np.maximum.at(highest, self.indices, self.data)
         return highest.astype(np.float64)
 
-    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
-        """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
+    def logits(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``H W + bias`` in chunks of rows that fit into memory."""
         step = max(1, CHUNK_VALUES // max(1, W.shape[1]))
         for begin in range(0, len(self), step):
             piece = slice(begin, min(begin + step, len(self)))
-            z = self.part(begin, piece.stop).product(W, bias)
-            yield piece, _core.softmax(z, False, self.n_threads)
+            yield piece, self.part(begin, piece.stop).product(W, bias)
+
+    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
+        for piece, logits in self.logits(W, bias):
+            yield piece, _core.softmax(logits, False, self.n_threads)
