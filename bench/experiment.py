@@ -21,9 +21,9 @@ from bench import datasets
 from bench.datasets import Split
 from bench.measure import data_folder, machine_line, publish
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
+RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
 SCALES: tuple[str | float, ...] = ("glorot", "he", 0.01, 0.3, 1.0)  # of the random weights of a cold start
-COLD_SETTINGS = tuple(itertools.product(SCALES, RATES))
+COLD_SETTINGS: tuple[tuple[str | float, float], ...] = tuple(itertools.product(SCALES, RATES))
 TINY = np.finfo(np.float32).tiny
 Record = Mapping[str, object]
 T = TypeVar("T")
@@ -230,42 +230,44 @@ def tuned(
     return min(trials, key=lambda trial: trial.nll)
 
 
-def tuned_starts(
-    parts: Sequence[Split], models: Sequence[Any], screening: int, epochs: int, quick: bool = False
-) -> tuple[Trial[float], Trial[tuple[str | float, float]]]:
-    """Tune the warm and the cold start of the same shape on validation rows.
+def tuned_warm(
+    parts: Sequence[Split], models: Sequence[Any], screening: int, epochs: int, few: slice, soften: float = 0.5
+) -> Trial[float]:
+    """Tune the learning rate of a warm start.
 
-    Parameters
-    ----------
-    parts : sequence of Split
-        Training rows cut in two (``datasets.held_out``); NLL is averaged over them, epoch by epoch.
-    models : sequence
-        The solved model of each part.
-    screening, epochs : int
-        See ``tuned``.
-    quick : bool
-        Two settings only.
-
-    Returns
-    -------
-    Trial, Trial
-        Warm: learning rate. Cold: scale of the random weights and learning rate.
+    ``models`` are the solved models of ``parts``, training rows cut in two (``datasets.held_out``); their NLL is
+    averaged, epoch by epoch. ``few`` is the slice of ``RATES`` to try.
     """
 
-    def warm(rate: float, epochs: int) -> list[Point]:
-        return averaged([refined(model, part, rate, epochs)[1] for model, part in zip(models, parts, strict=True)])
+    def run(rate: float, epochs: int) -> list[Point]:
+        pairs = zip(models, parts, strict=True)
+        return averaged([refined(model, part, rate, epochs, soften=soften)[1] for model, part in pairs])
 
-    def cold(setting: tuple[str | float, float], epochs: int) -> list[Point]:
-        runs = [trained_cold(model, part, *setting, epochs)[1] for model, part in zip(models, parts, strict=True)]
-        return averaged(runs)
+    return tuned(RATES[few], run, screening, epochs)
 
-    few = slice(1, 3) if quick else slice(None)
-    return tuned(RATES[few], warm, screening, epochs), tuned(COLD_SETTINGS[few], cold, screening, epochs)
+
+def tuned_cold(
+    parts: Sequence[Split], models: Sequence[Any], screening: int, epochs: int, few: slice
+) -> Trial[tuple[str | float, float]]:
+    """Tune the scale of the random weights and the learning rate for the shape of ``models``; see ``tuned_warm``."""
+
+    def run(setting: tuple[str | float, float], epochs: int) -> list[Point]:
+        pairs = zip(models, parts, strict=True)
+        return averaged([trained_cold(model, part, *setting, epochs)[1] for model, part in pairs])
+
+    return tuned(COLD_SETTINGS[few], run, screening, epochs)
+
+
+def settings_tried(quick: bool) -> slice:
+    """Which of ``RATES`` and ``COLD_SETTINGS`` are tried: all, or two."""
+    return slice(1, 3) if quick else slice(None)
 
 
 def averaged(runs: Sequence[Sequence[Point]]) -> list[Point]:
     """Mean of several runs of the same length, epoch by epoch."""
-    return [Point(points[0].epoch, *np.mean([point[1:] for point in points], axis=0)) for points in zip(*runs)]
+    return [
+        Point(points[0].epoch, *np.mean([point[1:] for point in points], axis=0)) for points in zip(*runs, strict=True)
+    ]
 
 
 def _finite(nll: float) -> float:
@@ -302,4 +304,5 @@ def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[
 def closing(seeds: str, budget: str, began: float, libraries: Sequence[str] = ()) -> str:
     """The lines beneath a table: seeds, budget, what the command took, machine."""
     took = time.perf_counter() - began
-    return f"Seeds: {seeds}. Budget: {budget}; the whole command took {took:.0f} s. {machine_line('every core', libraries)}"
+    machine = machine_line("every core", libraries)
+    return f"Seeds: {seeds}. Budget: {budget}; the whole command took {took:.0f} s. {machine}"

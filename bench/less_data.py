@@ -22,10 +22,12 @@ from bench.experiment import (
     mean_and_spread,
     options,
     refined,
+    settings_tried,
     solved,
     tasks,
     trained_cold,
-    tuned_starts,
+    tuned_cold,
+    tuned_warm,
     write,
 )
 from bench.measure import markdown_table
@@ -60,8 +62,8 @@ def rows(task: Task, share: float, quick: bool) -> Iterator[Row]:
     n_parts = 3 if share <= 0.1 else 1  # few validation rows: average over several parts
     parts = [subsets[0]._replace(split=datasets.held_out(subsets[0].split, 0.2, seed)) for seed in range(n_parts)]
     epochs = 2 if quick else epochs_of(STEPS, n_rows)
-    models = [part.fitted() for part in parts]
-    warm, cold = tuned_starts([part.split for part in parts], models, max(epochs // 4, 1), epochs, quick)
+    tuning = [part.split for part in parts], [part.fitted() for part in parts], max(epochs // 4, 1), epochs
+    warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     for seed, subset in enumerate(subsets):
         start, point = solved(subset, seed=seed)
         points = {
@@ -106,7 +108,8 @@ def draw(results: Sequence[Row], figure: Any) -> None:
 
 def run(given: Options) -> None:
     """Measure every task at every share and write."""
-    began, results = time.perf_counter(), []
+    began = time.perf_counter()
+    results: list[Row] = []
     for task in tasks(given.quick):
         for share in (0.1, 1.0) if given.quick else SHARES:
             results += rows(task, share, given.quick)

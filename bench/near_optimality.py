@@ -21,9 +21,11 @@ from bench.experiment import (
     options,
     refined,
     score,
+    settings_tried,
     tasks,
     trained_cold,
-    tuned_starts,
+    tuned_cold,
+    tuned_warm,
     write,
 )
 from bench.measure import markdown_table
@@ -65,7 +67,8 @@ def rows(task: Task, kind: str, quick: bool) -> Iterator[Row]:
         yield row(priming, began, model)
     part = task._replace(split=datasets.held_out(split))
     epochs = 2 if quick else epochs_of(STEPS, task.n_rows)
-    warm, cold = tuned_starts([part.split], [solved(part, kind, "primed")], 1, 1, quick)
+    tuning = [part.split], [solved(part, kind, "primed")], max(epochs // 8, 1), max(epochs // 4, 1)
+    warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     began = time.perf_counter()
     yield row("primed, refined", began, refined(model, split, warm.setting, epochs)[0])
     began = time.perf_counter()
@@ -77,14 +80,14 @@ def tables(results: Sequence[Row]) -> str:
     cases = dict.fromkeys((row.data, row.model) for row in results)
     found = {(row.data, row.model, row.start): row for row in results}
     parts = []
-    for title, field in (("NLL (nats), training rows / test rows", 0), ("accuracy, training rows / test rows", 1)):
+    for title, field in (("NLL (nats), training rows / test rows", 0), ("Accuracy, training rows / test rows", 1)):
         lines = []
         for case in cases:
             line = [found[(*case, start)] for start in STARTS]
             cells = [f"{row.train[field]:.3f} / {row.test[field]:.3f}" for row in line]
             gains = [getattr(line[2], rows)[field] - getattr(line[1], rows)[field] for rows in ("train", "test")]
             lines.append([*case, *cells, " / ".join(f"{gain:+.3f}" for gain in gains)])
-        parts += [title.capitalize() + ":", markdown_table(["data", "model", *STARTS, "refining gains"], lines)]
+        parts += [title + ":", markdown_table(["data", "model", *STARTS, "refining gains"], lines)]
     return "\n\n".join(parts)
 
 
@@ -104,7 +107,8 @@ def draw(results: Sequence[Row], figure: Any) -> None:
 
 def run(given: Options) -> None:
     """Measure every task and write."""
-    began, results = time.perf_counter(), []
+    began = time.perf_counter()
+    results: list[Row] = []
     for task in tasks(given.quick):
         for kind in ("layer", "network"):
             results += rows(task, kind, given.quick)

@@ -18,7 +18,7 @@ def relu_network(split: Split, hidden: int, rate: float, epochs: int, batch_size
     model = MLPClassifier((hidden,), learning_rate_init=rate, batch_size=batch_size, random_state=seed)
     classes, points, watch = np.unique(split.y_train), [], Stopwatch()
     for epoch in range(1, epochs + 1):
-        model.partial_fit(split.train, split.y_train, classes)
+        model.partial_fit(split.train, split.y_train, classes=classes)
         with watch.paused() as seconds:
             points.append(Point(epoch, seconds, *score(model, split.test, split.y_test), model.loss_))
     return points

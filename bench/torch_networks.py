@@ -26,13 +26,13 @@ class Rows:
     def __init__(self, features: Any) -> None:
         self.features = csr_array(features) if issparse(features) else torch.from_numpy(np.ascontiguousarray(features))
 
-    def product(self, rows: NDArray[np.int64], W: Tensor) -> Tensor:
-        """``x W`` for some rows x. Sparse rows are sums of rows of W; no zero is multiplied."""
+    def product(self, rows: NDArray[np.int64], W: Tensor, dropout: float = 0.0) -> Tensor:
+        """``x W`` for some rows x, with a share of the features dropped. Of sparse rows no zero is multiplied."""
         if isinstance(self.features, Tensor):
-            return self.features[torch.from_numpy(rows)] @ W
+            return functional.dropout(self.features[torch.from_numpy(rows)], dropout) @ W
         batch = self.features[rows]
         indices, offsets = (torch.from_numpy(part.astype(np.int64)) for part in (batch.indices, batch.indptr[:-1]))
-        values = torch.from_numpy(batch.data).to(W.dtype)
+        values = functional.dropout(torch.from_numpy(batch.data).to(W.dtype), dropout)
         return functional.embedding_bag(indices, W, offsets, mode="sum", per_sample_weights=values)
 
 
@@ -45,9 +45,9 @@ class SoftmaxNetwork(nn.Module):
         self.b = nn.Parameter(torch.zeros(hidden))
         self.O = nn.Parameter(torch.randn(hidden, n_classes) * deviation(scale, hidden, n_classes))
 
-    def forward(self, rows: Rows, batch: NDArray[np.int64]) -> Tensor:
+    def forward(self, rows: Rows, batch: NDArray[np.int64], dropout: float = 0.0) -> Tensor:
         """Log-probabilities of some rows."""
-        h = functional.softmax(rows.product(batch, self.W) + self.b, dim=1)
+        h = functional.softmax(rows.product(batch, self.W, dropout) + self.b, dim=1)
         p = h @ functional.softmax(self.O, dim=1)
         return torch.log(p.clamp_min(1e-30))
 
@@ -62,9 +62,9 @@ class ReluNetwork(nn.Module):
         self.V = nn.Parameter(torch.randn(hidden, n_classes) * deviation("glorot", hidden, n_classes))
         self.c = nn.Parameter(torch.zeros(n_classes))
 
-    def forward(self, rows: Rows, batch: NDArray[np.int64]) -> Tensor:
+    def forward(self, rows: Rows, batch: NDArray[np.int64], dropout: float = 0.0) -> Tensor:
         """Log-probabilities of some rows."""
-        h = functional.relu(rows.product(batch, self.W) + self.b)
+        h = functional.relu(rows.product(batch, self.W, dropout) + self.b)
         return functional.log_softmax(h @ self.V + self.c, dim=1)
 
 
@@ -81,7 +81,13 @@ def n_parameters(network: nn.Module) -> int:
 
 
 def train(
-    build: Callable[[], nn.Module], split: Split, rate: float, epochs: int, batch_size: int, seed: int = 0
+    build: Callable[[], nn.Module],
+    split: Split,
+    rate: float,
+    epochs: int,
+    batch_size: int,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> list[Point]:
     """Adam on shuffled minibatches, the rate falling to zero as a cosine: a point per epoch.
 
@@ -99,7 +105,7 @@ def train(
         order, total = rng.permutation(n_rows), torch.zeros(())
         for first in range(0, n_rows, batch_size):
             batch = order[first : first + batch_size]
-            loss = functional.nll_loss(network(rows, batch), labels[torch.from_numpy(batch)])
+            loss = functional.nll_loss(network(rows, batch, dropout), labels[torch.from_numpy(batch)])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
