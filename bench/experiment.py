@@ -176,16 +176,26 @@ def epochs_of(steps: int, n_rows: int, most: int = 200) -> int:
 
 
 def refined(
-    start: Any, split: Split, rate: float, epochs: int, seed: int = 0, seconds: float = 0.0, **settings: Any
+    start: Any,
+    split: Split,
+    rate: float,
+    epochs: int,
+    seed: int = 0,
+    seconds: float = 0.0,
+    traced: bool = True,
+    **settings: Any,
 ) -> tuple[Any, list[Point]]:
     """Refine with a record: the model, and a point for the start and for every epoch.
 
-    ``seconds`` went before; the clock stands still while the test rows are scored.
+    ``seconds`` went before; the clock stands still while the test rows are scored. Not ``traced``, only the start and
+    the last epoch are.
     """
     points = [Point(0, seconds, *score(start, split.test, split.y_test))]
     watch = Stopwatch(seconds)
 
     def record(state: Any) -> None:
+        if not traced and state.epoch < epochs:
+            return
         with watch.paused() as so_far:
             result = score(state.model(), split.test, split.y_test)
             points.append(Point(state.epoch, so_far, *result, state.training_loss))
@@ -198,10 +208,11 @@ def refined(
 
 
 def trained_cold(
-    shape: Any, split: Split, scale: str | float, rate: float, epochs: int, seed: int = 0
+    shape: Any, split: Split, scale: str | float, rate: float, epochs: int, seed: int = 0, traced: bool = True
 ) -> tuple[Any, list[Point]]:
     """Train the architecture of ``shape`` from random weights, by the same code."""
-    return refined(saffu.random_start(shape, scale=scale, seed=seed), split, rate, epochs, seed, soften=1.0)
+    start = saffu.random_start(shape, scale=scale, seed=seed)
+    return refined(start, split, rate, epochs, seed, traced=traced, soften=1.0)
 
 
 class Trial(NamedTuple, Generic[T]):

@@ -33,7 +33,7 @@ from bench.experiment import (
 from bench.measure import markdown_table
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
-STEPS = 1_500  # of minibatches at most; fewer where the validation rows say so
+STEPS, EPOCHS = 1_000, 8  # of minibatches, of epochs: the greater of the two; fewer where the validation rows say so
 CONTENDERS = ("explicit", "refined", "cold")
 
 
@@ -61,18 +61,14 @@ def rows(task: Task, share: float, quick: bool) -> Iterator[Row]:
     n_rows = subsets[0].n_rows
     n_parts = 3 if share <= 0.1 else 1  # few validation rows: average over several parts
     parts = [subsets[0]._replace(split=datasets.held_out(subsets[0].split, 0.2, seed)) for seed in range(n_parts)]
-    epochs = 2 if quick else epochs_of(STEPS, n_rows)
+    epochs = 2 if quick else max(epochs_of(STEPS, n_rows), EPOCHS)
     tuning = [part.split for part in parts], [part.fitted() for part in parts], max(epochs // 4, 1), epochs
     warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     for seed, subset in enumerate(subsets):
         start, point = solved(subset, seed=seed)
-        points = {
-            "explicit": point,
-            "refined": refined(start, subset.split, warm.setting, warm.epoch, seed, point.seconds)[1][-1]
-            if warm.epoch
-            else point,
-            "cold": trained_cold(start, subset.split, *cold.setting, max(cold.epoch, 1), seed)[1][-1],
-        }
+        warm_run = refined(start, subset.split, warm.setting, warm.epoch, seed, point.seconds, traced=False)[1]
+        cold_run = trained_cold(start, subset.split, *cold.setting, cold.epoch, seed, traced=False)[1]
+        points = {"explicit": point, "refined": warm_run[-1], "cold": cold_run[-1]}
         for contender, end in points.items():
             yield Row(task.name, share, n_rows, contender, seed, end.nll, end.accuracy, end.seconds)
 
@@ -115,7 +111,7 @@ def run(given: Options) -> None:
             results += rows(task, share, given.quick)
     seeds = "0, 1, ... for subset, start and order of the rows, as many as the column says"
     budget = (
-        f"at most {STEPS:,} steps of Adam; rate, scale and epochs by successive halving on a fifth of the rows "
+        f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, scale and epochs by successive halving on a fifth of the rows "
         "(three draws of it up to 10 %), then once more on all of them"
     )
     text = "NLL in nats, test rows; the mean and the standard deviation over the seeds.\n\n" + table(results)

@@ -30,7 +30,7 @@ from bench.experiment import (
 )
 from bench.measure import markdown_table
 
-STEPS = 4_000  # of minibatches, from either start
+STEPS = 8_000  # of minibatches, from either start
 STARTS = ("mean-norm", "primed", "primed, refined", "random, refined")
 
 
@@ -70,9 +70,9 @@ def rows(task: Task, kind: str, quick: bool) -> Iterator[Row]:
     tuning = [part.split], [solved(part, kind, "primed")], max(epochs // 8, 1), max(epochs // 4, 1)
     warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     began = time.perf_counter()
-    yield row("primed, refined", began, refined(model, split, warm.setting, epochs)[0])
+    yield row("primed, refined", began, refined(model, split, warm.setting, epochs, traced=False)[0])
     began = time.perf_counter()
-    yield row("random, refined", began, trained_cold(model, split, *cold.setting, epochs)[0])
+    yield row("random, refined", began, trained_cold(model, split, *cold.setting, epochs, traced=False)[0])
 
 
 def tables(results: Sequence[Row]) -> str:

@@ -34,7 +34,7 @@ from bench.measure import markdown_table
 
 SIZES = (30, 100, 300, 1000)  # hidden units on MNIST
 SHARE = 1 / 3  # of the training rows of MNIST
-STEPS = 1_000  # of minibatches, where epochs are equal
+STEPS = 1_500  # of minibatches, where epochs are equal
 SEEDS = range(5)
 CONTENDERS = ("warm", "mean-norm", "cold", "cold, equal time")
 
@@ -147,8 +147,9 @@ def draw(results: Sequence[Run], figure: Any) -> None:
     """Test NLL against seconds, a panel per data set and size; thin lines are seeds."""
     panels = found(results)
     figure.set_size_inches(14, 3.2 * -(-len(panels) // 4))
-    axes_of = figure.subplots(-(-len(panels) // 4), 4, squeeze=False).flat
-    for axes, ((data, hidden), by) in zip(axes_of, panels.items(), strict=False):
+    grid = figure.add_gridspec(-(-len(panels) // 4), 4)
+    for place, ((data, hidden), by) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[place // 4, place % 4])
         for colour, name in enumerate(CONTENDERS):
             for run in by[name]:
                 label = name if run is by[name][0] else None

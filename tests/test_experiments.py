@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import sys
 from pathlib import Path
 
@@ -12,8 +13,6 @@ from scipy.sparse import csr_array
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
-
-import itertools
 
 from bench import datasets, drift, experiment, warm_cold  # noqa: E402
 from bench.datasets import Split  # noqa: E402
