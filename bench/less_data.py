@@ -111,7 +111,8 @@ def run(given: Options) -> None:
             results += rows(task, share, given.quick)
     seeds = "0, 1, ... for subset, start and order of the rows, as many as the column says"
     budget = (
-        f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, scale and epochs by successive halving on a fifth of the rows "
+        f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, scale and epochs by successive "
+        "halving on a fifth of the rows "
         "(three draws of it up to 10 %), then once more on all of them"
     )
     text = "NLL in nats, test rows; the mean and the standard deviation over the seeds.\n\n" + table(results)
