@@ -87,7 +87,7 @@ def tasks(quick: bool) -> Iterator[Task]:
     folder = data_folder()
     yield Task("MNIST", datasets.mnist(folder), 300, True)
     yield Task("Fashion part", datasets.fashion_part(folder), 100, True)
-    yield Task("20 Newsgroups", datasets.frequent_words(datasets.newsgroups20(folder)), 100, False)
+    yield Task("20 Newsgroups", datasets.frequent_words(datasets.newsgroups20(folder)), 60, False)
     yield Task("AG News", datasets.frequent_words(datasets.ag_news(folder)), 40, False)
 
 

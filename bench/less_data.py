@@ -59,7 +59,7 @@ def rows(task: Task, share: float, quick: bool) -> Iterator[Row]:
     """Tune on the first subset, then train on each with what was chosen."""
     subsets = [task._replace(split=datasets.subset(task.split, share, seed)) for seed in range(n_seeds(share, quick))]
     n_rows = subsets[0].n_rows
-    n_parts = 3 if share <= 0.1 else 1  # few validation rows: average over several parts
+    n_parts = 2 if share <= 0.1 else 1  # few validation rows: average over several parts
     parts = [subsets[0]._replace(split=datasets.held_out(subsets[0].split, 0.2, seed)) for seed in range(n_parts)]
     epochs = 2 if quick else max(epochs_of(STEPS, n_rows), EPOCHS)
     tuning = [part.split for part in parts], [part.fitted() for part in parts], max(epochs // 4, 1), epochs
@@ -113,7 +113,7 @@ def run(given: Options) -> None:
     budget = (
         f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, scale and epochs by successive "
         "halving on a fifth of the rows "
-        "(three draws of it up to 10 %), then once more on all of them"
+        "(two draws of it up to 10 %), then once more on all of them"
     )
     text = "NLL in nats, test rows; the mean and the standard deviation over the seeds.\n\n" + table(results)
     text += "\n\n" + closing(seeds, budget, began)
