@@ -417,6 +417,113 @@ def leave_one_out_csr(const int64_t[::1] indptr, const int32_t[::1] indices, con
     return scores
 
 
+cdef int64_t csr_rows(const int64_t[::1] indptr, const int32_t[::1] indices, Py_ssize_t n_entries) except -1:
+    """The number of rows of a CSR matrix whose parts fit together."""
+    cdef int64_t n_rows = indptr.shape[0] - 1
+    same_length(indices.shape[0], n_entries, "indices and data")
+    if n_rows < 0 or indptr[0] < 0 or indptr[n_rows] > n_entries or (np.diff(indptr) < 0).any():
+        raise ValueError("indptr does not fit indices and data")
+    return n_rows
+
+
+cdef int64_t row_stride(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t size, int64_t n_columns) except -1:
+    """Bytes between rows as a number of entries; entries of a row must be adjacent."""
+    if (columns != size and n_columns > 1) or rows % size or rows < 0:
+        raise ValueError("the entries of a row must be adjacent")
+    return rows // size
+
+
+def product(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data, const real[:, :] B,
+            const real[::1] bias, int n_threads):
+    """Z = H B + bias for a CSR matrix H (a valid indptr); the rows of B may be apart. bias may be None."""
+    cdef int64_t n_rows = csr_rows(indptr, indices, data.shape[0]), n_inner = B.shape[0], n_columns = B.shape[1]
+    cdef int64_t stride = row_stride(B.strides[0], B.strides[1], sizeof(real), n_columns)
+    cdef const real *b = NULL
+    cdef int status = 0
+    if bias is not None:
+        same_length(bias.shape[0], n_columns, "bias and the columns of B")
+        b = &bias[0]
+    Z = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef real[:, ::1] Z_ = Z
+    with nogil:
+        if real is float:
+            status = k.saffu_product_f32(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, b, n_rows, n_inner,
+                                         n_columns, &Z_[0, 0], n_threads)
+        else:
+            status = k.saffu_product_f64(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, b, n_rows, n_inner,
+                                         n_columns, &Z_[0, 0], n_threads)
+    check(status)
+    return Z
+
+
+def product_double(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data, const real[:, :] B,
+                   double[:, :] F, int n_threads):
+    """F = H B in float64, in place, for a CSR matrix H (a valid indptr); the rows of B and of F may be apart."""
+    cdef int64_t n_rows = csr_rows(indptr, indices, data.shape[0]), n_inner = B.shape[0], n_columns = B.shape[1]
+    cdef int64_t stride = row_stride(B.strides[0], B.strides[1], sizeof(real), n_columns)
+    cdef int64_t f_stride = row_stride(F.strides[0], F.strides[1], sizeof(double), n_columns)
+    cdef int status = 0
+    same_length(F.shape[0], n_rows, "the rows of F and of H")
+    same_length(F.shape[1], n_columns, "the columns of F and of B")
+    with nogil:
+        if real is float:
+            status = k.saffu_product_double_f32(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, n_rows, n_inner,
+                                                n_columns, &F[0, 0], f_stride, n_threads)
+        else:
+            status = k.saffu_product_double_f64(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, n_rows, n_inner,
+                                                n_columns, &F[0, 0], f_stride, n_threads)
+    check(status)
+
+
+def compress(const real[:, ::1] X, int n_threads):
+    """indptr, indices and data: the CSR form of a dense matrix."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status = 0
+    indptr = np.zeros(n_rows + 1, np.int64)
+    cdef int64_t[::1] indptr_ = indptr
+    with nogil:
+        if real is float:
+            status = k.saffu_compress_count_f32(&X[0, 0], n_rows, n_columns, &indptr_[0] + 1, n_threads)
+        else:
+            status = k.saffu_compress_count_f64(&X[0, 0], n_rows, n_columns, &indptr_[0] + 1, n_threads)
+    check(status)
+    np.cumsum(indptr, out=indptr)
+    indices, data = np.empty(indptr[n_rows], np.int32), np.empty(indptr[n_rows], np.asarray(X).dtype)
+    cdef int32_t[::1] indices_ = indices
+    cdef real[::1] data_ = data
+    with nogil:
+        if real is float:
+            status = k.saffu_compress_f32(&X[0, 0], &indptr_[0], n_rows, n_columns, &indices_[0], &data_[0], n_threads)
+        else:
+            status = k.saffu_compress_f64(&X[0, 0], &indptr_[0], n_rows, n_columns, &indices_[0], &data_[0], n_threads)
+    check(status)
+    return indptr, indices, data
+
+
+def take_rows(const int64_t[::1] begins, const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data,
+              int n_threads):
+    """indices and data of the rows of a CSR matrix that begin at begins; their ends are given by the new indptr."""
+    cdef int64_t n_rows = begins.shape[0], n_entries = data.shape[0]
+    cdef int status
+    same_length(n_rows + 1, indptr.shape[0], "begins and indptr (less one)")
+    same_length(n_entries, indices.shape[0], "indices and data")
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError("indptr must ascend from 0")
+    taken_indices = np.empty(indptr[n_rows], np.int32)
+    taken_data = np.empty(indptr[n_rows], np.float32 if real is float else np.float64)
+    cdef int32_t[::1] taken_indices_ = taken_indices
+    cdef real[::1] taken_data_ = taken_data
+    with nogil:
+        if real is float:
+            status = k.saffu_take_rows_f32(&begins[0], &indptr[0], &indices[0], &data[0], n_rows, n_entries,
+                                           &taken_indices_[0], &taken_data_[0], n_threads)
+        else:
+            status = k.saffu_take_rows_f64(&begins[0], &indptr[0], &indices[0], &data[0], n_rows, n_entries,
+                                           &taken_indices_[0], &taken_data_[0], n_threads)
+    check(status)
+    return taken_indices, taken_data
+
+
 def softmax(const real[:, ::1] X, bint log, int n_threads):
     """Softmax of each row, or its logarithm."""
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
@@ -486,6 +593,64 @@ def cross_entropy_soft(const real[:, ::1] X, const real[:, ::1] T, int n_threads
     return loss
 
 
+def softmax_backward(const real[:, ::1] P, real[:, ::1] dP, int n_threads):
+    """Turn dP, the gradient by P = softmax(X), into the gradient by X, in place."""
+    cdef int64_t n_rows = P.shape[0], n_columns = P.shape[1]
+    cdef int status
+    same_length(n_rows, dP.shape[0], "rows and gradients")
+    same_length(n_columns, dP.shape[1], "columns and gradients")
+    with nogil:
+        if real is float:
+            status = k.saffu_softmax_backward_f32(&P[0, 0], &dP[0, 0], n_rows, n_columns, &dP[0, 0], n_threads)
+        else:
+            status = k.saffu_softmax_backward_f64(&P[0, 0], &dP[0, 0], n_rows, n_columns, &dP[0, 0], n_threads)
+    check(status)
+
+
+def mixture(const real[:, ::1] X, const real[:, ::1] T, const int32_t[::1] labels, int n_threads):
+    """Log-probability of each row's label, float64, under a mixture over hidden states."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_classes = T.shape[0]
+    cdef int status
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    same_length(n_columns, T.shape[1], "hidden states of X and T")
+    log_prob = np.empty(n_rows)
+    scratch = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef double[::1] log_prob_ = log_prob
+    cdef real[:, ::1] scratch_ = scratch
+    with nogil:
+        if real is float:
+            status = k.saffu_mixture_f32(&X[0, 0], &T[0, 0], &labels[0], NULL, n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &scratch_[0, 0], NULL, n_threads)
+        else:
+            status = k.saffu_mixture_f64(&X[0, 0], &T[0, 0], &labels[0], NULL, n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &scratch_[0, 0], NULL, n_threads)
+    check(status)
+    return log_prob
+
+
+def mixture_backward(real[:, ::1] X, const real[:, ::1] T, const int32_t[::1] labels, const double[::1] scale,
+                     int n_threads):
+    """(log_prob, R): as ``mixture``, and the scaled posterior of the states; X becomes its gradient, in place."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_classes = T.shape[0]
+    cdef int status
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    same_length(n_rows, scale.shape[0], "rows and scale")
+    same_length(n_columns, T.shape[1], "hidden states of X and T")
+    log_prob = np.empty(n_rows)
+    R = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    cdef double[::1] log_prob_ = log_prob
+    cdef real[:, ::1] R_ = R
+    with nogil:
+        if real is float:
+            status = k.saffu_mixture_f32(&X[0, 0], &T[0, 0], &labels[0], &scale[0], n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &R_[0, 0], &X[0, 0], n_threads)
+        else:
+            status = k.saffu_mixture_f64(&X[0, 0], &T[0, 0], &labels[0], &scale[0], n_rows, n_columns, n_classes,
+                                         &log_prob_[0], &R_[0, 0], &X[0, 0], n_threads)
+    check(status)
+    return log_prob, R
+
+
 def exp(const real[::1] x, int n_threads):
     """Exponential, element by element."""
     cdef int64_t n = x.shape[0]
@@ -514,3 +679,24 @@ def log(const real[::1] x, int n_threads):
             status = k.saffu_log_f64(&x[0], n, &y_[0], n_threads)
     check(status)
     return y
+
+
+# ---- adam.c ------------------------------------------------------------------------------------------------------
+
+
+def adam(const real[::1] gradient, real[::1] x, real[::1] first, real[::1] second, double learning_rate, double beta1,
+         double beta2, double epsilon, int64_t step, int n_threads):
+    """One step of Adam: x and its two moments change in place."""
+    cdef int64_t n = x.shape[0]
+    cdef int status
+    same_length(n, gradient.shape[0], "x and its gradient")
+    same_length(n, first.shape[0], "x and its first moment")
+    same_length(n, second.shape[0], "x and its second moment")
+    with nogil:
+        if real is float:
+            status = k.saffu_adam_f32(&gradient[0], learning_rate, beta1, beta2, epsilon, step, n, &x[0], &first[0],
+                                      &second[0], n_threads)
+        else:
+            status = k.saffu_adam_f64(&gradient[0], learning_rate, beta1, beta2, epsilon, step, n, &x[0], &first[0],
+                                      &second[0], n_threads)
+    check(status)

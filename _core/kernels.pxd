@@ -87,6 +87,30 @@ cdef extern from "saffu.h" nogil:
                                 const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
                                 const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
                                 int64_t n_classes, double *scores, int n_threads)
+    int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                          int64_t b_stride, const float *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                          float *Z, int n_threads)
+    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                          int64_t b_stride, const double *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                          double *Z, int n_threads)
+    int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                                 int64_t f_stride, int n_threads)
+    int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                                 int64_t f_stride, int n_threads)
+    int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
+    int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
+    int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                           float *data, int n_threads)
+    int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns,
+                           int32_t *indices, double *data, int n_threads)
+    int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
+                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data,
+                            int n_threads)
+    int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
+                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
+                            int n_threads)
     int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
     int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
     int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
@@ -105,6 +129,19 @@ cdef extern from "saffu.h" nogil:
     int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
     int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
     int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
+    int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
+                                   int n_threads)
+    int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
+                                   int n_threads)
+    int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                          int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads)
+    int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
+                          int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
+                          double *dX, int n_threads)
+    int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                       int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
+    int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                       int64_t step, int64_t n, double *x, double *first, double *second, int n_threads)
 
 cdef extern from *:
     """

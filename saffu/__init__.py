@@ -15,6 +15,20 @@ from saffu.counts import cooccurrence
 from saffu.explicit import log_weights, moments
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import SoftmaxLayer
+from saffu.network import ExplicitNetwork
+from saffu.refine import random_start, refine
 
 __version__ = "0.1.0"
-__all__ = ["ExplicitLM", "SoftmaxLayer", "cooccurrence", "load", "log_weights", "moments", "show_config", "text"]
+__all__ = [
+    "ExplicitLM",
+    "ExplicitNetwork",
+    "SoftmaxLayer",
+    "cooccurrence",
+    "load",
+    "log_weights",
+    "moments",
+    "random_start",
+    "refine",
+    "show_config",
+    "text",
+]

@@ -6,13 +6,15 @@ import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
 from saffu import _core, _validate, checkpoint
 from saffu._threads import resolve_threads
 from saffu._validate import Matrix
+from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments, log_weights, newton, primed_loss
+from saffu.stack import product, product_transposed
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
 SAMPLE_VALUES = 1 << 23  # stored feature values; a bound on the memory that a sample takes
@@ -126,6 +128,9 @@ class SoftmaxLayer:
         The mode.
     scalars : dict
         ``"prior"`` and ``"likelihood"``: alpha and lambda; 0 and 1 if ``"mean-norm"``.
+    history : list of dict or None
+        The epochs of :func:`saffu.refine`, if the weights come from there; None if they follow from counts. Counts
+        and scalars of a refined layer are those of the layer it began as.
 
     Notes
     -----
@@ -158,6 +163,7 @@ class SoftmaxLayer:
         self._soft = False
         self._sample = Sample()
         self._solution: tuple[NDArray, NDArray, dict[str, float]] | None = None
+        self.history: list[dict[str, Any]] | None = None
 
     # ---- counting ----
 
@@ -229,8 +235,10 @@ class SoftmaxLayer:
         Raises
         ------
         ValueError, TypeError
-            As ``fit``, except that a class without rows is an error only when weights are needed.
+            As ``fit``, except that a class without rows is an error only when weights are needed. Also if the layer
+            was refined.
         """
+        self._check_counted("partial_fit")
         first = self._F is None
         H = self._checked_features(H, None if self._F is None else self._F.shape[1])
         weights = _validate.sample_weights(sample_weight, H.shape[0])
@@ -269,10 +277,12 @@ class SoftmaxLayer:
         Raises
         ------
         ValueError
-            If the number of features, the classes or the kind of targets differ.
+            If the number of features, the classes or the kind of targets differ, or one of the two was refined.
         """
         if not isinstance(other, SoftmaxLayer):
             raise TypeError(f"other must be a SoftmaxLayer, got {type(other).__name__}")
+        self._check_counted("merge")
+        other._check_counted("merge")
         if other._F is None:
             return self
         if self._F is None:
@@ -315,6 +325,14 @@ class SoftmaxLayer:
         if self._F is None:
             raise ValueError("this SoftmaxLayer has seen no data: call fit or partial_fit first")
         return self._F
+
+    def _check_counted(self, method: str) -> None:
+        """Refuse to add counts to weights that no longer follow from them."""
+        if self.history is not None:
+            raise ValueError(
+                f"{method} needs a SoftmaxLayer whose weights follow from its counts; this one was refined or started "
+                "at random, so keep the counted layer, or fit anew"
+            )
 
     def _check_mass(self) -> None:
         empty = self._classes[~(self._mass > 0)]
@@ -456,6 +474,53 @@ class SoftmaxLayer:
         """Label of the most probable class of each row, shape (M,); see ``logits``."""
         return self.classes_[self.logits(H).argmax(axis=1)]
 
+    # ---- refinement ----
+
+    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, NDArray]:
+        """Centred weights (D, N) and bias (N); there is no hidden layer to soften."""
+        weights, bias, _ = self._solve()
+        centred = weights - weights.mean(axis=1, keepdims=True)
+        return {"weights": centred.astype(dtype), "bias": (bias - bias.mean()).astype(dtype)}
+
+    def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
+        """Features, in C order, and the numbers of the labels' classes."""
+        matrix = self._checked_features(X, self._counted().shape[1])
+        if np.ndim(y) == 2:
+            raise ValueError("y must be labels, one for each row; a layer cannot be refined towards soft targets")
+        return Examples(matrix, numbers_of(_validate.labels(y, "y", matrix.shape[0]), self._classes), n_threads)
+
+    def _loss_and_gradients(
+        self, parameters: dict[str, NDArray], batch: Batch, gradients: dict[str, NDArray], n_threads: int
+    ) -> float:
+        """Write the gradients of the mean cross-entropy of a batch: H^T (p - y) and the sum of p - y; return it."""
+        features, targets = batch
+        logits = product(features, parameters["weights"], n_threads)
+        logits += parameters["bias"]
+        loss = _core.cross_entropy_labels(logits, targets, n_threads).mean()
+        delta = _core.softmax(logits, False, n_threads)
+        delta[np.arange(targets.size), targets] -= 1
+        delta /= targets.size
+        product_transposed(features, delta, n_threads, gradients["weights"])
+        np.sum(delta, axis=0, out=gradients["bias"])
+        return float(loss)
+
+    def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
+        """Cross-entropy of each row of a batch (M,), in nats."""
+        features, targets = batch
+        logits = product(features, parameters["weights"], n_threads)
+        logits += parameters["bias"]
+        return _core.cross_entropy_labels(logits, targets, n_threads)
+
+    def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> SoftmaxLayer:
+        """A layer with these weights and bias, and this one's counts and scalars."""
+        layer = SoftmaxLayer(self.priming, self.smoothing, self.n_threads)
+        layer._F, layer._mass, layer._classes = self._counted().copy(), self._mass.copy(), self._classes
+        layer._soft = self._soft
+        weights, bias = (parameters[name].astype(np.float64) for name in ("weights", "bias"))
+        layer._solution = weights, bias, self.scalars
+        layer.history = [dict(record) for record in history]
+        return layer
+
     # ---- checkpoint ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -489,6 +554,7 @@ class SoftmaxLayer:
             "scalars": dict(scalars),
             "rows_seen": sample.n_seen,
             "stride": sample.stride,
+            "history": self.history,
         }
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
 
@@ -500,6 +566,7 @@ class SoftmaxLayer:
             F, mass, weights, bias = (arrays[name] for name in ("counts", "class_mass", "weights", "bias"))
             layer._F, layer._mass, layer._classes = F, mass, arrays["classes"]
             layer._soft = bool(metadata["soft"])
+            layer.history = _history_from(metadata.get("history"))
             layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
             layer._sample = _sample_from(arrays, int(metadata["rows_seen"]), int(metadata["stride"]), F.shape[-1])
         except (KeyError, TypeError) as error:
@@ -516,6 +583,14 @@ class SoftmaxLayer:
 
 
 SCALARS = ("prior", "likelihood")
+
+
+def _history_from(history: Any) -> list[dict[str, Any]] | None:
+    if history is None:
+        return None
+    if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
+        raise ValueError("the history of this SoftmaxLayer is damaged")
+    return history
 
 
 def _sample_from(arrays: dict[str, NDArray], n_seen: int, stride: int, n_features: int) -> Sample:

@@ -215,3 +215,32 @@ def log_softmax(X):
     out = X - np.where(nothing, 0.0, total)[:, None]
     out[nothing] = -np.log(max(X.shape[1], 1))
     return out
+
+
+# ---- backward passes and Adam ------------------------------------------------------------------------------------
+
+
+def softmax_backward(P, dP):
+    """Gradient by the logits: the Jacobian diag(p) - p p^T of each row, times the gradient by p."""
+    P, dP = np.asarray(P, np.float64), np.asarray(dP, np.float64)
+    return np.array([(np.diag(p) - np.outer(p, p)) @ d for p, d in zip(P, dP, strict=True)]).reshape(P.shape)
+
+
+def mixture(X, T, labels, scale):
+    """Log-probability, scaled posterior of the states and scaled gradient of its negative by X, row by row."""
+    log_prob, R, dX = np.empty(len(X)), np.empty(X.shape), np.empty(X.shape)
+    for m, x in enumerate(np.asarray(X, np.float64)):
+        log_h, t = log_softmax(x[None])[0], np.asarray(T[labels[m]], np.float64)
+        log_prob[m] = logsumexp((log_h + t)[None])[0]
+        R[m] = scale[m] * np.exp(log_h + t - log_prob[m])
+        dX[m] = scale[m] * np.exp(log_h) - R[m]
+    return log_prob, R, dX
+
+
+def adam(gradient, x, first, second, learning_rate, beta1, beta2, epsilon, step):
+    """(x, first, second) after algorithm 1 of Kingma and Ba, as it is written there."""
+    gradient, x, first, second = (np.asarray(a, np.float64) for a in (gradient, x, first, second))
+    first = beta1 * first + (1 - beta1) * gradient
+    second = beta2 * second + (1 - beta2) * gradient**2
+    unbiased = first / (1 - beta1**step), second / (1 - beta2**step)
+    return x - learning_rate * unbiased[0] / (np.sqrt(unbiased[1]) + epsilon), first, second

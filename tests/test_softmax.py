@@ -78,3 +78,78 @@ def test_bits_do_not_depend_on_threads(dtype):
 def test_label_out_of_range(label):
     with pytest.raises(ValueError, match="out of range"):
         _core.cross_entropy_labels(np.zeros((1, 3)), np.array([label], np.int32), 1)
+
+
+@given(logits(), st.integers(0, 2**32 - 1))
+def test_backward_equals_reference(X, seed):
+    P = _core.softmax(X, False, 1)
+    dP = np.random.default_rng(seed).normal(0, 2, X.shape).astype(X.dtype)
+    expected = reference.softmax_backward(P, dP)
+    _core.softmax_backward(P, dP, 1)
+    np.testing.assert_allclose(dP, expected, rtol=TOLERANCE[X.dtype], atol=10 * TOLERANCE[X.dtype])
+
+
+@st.composite
+def mixtures(draw):
+    """Logits, log probabilities of the classes in each state, labels and scales; dtypes and shapes of all sorts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_rows, n_states, n_classes = draw(st.integers(0, 9)), draw(st.integers(1, 70)), draw(st.integers(1, 5))
+    dtype, spread = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from([0.1, 10.0, 300.0]))
+    X = rng.normal(0, spread, (n_rows, n_states)).astype(dtype)
+    T = reference.log_softmax(rng.normal(0, spread, (n_states, n_classes))).T.astype(dtype)
+    return X, np.ascontiguousarray(T), rng.integers(0, n_classes, n_rows).astype(np.int32), rng.random(n_rows)
+
+
+@given(mixtures())
+def test_mixture_equals_reference(problem):
+    X, T, labels, scale = problem
+    log_prob, R, dX = reference.mixture(X, T, labels, scale)
+    tolerance = TOLERANCE[X.dtype] * max(1.0, np.abs(X).max(initial=0.0), np.abs(T).max())
+    forward = _core.mixture(X, T, labels, 1)
+    np.testing.assert_allclose(forward, log_prob, rtol=tolerance, atol=tolerance)
+    found, posterior = _core.mixture_backward(X, T, labels, scale, 1)  # X becomes its gradient
+    np.testing.assert_array_equal(found, forward)
+    np.testing.assert_allclose(posterior, R, rtol=tolerance, atol=10 * tolerance)
+    np.testing.assert_allclose(X, dX, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_of_the_backward_passes_do_not_depend_on_threads(dtype):
+    rng = np.random.default_rng(0)
+    X, T = rng.normal(0, 3, (999, 37)).astype(dtype), rng.normal(-2, 1, (5, 37)).astype(dtype)
+    labels, scale = rng.integers(0, 5, 999).astype(np.int32), rng.random(999)
+    P, gradient = _core.softmax(X, False, 1), rng.normal(0, 1, X.shape).astype(dtype)
+
+    def run(n_threads):
+        dX, dP = X.copy(), gradient.copy()
+        log_prob, R = _core.mixture_backward(dX, T, labels, scale, n_threads)
+        _core.softmax_backward(P, dP, n_threads)
+        return log_prob, R, dX, dP, _core.mixture(X, T, labels, n_threads)
+
+    one = run(1)
+    for n_threads in (2, 3, 7):
+        for a, b in zip(one, run(n_threads), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_of_a_mixture_out_of_range(label):
+    X, T, labels = np.zeros((1, 2)), np.zeros((3, 2)), np.array([label], np.int32)
+    with pytest.raises(ValueError, match="out of range"):
+        _core.mixture(X, T, labels, 1)
+    with pytest.raises(ValueError, match="out of range"):
+        _core.mixture_backward(X, T, labels, np.ones(1), 1)
+
+
+def test_shapes_of_the_backward_passes_are_checked():
+    X, T, labels = np.zeros((2, 4)), np.zeros((3, 4)), np.zeros(2, np.int32)
+    for wrong in [(X[:, :3].copy(), T, labels), (X, T, labels[:1])]:
+        with pytest.raises(ValueError, match="equal lengths"):
+            _core.mixture(*wrong, 1)
+        with pytest.raises(ValueError, match="equal lengths"):
+            _core.mixture_backward(*wrong, np.ones(2), 1)
+    with pytest.raises(ValueError, match="equal lengths"):
+        _core.mixture_backward(X, T, labels, np.ones(3), 1)
+    for wrong in [np.zeros((3, 4)), np.zeros((2, 3))]:
+        with pytest.raises(ValueError, match="equal lengths"):
+            _core.softmax_backward(X, wrong, 1)

@@ -171,6 +171,45 @@ int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const
                             double smoothing, int64_t n, int64_t n_rows, int64_t n_features, int64_t n_classes,
                             double *scores, int n_threads);
 
+/* ---- product.c: sparse features times dense weights --------------------------------------------------------------
+ *
+ * H is CSR: indptr (n_rows + 1), indices (below n_inner), data. B has n_inner rows of n_columns, b_stride apart.
+ * A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read from the L2 cache once
+ * an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are skipped. */
+
+/* Z (n_rows, n_columns) = H B + bias;  bias (n_columns) or NULL. */
+int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                      int64_t b_stride, const float *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                      float *Z, int n_threads);
+int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                      int64_t b_stride, const double *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                      double *Z, int n_threads);
+
+/* F (n_rows rows of n_columns, f_stride apart) = H B in double: sums over many entries keep their digits. */
+int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
+                             int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                             int64_t f_stride, int n_threads);
+int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                             int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
+                             int64_t f_stride, int n_threads);
+
+/* counts (n_rows) = the number of non-zero entries of each row of X (n_rows, n_columns). One read. */
+int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
+int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
+
+/* The CSR form of X, given indptr: indices and data (indptr[n_rows]). One read, one write. */
+int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                       float *data, int n_threads);
+int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                       double *data, int n_threads);
+
+/* Row m of the result, entries indptr[m] .. indptr[m + 1), is copied from entry begins[m] of the n_entries given. */
+int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
+                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data, int n_threads);
+int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
+                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
+                        int n_threads);
+
 /* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
  *
  * X (n_rows, n_columns). A row of -inf only stands for a uniform distribution; its logsumexp is -inf.
@@ -194,10 +233,41 @@ int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows,
 int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
                                  int n_threads);
 
+/* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
+int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
+                               int n_threads);
+int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
+                               int n_threads);
+
+/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes, n_columns)
+ * the log probability of each class in each state, and labels (n_rows) the class c that was seen:
+ *   log_prob[m] = log sum_k exp(X[m, k] + T[c, k]) - log sum_k exp X[m, k]        never log 0: exact far below 1e-38
+ *   R[m, k]     = scale[m] P(k | c, m)                                            posterior of the states
+ *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
+ * X and T are finite. dX may be X, or NULL: then scale is not read, and R is scratch. Two exps an entry. */
+int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                      int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads);
+int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale, int64_t n_rows,
+                      int64_t n_columns, int64_t n_classes, double *log_prob, double *R, double *dX, int n_threads);
+
 /* y = exp x, log x, element by element: the polynomials of vmath.h. */
 int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
 int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
+
+/* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
+ *
+ * first  <- beta1 first + (1 - beta1) gradient
+ * second <- beta2 second + (1 - beta2) gradient^2
+ * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
+ *
+ * All (n), in place but for the gradient; step counts from 1. Moments below 1e-36 (double: 1e-300) become 0.
+ * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
+ * square root and a division. */
+int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                   int64_t step, int64_t n, float *x, float *first, float *second, int n_threads);
+int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                   int64_t step, int64_t n, double *x, double *first, double *second, int n_threads);
 
 #endif

@@ -148,6 +148,100 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_soft)(const REAL *X, const REAL *T, int6
     return SAFFU_OK;
 }
 
+/* sum_i a_i b_i. */
+SAFFU_INLINE double NAME(row_dot)(const REAL *a, const REAL *b, int64_t n) {
+    double sum[LANES] = {0};
+    REAL a_lane[LANES], b_lane[LANES];
+    for (int64_t i = 0; i < n; i += LANES) {
+        NAME(load)(a + i, n - i, 0, a_lane);
+        NAME(load)(b + i, n - i, 0, b_lane);
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) sum[l] += (double)a_lane[l] * (double)b_lane[l];
+    }
+    return fold(sum);
+}
+
+/* z_i = p_i (d_i - shift); group by group, as z may be d. */
+SAFFU_INLINE void NAME(row_backward)(const REAL *p, const REAL *d, int64_t n, REAL shift, REAL *z) {
+    REAL p_lane[LANES], d_lane[LANES];
+    for (int64_t i = 0; i < n; i += LANES) {
+        NAME(load)(p + i, n - i, 0, p_lane);
+        NAME(load)(d + i, n - i, 0, d_lane);
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) d_lane[l] = p_lane[l] * (d_lane[l] - shift);
+        NAME(store)(d_lane, n - i, z + i);
+    }
+}
+
+SAFFU_SIMD int NAME(saffu_softmax_backward)(const REAL *P, const REAL *dP, int64_t n_rows, int64_t n_columns, REAL *dX,
+                                            int n_threads) {
+    int team = saffu_team(n_threads, n_rows * n_columns);
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    for (int64_t m = 0; m < n_rows; m++) {
+        const REAL *p = P + m * n_columns, *d = dP + m * n_columns;
+        NAME(row_backward)(p, d, n_columns, (REAL)NAME(row_dot)(p, d, n_columns), dX + m * n_columns);
+    }
+    return SAFFU_OK;
+}
+
+/* j_k = x_k + t_k; the greatest of them. */
+SAFFU_INLINE REAL NAME(row_joint)(const REAL *x, const REAL *t, int64_t n, REAL *j) {
+    REAL high[LANES], lane[LANES], t_lane[LANES];
+    SAFFU_LANES
+    for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;
+    for (int64_t i = 0; i < n; i += LANES) {
+        NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
+        NAME(load)(t + i, n - i, 0, t_lane);
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) lane[l] += t_lane[l];
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) high[l] = lane[l] > high[l] ? lane[l] : high[l];
+        NAME(store)(lane, n - i, j + i);
+    }
+    for (int l = 1; l < LANES; l++) high[0] = high[l] > high[0] ? high[l] : high[0];
+    return high[0];
+}
+
+/* r_k = r_scale r_k;  d_k = d_scale d_k - r_k. */
+SAFFU_INLINE void NAME(row_difference)(int64_t n, REAL d_scale, REAL r_scale, REAL *d, REAL *r) {
+    REAL d_lane[LANES], r_lane[LANES];
+    for (int64_t i = 0; i < n; i += LANES) {
+        NAME(load)(d + i, n - i, 0, d_lane);
+        NAME(load)(r + i, n - i, 0, r_lane);
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) {
+            r_lane[l] *= r_scale;
+            d_lane[l] = d_scale * d_lane[l] - r_lane[l];
+        }
+        NAME(store)(d_lane, n - i, d + i);
+        NAME(store)(r_lane, n - i, r + i);
+    }
+}
+
+SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *labels, const double *scale,
+                                   int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, REAL *R,
+                                   REAL *dX, int n_threads) {
+    int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t m = 0; m < n_rows; m++) {
+        const REAL *x = X + m * n_columns;
+        REAL *r = R + m * n_columns, *d = dX ? dX + m * n_columns : NULL;
+        if (labels[m] < 0 || labels[m] >= n_classes) {
+            bad |= 1;
+            continue;
+        }
+        REAL x_high = NAME(row_max)(x, n_columns);
+        REAL j_high = NAME(row_joint)(x, T + labels[m] * n_columns, n_columns, r);
+        double total = NAME(row_exp)(x, n_columns, x_high, d); /* after the last use of x, which may be d */
+        double joint = NAME(row_exp)(r, n_columns, j_high, r);
+        log_prob[m] = ((double)j_high - (double)x_high) + log(joint / total);
+        if (d) NAME(row_difference)(n_columns, (REAL)(scale[m] / total), (REAL)(scale[m] / joint), d, r);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}
+
 /* Chunks on a fixed grid, so that no element changes sides between a vector loop and its remainder. */
 SAFFU_SIMD int NAME(saffu_exp)(const REAL *x, int64_t n, REAL *y, int n_threads) {
     int team = saffu_team(n_threads, n);

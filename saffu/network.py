@@ -1,0 +1,539 @@
+"""ExplicitNetwork: a stack of softmax layers solved by counting, as a classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from saffu import _core, _validate, checkpoint, hidden, stack
+from saffu._progress import progress_bar
+from saffu._threads import resolve_threads
+from saffu._validate import Matrix
+from saffu.batches import Batch, Examples
+from saffu.explicit import add_moments
+from saffu.hidden import Fold, Layer, Options
+from saffu.layer import distinct, numbers_of
+from saffu.sparse import SparseRows
+from saffu.subclasses import Rows, Source
+
+SCALARS = ("likelihood", "share", "output")
+Batches = Iterable[tuple[Any, ArrayLike]] | Callable[[], Iterable[tuple[Any, ArrayLike]]]
+
+
+@checkpoint.register("explicit-network")
+class ExplicitNetwork:
+    """A network of hidden softmax layers on non-negative inputs, solved by counting instead of gradient descent.
+
+    Every hidden unit stands for a sub-class of one class. EM finds the sub-classes, its M-step being the explicit
+    solution of a softmax layer; corrections then move the counts of the units by observed minus expected
+    co-occurrences; the next layer is solved likewise on the activations. The output is a mixture,
+
+        h_1 = softmax(x W_1 + b_1),   h_2 = softmax(h_1 W_2 + b_2),   ...,   p = h softmax(O),
+
+    where O are the logarithms of how often each last unit was active with each class.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Units of each hidden layer, from the input up; at least as many as there are classes, which share them equally.
+    rounds : int
+        Rounds of EM.
+    complement : bool
+        Whether the absence of a feature is evidence too: features are divided by their largest value in training, and
+        ``1 - x`` joins each ``x``. It costs neither time nor parameters. For counts, of words for example, say False.
+    priming : {"primed", "mean-norm"}
+        ``"primed"``: corrections, and three scalars a layer (how far the log-likelihood of a unit, its share and its
+        opinion of the class are trusted), fitted by Newton to held-out parts of the training rows; then all
+        rows are used. ``"mean-norm"``: the papers' solution as it is, every scalar 1 and no corrections.
+    corrections : int
+        The largest number of corrections; held-out rows say when to stop.
+    shrinkage : float
+        A unit counts so many rows that look like the mean of its class beside its own; positive.
+    smoothing : float
+        Added to the counts of all rows; positive.
+    seed : int
+        Where chance comes from: it deals the rows out to the sub-classes before the first round.
+    n_threads : int, optional
+        By default every available CPU. The solution does not depend on it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of int, shape (N,)
+        The label of each class.
+    weights : list of ndarray, shape (D, H_1), (H_1, H_2) ..
+        Of the hidden layers, in the dtype of the features.
+    biases : list of ndarray, shape (H_1,), (H_2,) ..
+        Likewise.
+    output : ndarray, shape (H, N)
+        The logits O of the mixture's components.
+    output_counts : ndarray of float64, shape (H, N)
+        Activations of the last hidden layer summed by class.
+    scalars : list of dict
+        ``"likelihood"``, ``"share"`` and ``"output"`` of each hidden layer.
+    corrections_ : list of int
+        How many corrections each hidden layer took.
+    history : list of dict or None
+        Epochs of :func:`saffu.refine`, None if the network was solved only.
+
+    Notes
+    -----
+    The explicit solution: Williams and Zhao, arXiv 2311.07498. With EM in each class it is a mixture of naive Bayes
+    models, tempered by the primed scalars. Corrections: Gopalakrishnan, Kanevsky, Nadas and
+    Nahamoo, "An inequality for rational functions with applications to some statistical estimation problems", IEEE
+    Transactions on Information Theory 37 (1991). Kernels ``saffu_product``, ``saffu_product_double``,
+    ``saffu_softmax``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> corner = rng.integers(0, 2, (400, 2))
+    >>> network = ExplicitNetwork(hidden=(8,)).fit(corner + rng.random((400, 2)), corner[:, 0] ^ corner[:, 1])
+    >>> network.predict([[0.5, 0.5], [0.5, 1.5], [1.5, 0.5], [1.5, 1.5]])
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (300,),
+        rounds: int = 12,
+        complement: bool = True,
+        priming: str = "primed",
+        corrections: int = 12,
+        shrinkage: float = 1.0,
+        smoothing: float = 0.1,
+        seed: int = 0,
+        n_threads: int | None = None,
+    ):
+        sizes = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
+        self.hidden = tuple(_validate.integer(size, "hidden", 1) for size in sizes)
+        if not self.hidden:
+            raise ValueError("hidden must name at least one layer; without any, use SoftmaxLayer")
+        self.rounds = _validate.integer(rounds, "rounds", 1)
+        self.complement = bool(complement)
+        self.priming = _validate.choice(priming, "priming", ("primed", "mean-norm"))
+        self.corrections = _validate.integer(corrections, "corrections", 0)
+        self.shrinkage = _validate.positive(shrinkage, "shrinkage")
+        self.smoothing = _validate.positive(smoothing, "smoothing")
+        self.seed = _validate.integer(seed, "seed", 0)
+        resolve_threads(n_threads)
+        self.n_threads = n_threads
+        self.history: list[dict[str, Any]] | None = None
+        self._classes: NDArray[np.int64] = np.empty(0, np.int64)
+        self._layers: list[tuple[NDArray, NDArray]] = []
+        self._scalars: NDArray[np.float64] = np.empty((0, 3))
+        self._corrections: list[int] = []
+        self._counts: NDArray[np.float64] = np.empty((0, 0))  # (N, H)
+        self._output: NDArray | None = None  # of a refined network
+
+    # ---- solving ----
+
+    def fit(self, X: Any, y: ArrayLike, progress: bool = True) -> ExplicitNetwork:
+        """Solve the network.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (M, D)
+            Non-negative, finite features; float32 and float64 are used as they are, sparse matrices as CSR.
+        y : array_like of int, shape (M,)
+            Labels, of at least two classes.
+        progress : bool
+            Show a bar if standard error is a terminal.
+
+        Returns
+        -------
+        ExplicitNetwork
+            Itself; unchanged if the solution was interrupted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there are no rows, a feature is negative or not finite, labels are no integers, there is only one
+            class, or a layer has fewer units than there are classes.
+        """
+        X = self._checked(X, None)
+        labels = _validate.labels(y, "y", X.shape[0])
+        classes = self._checked_classes(distinct(labels))
+        rows = Rows(SparseRows.of(X, self._threads()), numbers_of(labels, classes), classes.size)
+        folds = hidden.folds_of(rows) if self.priming == "primed" else []
+        survey = _Survey(classes, rows.class_sizes, rows.features.n_columns, rows.features.dtype, 1)
+        return self._solve(lambda: [rows], folds, survey, rows.features.ceiling(), progress)
+
+    def fit_batches(
+        self, batches: Batches, classes: ArrayLike | None = None, progress: bool = True
+    ) -> ExplicitNetwork:
+        """Solve the network from rows that do not fit into memory, batch by batch.
+
+        Parameters
+        ----------
+        batches : iterable or callable
+            What yields ``(X, y)`` with X and y as in ``fit``, the same batches in every pass: a list of memory-mapped
+            parts, say, or a function that opens files and returns a generator. There is a pass for every round of
+            EM (and a few more), so a generator itself, which can be read only once, is refused.
+        classes : array_like of int, shape (N,), optional
+            All labels; by default those that come.
+        progress : bool
+            Show a bar if standard error is a terminal.
+
+        Returns
+        -------
+        ExplicitNetwork
+            Itself; unchanged if the solution was interrupted.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As ``fit``.
+
+        Notes
+        -----
+        Minibatch EM: the units are solved anew after every batch, from counts in which its share fades (stepwise EM,
+        Cappe and Moulines 2009). The last round of EM, corrections and priming count all rows before they solve. Of
+        deeper layers' inputs, too, only one batch is held in memory. A fifth of every batch is held out first.
+        """
+        if isinstance(batches, Iterator):
+            raise TypeError("batches can be read only once; give a list, or a function that returns a new iterator")
+        survey, ceiling = self._survey(batches, classes)
+
+        def source() -> Iterator[Rows]:
+            for X, y in _one_pass(batches):
+                matrix = self._checked(X, survey.n_features).astype(survey.dtype, copy=False)
+                targets = numbers_of(_validate.labels(y, "y", matrix.shape[0]), survey.classes)
+                yield Rows(SparseRows.of(matrix, self._threads()), targets, survey.classes.size)
+
+        folds = hidden.folds_of_batches(source, survey.n_batches) if self.priming == "primed" else []
+        return self._solve(source, folds, survey, ceiling, progress)
+
+    def _survey(self, batches: Batches, classes: ArrayLike | None) -> tuple[_Survey, NDArray[np.float64]]:
+        """One pass that learns the sizes."""
+        sizes: dict[int, int] = {}
+        ceiling: NDArray[np.float64] | None = None
+        n_batches, dtypes = 0, []
+        for X, y in _one_pass(batches):
+            matrix = self._checked(X, None if ceiling is None else ceiling.size, empty=True)
+            labels = _validate.labels(y, "y", matrix.shape[0])
+            for label, size in zip(*np.unique(labels, return_counts=True), strict=True):
+                sizes[int(label)] = sizes.get(int(label), 0) + int(size)
+            highest = SparseRows.of(matrix, self._threads()).ceiling()
+            ceiling = highest if ceiling is None else np.maximum(ceiling, highest)
+            n_batches += 1
+            dtypes.append(matrix.dtype)
+        if ceiling is None or not sizes:
+            raise ValueError("batches must hold at least one row, got none")
+        seen = np.array(sorted(sizes), np.int64)
+        known = seen if classes is None else distinct(_validate.labels(classes, "classes", np.size(classes)))
+        numbers_of(seen, known)  # refuses a label that is none of them
+        known = self._checked_classes(known)
+        class_sizes = np.array([sizes.get(int(label), 0) for label in known])
+        if not class_sizes.all():
+            raise ValueError(f"every class needs a row, but {known[class_sizes == 0].tolist()} have none")
+        return _Survey(known, class_sizes, ceiling.size, np.result_type(*dtypes), n_batches), ceiling
+
+    def _solve(
+        self, source: Source, folds: list[Fold], survey: _Survey, ceiling: NDArray[np.float64], progress: bool
+    ) -> ExplicitNetwork:
+        ceiling = np.where(ceiling > 0, ceiling, 1.0)
+        solves = (len(folds) + 1) * len(self.hidden)
+        with progress_bar(solves * (self.rounds + 8), "solving", progress) as bar:
+            options = Options(
+                self.rounds,
+                self.corrections,
+                self.shrinkage,
+                self.smoothing,
+                self.seed,
+                self._threads(),
+                survey.n_batches,
+                bar.update,
+            )
+            layers = hidden.solve(
+                source,
+                folds,
+                self.hidden,
+                survey.class_sizes,
+                survey.n_features,
+                ceiling if self.complement else None,
+                options,
+            )
+        self._take(layers, survey.classes)
+        return self
+
+    def _take(self, layers: list[Layer], classes: NDArray[np.int64]) -> None:
+        self._classes, self.history, self._output = classes, None, None
+        self._layers = [(layer.weights, layer.bias) for layer in layers]
+        self._scalars = np.array([layer.scalars for layer in layers])
+        self._corrections = [layer.corrections for layer in layers]
+        self._counts = np.ascontiguousarray(layers[-1].output_counts.T)
+
+    def partial_fit(self, X: Any, y: ArrayLike) -> ExplicitNetwork:
+        """Count more rows in the output layer of a solved network.
+
+        What a hidden unit says about the classes is a sum over rows, so that more rows can be added exactly: in any
+        chunking they give the same bits. The hidden layers and the scalars stay as they were solved; sub-classes
+        cannot be added to one row at a time.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (M, D)
+            Features, as in ``fit``; there may be no rows.
+        y : array_like of int, shape (M,)
+            Labels of known classes.
+
+        Returns
+        -------
+        ExplicitNetwork
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the network is not solved yet, or was refined, so that its output no longer follows from counts; and as
+            ``fit``.
+        """
+        if not self._layers:
+            raise ValueError(
+                "the hidden layers are found from all rows together: call fit (or fit_batches for rows that do not fit "
+                "into memory) first, then partial_fit adds rows to the output layer"
+            )
+        if self.history is not None:
+            raise ValueError("this network was refined: its output no longer follows from counts; fit it anew")
+        X = self._checked(X, self._n_features, empty=True)
+        targets = numbers_of(_validate.labels(y, "y", X.shape[0]), self._classes)
+        counts, mass = self._counts.copy(), np.zeros(self._classes.size)
+        for piece, activations in self._activations(X):
+            add_moments(activations, targets[piece], None, counts, mass, True, self._threads())
+        self._counts = counts
+        return self
+
+    def _threads(self) -> int:
+        return resolve_threads(self.n_threads)
+
+    def _checked(self, X: Any, n_columns: int | None, empty: bool = False) -> Matrix:
+        matrix = _validate.features(X, "X", n_columns)
+        _validate.counts_like(matrix, "X", self._threads())
+        if not empty and n_columns is None and matrix.shape[0] == 0:
+            raise ValueError("X must have at least one row, got none")
+        return matrix
+
+    def _checked_classes(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        if classes.size < 2:
+            raise ValueError(f"y must name at least two classes, got {classes.tolist()}")
+        if min(self.hidden) < classes.size:
+            raise ValueError(
+                f"hidden must be at least the number of classes, {classes.size}, since every class needs a unit, "
+                f"got {self.hidden}"
+            )
+        return classes
+
+    # ---- the solution ----
+
+    def _solved(self) -> None:
+        if not self._layers:
+            raise ValueError("this ExplicitNetwork has seen no data: call fit first")
+
+    @property
+    def _n_features(self) -> int:
+        self._solved()
+        return self._layers[0][0].shape[0]
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The label of each class (N,)."""
+        self._solved()
+        return self._classes
+
+    @property
+    def weights(self) -> list[NDArray]:
+        """Weights of the hidden layers."""
+        self._solved()
+        return [weights for weights, _ in self._layers]
+
+    @property
+    def biases(self) -> list[NDArray]:
+        """Biases of the hidden layers."""
+        self._solved()
+        return [bias for _, bias in self._layers]
+
+    @property
+    def output_counts(self) -> NDArray[np.float64]:
+        """Activations by class (H, N)."""
+        self._solved()
+        return self._counts.T
+
+    @property
+    def output(self) -> NDArray:
+        """Logits of the components (H, N): scaled log-counts, unless the network was refined."""
+        self._solved()
+        if self._output is not None:
+            return self._output
+        logits = self._scalars[-1, 2] * hidden.log_output(self._counts.T, self.smoothing)
+        return np.ascontiguousarray(logits, self._layers[0][0].dtype)
+
+    @property
+    def scalars(self) -> list[dict[str, float]]:
+        """The fitted scalars of each hidden layer."""
+        self._solved()
+        return [dict(zip(SCALARS, map(float, row), strict=True)) for row in self._scalars]
+
+    @property
+    def corrections_(self) -> list[int]:
+        """How many corrections each hidden layer took."""
+        self._solved()
+        return list(self._corrections)
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights, biases and output logits."""
+        return sum(weights.size + bias.size for weights, bias in zip(self.weights, self.biases, strict=True)) + (
+            self._counts.size
+        )
+
+    # ---- predicting ----
+
+    def _activations(self, X: Matrix) -> Iterator[tuple[slice, NDArray]]:
+        """The last hidden layer's activations, in chunks of rows."""
+        first, *rest = self._layers
+        X = X.astype(first[0].dtype, copy=False)
+        for piece, below in SparseRows.of(X, self._threads()).activations(*first):
+            activations = below
+            for weights, bias in rest:
+                activations = _core.softmax(activations @ weights + bias, False, self._threads())
+            yield piece, activations
+
+    def predict_proba(self, X: Any) -> NDArray:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (M, D)
+            Features, as in ``fit``.
+
+        Returns
+        -------
+        ndarray, shape (M, N)
+            In the dtype of the weights.
+
+        Raises
+        ------
+        ValueError
+            If a feature is negative or not finite, or the number of columns is not D.
+        """
+        matrix = self._checked(X, self._n_features)
+        components = _core.softmax(self.output, False, self._threads())
+        p = np.empty((matrix.shape[0], self._classes.size), components.dtype)
+        for piece, activations in self._activations(matrix):
+            p[piece] = activations @ components
+        return p
+
+    def predict_log_proba(self, X: Any) -> NDArray:
+        """Log-probability of each class, in nats, shape (M, N); see ``predict_proba``."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Label of the most probable class of each row, shape (M,); see ``predict_proba``."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    # ---- refining ----
+
+    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, NDArray]:
+        parameters = {}
+        for depth, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            parameters[f"hidden{depth}.weights"] = (soften * weights).astype(dtype)
+            parameters[f"hidden{depth}.bias"] = (soften * bias).astype(dtype)
+        parameters["output.weights"] = self.output.astype(dtype)
+        return parameters
+
+    def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
+        matrix = self._checked(X, self._n_features)
+        targets = numbers_of(_validate.labels(y, "y", matrix.shape[0]), self._classes)
+        return Examples(matrix.astype(self._layers[0][0].dtype, copy=False), targets, n_threads, blas=True)
+
+    def _loss_and_gradients(
+        self, parameters: dict[str, NDArray], batch: Batch, gradients: dict[str, NDArray], n_threads: int
+    ) -> float:
+        return stack.loss_and_gradients(parameters, *batch, n_threads=n_threads, out=gradients)[0]
+
+    def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
+        return stack.losses(parameters, *batch, n_threads)
+
+    def _with_parameters(
+        self, parameters: dict[str, NDArray], history: list[dict[str, Any]]
+    ) -> ExplicitNetwork:
+        network = self._like()
+        network._classes, network._scalars = self._classes, self._scalars
+        network._corrections, network._counts = list(self._corrections), self._counts
+        names = [(f"hidden{depth}.weights", f"hidden{depth}.bias") for depth in range(len(self._layers))]
+        network._layers = [(parameters[weights].copy(), parameters[bias].copy()) for weights, bias in names]
+        network._output = parameters["output.weights"].copy()
+        network.history = [dict(record) for record in history]
+        return network
+
+    def _like(self) -> ExplicitNetwork:
+        """A network with these settings and no solution."""
+        return ExplicitNetwork(n_threads=self.n_threads, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("hidden", "rounds", "complement", "priming", "corrections", "shrinkage", "smoothing", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    # ---- checkpoint ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
+        checkpoint.save(self, path)
+
+    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal network."""
+        self._solved()
+        arrays = {"classes": self._classes, "scalars": self._scalars, "output.counts": self._counts}
+        for depth, (weights, bias) in enumerate(self._layers):
+            arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"] = weights, bias
+        if self._output is not None:
+            arrays["output.weights"] = self._output
+        metadata = {"settings": self._settings(), "corrections": self._corrections, "history": self.history}
+        return arrays, metadata
+
+    @classmethod
+    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> ExplicitNetwork:
+        network = cls(**metadata["settings"])
+        network.history = metadata["history"]
+        network._corrections = [int(number) for number in metadata["corrections"]]
+        network._classes, network._scalars = arrays["classes"], arrays["scalars"]
+        network._counts, network._output = arrays["output.counts"], arrays.get("output.weights")
+        depths = range(len(network.hidden))
+        network._layers = [(arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"]) for depth in depths]
+        network._check_shapes()
+        return network
+
+    def _check_shapes(self) -> None:
+        n_below = self._layers[0][0].shape[0]
+        fits = self._scalars.shape == (len(self.hidden), 3)
+        for n_units, (weights, bias) in zip(self.hidden, self._layers, strict=True):
+            fits &= weights.shape == (n_below, n_units) and bias.shape == (n_units,) and weights.dtype == bias.dtype
+            n_below = n_units
+        fits &= self._counts.shape == (self._classes.size, n_below)
+        fits &= self._output is None or self._output.shape == (n_below, self._classes.size)
+        if not fits or self._layers[0][0].dtype not in (np.float32, np.float64):
+            raise ValueError("the arrays of this ExplicitNetwork do not fit together")
+
+
+class _Survey:
+    """What is known of the rows before any layer is solved."""
+
+    def __init__(
+        self,
+        classes: NDArray[np.int64],
+        class_sizes: NDArray[np.int64],
+        n_features: int,
+        dtype: np.dtype,
+        n_batches: int,
+    ):
+        self.classes, self.class_sizes = classes, class_sizes
+        self.n_features, self.dtype, self.n_batches = n_features, dtype, n_batches
+
+
+def _one_pass(batches: Batches) -> Iterable[tuple[Any, ArrayLike]]:
+    return batches() if callable(batches) else batches
