@@ -55,7 +55,7 @@ def explicit_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few
     tuning = part.fitted()
     trial = tuned(RATES[few], lambda rate, epochs: refined(tuning, part.split, rate, epochs)[1], 1, 3, 2)
     start, point = solved(task)
-    n_weights = weights_of(task)
+    n_weights = start.n_parameters
     yield Run("explicit", n_weights, "", [point])
     for epochs, dropout in plan:
         points = refined(start, task.split, trial.setting, epochs, 0, point.seconds, dropout=dropout)[1]
@@ -76,7 +76,8 @@ def torch_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few: s
     def relu(rate: float, split: Split, epochs: int, dropout: float = 0.0) -> list[Point]:
         return torch_networks.train(lambda: torch_networks.ReluNetwork(*shape), split, rate, epochs, batch, dropout)
 
-    yield from _tuned_runs("same network, torch, cold", weights_of(task), softmax, COLD_SETTINGS[few], part, task, plan)
+    n_weights = torch_networks.n_parameters(torch_networks.SoftmaxNetwork(*shape, "glorot"))
+    yield from _tuned_runs("same network, torch, cold", n_weights, softmax, COLD_SETTINGS[few], part, task, plan)
     n_weights = torch_networks.n_parameters(torch_networks.ReluNetwork(*shape))
     yield from _tuned_runs("ReLU network, torch, cold", n_weights, relu, RATES[few], part, task, plan)
 
@@ -110,12 +111,6 @@ def sklearn_runs(task: Task, part: Task, epochs: int, few: slice) -> Iterator[Ru
     yield Run("MLPClassifier", n_weights, f"rate {trial.setting:g}", points)
     points = sklearn_networks.logistic_regression(task.split)
     yield Run("LogisticRegression", (n_features + 1) * n_classes, "", points)
-
-
-def weights_of(task: Task) -> int:
-    """Weights of the network of a task: hidden weights and biases, output weights."""
-    n_features, n_classes = task.split.train.shape[1], int(task.split.y_train.max()) + 1
-    return n_features * task.hidden + task.hidden + task.hidden * n_classes
 
 
 def all_runs(task: Task, quick: bool) -> Iterator[Run]:
@@ -174,7 +169,7 @@ def draw(results: Sequence[Run], figure: Any) -> None:
     figure.set_size_inches(12, 5)
     panels = figure.subplots(1, 2)
     for colour, (name, runs) in enumerate(by_contender(results).items()):
-        for axes, value in zip(panels, (lambda p: 1 - p.accuracy, lambda p: p.nll), strict=True):
+        for axes, value in zip(panels, (lambda p: max(1 - p.accuracy, 1e-4), lambda p: p.nll), strict=True):
             for run in runs:
                 axes.plot([p.seconds for p in run.points], [*map(value, run.points)], color=f"C{colour}", lw=0.5)
             points = sorted((p for run in runs for p in run.points), key=lambda p: p.seconds)

@@ -72,7 +72,7 @@ def function_cosine(a: Any, b: Any, X: Any) -> float:
 
 def hidden_weights(network: Any) -> NDArray:
     """Weights (D, H) of the first hidden layer."""
-    return network._parameters(1.0, np.float64)["hidden0.weights"]
+    return network.weights[0].astype(np.float64)
 
 
 def layer_cosines(trained: Any, explicit: Any, split: Split) -> dict[str, float]:
@@ -103,6 +103,9 @@ def rows(task: Task, seed: int, epochs: int) -> Iterator[Row]:
             found = measure(model, explicit, split)
             seen.extend(Row(task.name, name, seed, epoch, value) for name, value in found.items())
 
+        def after_epoch(state: Any, look: Any = look) -> None:
+            look(state.model(), state.epoch)
+
         look(start, 0)
         saffu.refine(
             start,
@@ -113,7 +116,7 @@ def rows(task: Task, seed: int, epochs: int) -> Iterator[Row]:
             learning_rate=RATE,
             soften=1.0,
             seed=seed,
-            callback=lambda state, look=look: look(state.model(), state.epoch),
+            callback=after_epoch,
         )
         yield from seen
     for name, value in network_cosines(task.fitted(seed=seed + 1), task.fitted(), split).items():

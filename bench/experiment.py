@@ -115,7 +115,7 @@ class Score(NamedTuple):
 
 def score(model: Any, X: Any, y: NDArray) -> Score:
     """Score of a classifier with the labels 0, 1, ..."""
-    if isinstance(model, saffu.SoftmaxLayer):  # unprimed, its probabilities underflow
+    if isinstance(model, saffu.SoftmaxLayer | saffu.ExplicitNetwork):  # unprimed, their probabilities underflow
         return score_of(model.predict_log_proba(X), y)
     return score_of(np.log(np.maximum(model.predict_proba(X), TINY)), y)
 
