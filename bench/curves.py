@@ -34,6 +34,7 @@ from bench.experiment import (
 from bench.measure import installed, markdown_table
 
 HIDDEN = 500  # 784 * 500 + 500 + 500 * 10 = 397,500 weights
+SMALLER = (30, 100)  # hidden units of explicit networks for the smallest budgets
 PLAN = ((1, 0.0), (3, 0.0), (10, 0.0), (10, 0.3), (60, 0.3))  # epochs and dropout of the inputs of each run
 SKLEARN_EPOCHS = 12  # it has neither dropout nor a falling rate: one run
 ACCURACIES = (0.95, 0.96, 0.97, 0.975, 0.978, 0.98)
@@ -56,6 +57,9 @@ def explicit_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few
     trial = tuned(RATES[few], lambda rate, epochs: refined(tuning, part.split, rate, epochs)[1], 1, 3, 2)
     start, point = solved(task)
     n_weights = start.n_parameters
+    for hidden in SMALLER:
+        small, begun = solved(task._replace(hidden=hidden))
+        yield Run(f"explicit, {hidden} hidden", small.n_parameters, "", [begun])
     yield Run("explicit", n_weights, "", [point])
     for epochs, dropout in plan:
         points = refined(start, task.split, trial.setting, epochs, 0, point.seconds, dropout=dropout)[1]

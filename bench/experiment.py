@@ -21,7 +21,7 @@ from bench import datasets
 from bench.datasets import Split
 from bench.measure import data_folder, machine_line, publish
 
-RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
+RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
 SCALES: tuple[str | float, ...] = ("glorot", "he", 0.01, 0.3, 1.0)  # of the random weights of a cold start
 COLD_SETTINGS: tuple[tuple[str | float, float], ...] = tuple(itertools.product(SCALES, RATES))
 TINY = np.finfo(np.float32).tiny

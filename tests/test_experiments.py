@@ -31,7 +31,7 @@ CONTENDERS = {
     "drift": ("measure", {"layer, weights", "layer, function", "network, hidden weights", "network, function"}),
     "warm_cold": ("contender", {"warm", "mean-norm", "cold", "cold, equal time"}),
     "less_data": ("contender", {"explicit", "refined", "cold"}),
-    "curves": ("contender", {"explicit", "explicit, refined"}),
+    "curves": ("contender", {"explicit, 30 hidden", "explicit, 100 hidden", "explicit", "explicit, refined"}),
 }
 
 
