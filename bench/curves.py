@@ -18,6 +18,7 @@ from bench.datasets import Split
 from bench.experiment import (
     COLD_SETTINGS,
     RATES,
+    WARM_SETTINGS,
     Options,
     Point,
     Task,
@@ -54,7 +55,7 @@ class Run(NamedTuple):
 def explicit_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few: slice) -> Iterator[Run]:
     """Yield the solved network and its refinements; the solve is part of their time."""
     tuning = part.fitted()
-    trial = tuned(RATES[few], lambda rate, epochs: refined(tuning, part.split, rate, epochs)[1], 1, 3, 2)
+    trial = tuned(WARM_SETTINGS[few], lambda setting, epochs: refined(tuning, part.split, *setting, epochs)[1], 1, 3)
     start, point = solved(task)
     n_weights = start.n_parameters
     for hidden in SMALLER:
@@ -62,8 +63,8 @@ def explicit_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few
         yield Run(f"explicit, {hidden} hidden", small.n_parameters, "", [begun])
     yield Run("explicit", n_weights, "", [point])
     for epochs, dropout in plan:
-        points = refined(start, task.split, trial.setting, epochs, 0, point.seconds, dropout=dropout)[1]
-        yield Run("explicit, refined", n_weights, f"rate {trial.setting:g}", points)
+        points = refined(start, task.split, *trial.setting, epochs, 0, point.seconds, dropout=dropout)[1]
+        yield Run("explicit, refined", n_weights, f"soften {trial.setting[0]}, rate {trial.setting[1]:g}", points)
 
 
 def torch_runs(task: Task, part: Task, plan: Sequence[tuple[int, float]], few: slice) -> Iterator[Run]:
@@ -195,8 +196,8 @@ def run(given: Options) -> None:
     ]
     plan = ", ".join(f"{epochs} epochs with dropout {dropout:g}" for epochs, dropout in PLAN)
     budget = (
-        f"runs of {plan} for every network but MLPClassifier ({SKLEARN_EPOCHS} epochs); rate (and scale) by successive "
-        "halving on a tenth of the training rows, 1 to 3 epochs, not counted; scored after every epoch, off the clock; "
+        f"runs of {plan} for every network but MLPClassifier ({SKLEARN_EPOCHS} epochs); rate (and softening, or scale) "
+        "by successive halving on a tenth of the training rows, 1 to 3 epochs, not counted; scored after every epoch, off the clock; "
         "the best over all runs of a contender, the same rule for each"
     )
     parts = [target_table(results), budget_table(results), closing("0", budget, began, [*filter(installed, LIBRARIES)])]

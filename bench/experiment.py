@@ -23,6 +23,7 @@ from bench.measure import data_folder, machine_line, publish
 
 RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
 SCALES: tuple[str | float, ...] = ("glorot", "he", 0.01, 0.3, 1.0)  # of the random weights of a cold start
+WARM_SETTINGS: tuple[tuple[float, float], ...] = tuple(itertools.product((0.5, 1.0), RATES))  # soften, rate
 COLD_SETTINGS: tuple[tuple[str | float, float], ...] = tuple(itertools.product(SCALES, RATES))
 TINY = np.finfo(np.float32).tiny
 Record = Mapping[str, object]
@@ -178,6 +179,7 @@ def epochs_of(steps: int, n_rows: int, most: int = 200) -> int:
 def refined(
     start: Any,
     split: Split,
+    soften: float,
     rate: float,
     epochs: int,
     seed: int = 0,
@@ -200,9 +202,17 @@ def refined(
             result = score(state.model(), split.test, split.y_test)
             points.append(Point(state.epoch, so_far, *result, state.training_loss))
 
-    settings = {"batch_size": batch_size(split.y_train.size), **settings}
     model = saffu.refine(
-        start, split.train, split.y_train, epochs=epochs, learning_rate=rate, callback=record, seed=seed, **settings
+        start,
+        split.train,
+        split.y_train,
+        epochs=epochs,
+        batch_size=batch_size(split.y_train.size),
+        learning_rate=rate,
+        soften=soften,
+        callback=record,
+        seed=seed,
+        **settings,
     )
     return model, points
 
@@ -212,15 +222,15 @@ def trained_cold(
 ) -> tuple[Any, list[Point]]:
     """Train the architecture of ``shape`` from random weights, by the same code."""
     start = saffu.random_start(shape, scale=scale, seed=seed)
-    return refined(start, split, rate, epochs, seed, traced=traced, soften=1.0)
+    return refined(start, split, 1.0, rate, epochs, seed, traced=traced)
 
 
 class Trial(NamedTuple, Generic[T]):
-    """A setting, the epoch at which it was best and the NLL there, on validation rows."""
+    """A setting, its lowest NLL on validation rows once trained, and its best epoch: 0 if the start was better."""
 
     setting: T
-    epoch: int
     nll: float
+    epoch: int
 
 
 def tuned(
@@ -228,12 +238,14 @@ def tuned(
 ) -> Trial[T]:
     """Run every setting for ``screening`` epochs, the best ``keep`` for ``epochs``, and return the best of these.
 
-    ``run(setting, epochs)`` trains on one part of the training rows and scores another; NaN counts as infinite.
+    ``run(setting, epochs)`` trains on one part of the training rows and scores another; NaN counts as infinite. The
+    start, where the points have it, is the same for many settings and does not decide between them.
     """
 
     def trial(setting: T, epochs: int) -> Trial[T]:
-        best = min(run(setting, epochs), key=lambda point: _finite(point.nll))
-        return Trial(setting, best.epoch, _finite(best.nll))
+        points = run(setting, epochs)
+        nll = min(_finite(point.nll) for point in points if point.epoch > 0)
+        return Trial(setting, nll, min(points, key=lambda point: _finite(point.nll)).epoch)
 
     trials = sorted((trial(setting, screening) for setting in settings), key=lambda trial: trial.nll)
     if epochs > screening:
@@ -242,19 +254,19 @@ def tuned(
 
 
 def tuned_warm(
-    parts: Sequence[Split], models: Sequence[Any], screening: int, epochs: int, few: slice, soften: float = 0.5
-) -> Trial[float]:
-    """Tune the learning rate of a warm start.
+    parts: Sequence[Split], models: Sequence[Any], screening: int, epochs: int, few: slice
+) -> Trial[tuple[float, float]]:
+    """Tune how far a warm start is softened, and the learning rate.
 
     ``models`` are the solved models of ``parts``, training rows cut in two (``datasets.held_out``); their NLL is
-    averaged, epoch by epoch. ``few`` is the slice of ``RATES`` to try.
+    averaged, epoch by epoch. ``few`` is the slice of the settings to try.
     """
 
-    def run(rate: float, epochs: int) -> list[Point]:
+    def run(setting: tuple[float, float], epochs: int) -> list[Point]:
         pairs = zip(models, parts, strict=True)
-        return averaged([refined(model, part, rate, epochs, soften=soften)[1] for model, part in pairs])
+        return averaged([refined(model, part, *setting, epochs)[1] for model, part in pairs])
 
-    return tuned(RATES[few], run, screening, epochs)
+    return tuned(WARM_SETTINGS[few], run, screening, epochs)
 
 
 def tuned_cold(
@@ -270,7 +282,7 @@ def tuned_cold(
 
 
 def settings_tried(quick: bool) -> slice:
-    """Which of ``RATES`` and ``COLD_SETTINGS`` are tried: all, or two."""
+    """Which of ``WARM_SETTINGS`` and ``COLD_SETTINGS`` are tried: all, or two."""
     return slice(1, 3) if quick else slice(None)
 
 

@@ -66,7 +66,7 @@ def rows(task: Task, share: float, quick: bool) -> Iterator[Row]:
     warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     for seed, subset in enumerate(subsets):
         start, point = solved(subset, seed=seed)
-        warm_run = refined(start, subset.split, warm.setting, warm.epoch, seed, point.seconds, traced=False)[1]
+        warm_run = refined(start, subset.split, *warm.setting, warm.epoch, seed, point.seconds, traced=False)[1]
         cold_run = trained_cold(start, subset.split, *cold.setting, cold.epoch, seed, traced=False)[1]
         points = {"explicit": point, "refined": warm_run[-1], "cold": cold_run[-1]}
         for contender, end in points.items():
@@ -111,8 +111,8 @@ def run(given: Options) -> None:
             results += rows(task, share, given.quick)
     seeds = "0, 1, ... for subset, start and order of the rows, as many as the column says"
     budget = (
-        f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, scale and epochs by successive "
-        "halving on a fifth of the rows "
+        f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, softening or scale, and epochs "
+        "by successive halving on a fifth of the rows "
         "(two draws of it up to 10 %), then once more on all of them"
     )
     text = "NLL in nats, test rows; the mean and the standard deviation over the seeds.\n\n" + table(results)

@@ -70,7 +70,7 @@ def rows(task: Task, kind: str, quick: bool) -> Iterator[Row]:
     tuning = [part.split], [solved(part, kind, "primed")], max(epochs // 8, 1), max(epochs // 4, 1)
     warm, cold = tuned_warm(*tuning, settings_tried(quick)), tuned_cold(*tuning, settings_tried(quick))
     began = time.perf_counter()
-    yield row("primed, refined", began, refined(model, split, warm.setting, epochs, traced=False)[0])
+    yield row("primed, refined", began, refined(model, split, *warm.setting, epochs, traced=False)[0])
     began = time.perf_counter()
     yield row("random, refined", began, trained_cold(model, split, *cold.setting, epochs, traced=False)[0])
 
@@ -118,7 +118,8 @@ def run(given: Options) -> None:
         | {f"test_{name}": value for name, value in row.test._asdict().items()}
         for row in results
     ]
-    budget = f"{STEPS:,} steps of Adam from either start, rate (and scale) tuned on a fifth of the training rows"
+    tuned_on = "rate (and softening, or scale) tuned on a fifth of the training rows"
+    budget = f"{STEPS:,} steps of Adam from either start, {tuned_on}"
     text = tables(results) + "\n\n" + closing("0", budget, began)
     write(given, records, text, lambda figure: draw(results, figure))
 

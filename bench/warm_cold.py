@@ -75,8 +75,8 @@ def runs(task: Task, seeds: Sequence[int], quick: bool) -> Iterator[Run]:
     part, few = task._replace(split=datasets.held_out(task.split)), settings_tried(quick)
     tuning = 1, max(epochs // 2, 1), few
     primed, raw = [part.fitted()], [part.fitted("mean-norm")]
-    warm_rate = tuned_warm([part.split], primed, *tuning).setting
-    raw_rate = tuned_warm([part.split], raw, *tuning, soften=1.0).setting
+    warm = tuned_warm([part.split], primed, *tuning).setting
+    mean_norm = tuned_warm([part.split], raw, *tuning).setting
     cold = tuned_cold([part.split], primed, *tuning).setting
     for seed in seeds:
 
@@ -84,10 +84,10 @@ def runs(task: Task, seeds: Sequence[int], quick: bool) -> Iterator[Run]:
             return Run(task.name, task.hidden, contender, seed, points)
 
         start, begun = solved(task, seed=seed)
-        warm_run = run("warm", refined(start, task.split, warm_rate, epochs, seed, begun.seconds)[1])
+        warm_run = run("warm", refined(start, task.split, *warm, epochs, seed, begun.seconds)[1])
         yield warm_run
         bare, begun = solved(task, "mean-norm", seed)
-        yield run("mean-norm", refined(bare, task.split, raw_rate, epochs, seed, begun.seconds, soften=1.0)[1])
+        yield run("mean-norm", refined(bare, task.split, *mean_norm, epochs, seed, begun.seconds)[1])
         cold_run = run("cold", trained_cold(start, task.split, *cold, epochs, seed)[1])
         yield cold_run
         longer = max(round(epochs * warm_run.points[-1].seconds / cold_run.points[-1].seconds), epochs)
@@ -170,8 +170,8 @@ def run(given: Options) -> None:
     for record in records:
         del record["points"]
     budget = (
-        f"about {STEPS:,} steps of Adam a run, {SHARE:.0%} of the rows of MNIST; rate and scale by successive halving "
-        "on a fifth of the training rows; equal time: as many more epochs as the solve and the slower steps took"
+        f"about {STEPS:,} steps of Adam a run, {SHARE:.0%} of the rows of MNIST; rate and softening or scale by successive "
+        "halving on a fifth of the training rows; equal time: as many more epochs as the solve and the slower steps took"
     )
     text = f"{loss_table(results)}\n\n{time_table(results)}\n\n{closing(f'0 to {len(seeds) - 1}', budget, began)}"
     write(given, records, text, lambda figure: draw(results, figure))

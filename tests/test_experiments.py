@@ -113,8 +113,13 @@ def test_tuned_takes_the_best_of_those_that_screening_kept():
         return [Point(0, 0.0, 9.0, 0.0), Point(epochs, 0.0, nll[setting][epochs], 0.0)]
 
     trial = tuned(list(nll), run, screening=1, epochs=5, keep=2)
-    assert trial == ("good", 5, 0.5)
+    assert trial == ("good", 0.5, 5)
     assert [setting for setting, epochs in asked if epochs == 5] == ["early", "good"]
+
+
+def test_a_start_that_beats_all_does_not_decide_between_settings():
+    trial = tuned([1, 2], lambda setting, epochs: [Point(0, 0.0, 0.1, 0.0), Point(1, 0.0, 1 / setting, 0.0)], 1, 1)
+    assert trial == (2, 0.5, 0)
 
 
 def test_stopwatch_stands_still_while_paused(monkeypatch):
