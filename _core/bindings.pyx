@@ -434,8 +434,8 @@ cdef int64_t row_stride(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t size, in
 
 
 def product(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::1] data, const real[:, :] B,
-            const real[::1] bias, int n_threads):
-    """Z = H B + bias for a CSR matrix H (a valid indptr); the rows of B may be apart. bias may be None."""
+            const real[::1] bias, int n_threads, out=None):
+    """Z = H B + bias for a CSR matrix H (a valid indptr); the rows of B may be apart. bias and out may be None."""
     cdef int64_t n_rows = csr_rows(indptr, indices, data.shape[0]), n_inner = B.shape[0], n_columns = B.shape[1]
     cdef int64_t stride = row_stride(B.strides[0], B.strides[1], sizeof(real), n_columns)
     cdef const real *b = NULL
@@ -443,8 +443,10 @@ def product(const int64_t[::1] indptr, const int32_t[::1] indices, const real[::
     if bias is not None:
         same_length(bias.shape[0], n_columns, "bias and the columns of B")
         b = &bias[0]
-    Z = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    Z = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64) if out is None else out
     cdef real[:, ::1] Z_ = Z
+    same_length(Z_.shape[0], n_rows, "the rows of out and of H")
+    same_length(Z_.shape[1], n_columns, "the columns of out and of B")
     with nogil:
         if real is float:
             status = k.saffu_product_f32(&indptr[0], &indices[0], &data[0], &B[0, 0], stride, b, n_rows, n_inner,

@@ -11,7 +11,9 @@ import numpy as np
 
 from bench import datasets
 from bench.datasets import Split
-from saffu import SoftmaxLayer
+from saffu import ExplicitNetwork, SoftmaxLayer
+
+NETWORKS = ((100,), (300,), (1000,), (2000,), (300, 100))  # hidden layers, on MNIST
 
 
 class Row(NamedTuple):
@@ -79,6 +81,9 @@ def rows(folder: Path) -> Iterator[Row]:
         if name == "MNIST":
             complements = datasets.with_complements(split)
             yield measured(name, "saffu primed, x and 1 - x", fit_saffu("primed"), complements)
+            for hidden in NETWORKS:
+                units = " + ".join(f"{size:,}" for size in hidden)
+                yield measured(name, f"saffu network, {units} hidden", ExplicitNetwork(hidden).fit, split)
         for model, fit in peers().items():
             yield measured(name, model, fit, split)
 

@@ -119,6 +119,31 @@ def leave_one_out_csr(
     smoothing: float,
     n_threads: int,
 ) -> _Float64: ...
+def product(
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
+    B: _Real,
+    bias: _Real | None,
+    n_threads: int,
+    out: _Real | None = None,
+) -> _Real: ...
+def product_double(
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
+    B: _Real,
+    F: _Float64,
+    n_threads: int,
+) -> None: ...
+def compress(X: _Real, n_threads: int) -> tuple[_Int64, _Int32, _Real]: ...
+def take_rows(
+    begins: _Int64,
+    indptr: _Int64,
+    indices: _Int32,
+    data: _Real,
+    n_threads: int,
+) -> tuple[_Int32, _Real]: ...
 def softmax(X: _Real, log: bool, n_threads: int) -> _Real: ...
 def logsumexp(X: _Real, n_threads: int) -> _Float64: ...
 def cross_entropy_labels(X: _Real, labels: _Int32, n_threads: int) -> _Float64: ...

@@ -34,8 +34,8 @@ class Examples:
         That of the features.
     n_threads : int
         Threads for the kernels in a step on a batch: one if BLAS, which has threads of its own, does the products. The
-        threads of both actively wait for work: on two cores a batch of 128 took six times as long with both pools
-        at work as with the kernels on one thread.
+        threads of both wait for work actively, and take each other's cores: alternating between the two pools takes
+        several times as long as keeping the kernels to one thread.
     """
 
     def __init__(self, features: Matrix, targets: NDArray[np.int32], n_threads: int, blas: bool = False):

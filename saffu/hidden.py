@@ -1,4 +1,4 @@
-"""Hidden layers solved one on top of the other: how sharp, how many corrections and how far to trust, from held-out rows.
+"""Hidden layers solved one on top of the other; held-out rows say how sharp, how often corrected, how far trusted.
 
 Every layer is solved twice. First without some of the rows, which then say after how many corrections to stop and
 prime three scalars: how much the log-likelihood of a unit, its share, and its opinion of the class are trusted.
@@ -7,7 +7,7 @@ Then from all rows, with what was found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from saffu import _core
 from saffu.explicit import Evaluation, newton
 from saffu.sparse import SparseRows
-from saffu.subclasses import Rows, Source, SubClasses, Units, shared_out
+from saffu.subclasses import Rows, Source, SubClasses, Units, in_memory, shared_out
 
 MANY_ROWS = 10_000  # from here on one fold is held out, below each of five in turn
 N_FOLDS = 5
@@ -70,7 +70,7 @@ def folds_of(rows: Rows) -> list[Fold]:
     fold = _fold_numbers(rows)
     chosen = [N_FOLDS - 1] if rows.targets.size >= MANY_ROWS else list(range(N_FOLDS))
     splits = [rows.split(fold == number) for number in chosen if (fold == number).any()]
-    return [Fold(lambda kept=kept: [kept], held) for kept, held in splits]
+    return [Fold(in_memory(kept), held) for kept, held in splits]
 
 
 def folds_of_batches(source: Source, n_batches: int) -> list[Fold]:
@@ -110,9 +110,7 @@ class Scores:
     targets: NDArray[np.int32]  # (M,)
 
 
-def mixture_loss(
-    pieces: list[Scores], n_threads: int
-) -> Callable[[NDArray[np.float64], bool], Evaluation]:
+def mixture_loss(pieces: list[Scores], n_threads: int) -> Callable[[NDArray[np.float64], bool], Evaluation]:
     """Mean cross-entropy of ``softmax(s l + a log share) softmax(t log output)`` by (s, a, t), for ``newton``.
 
     The second derivative is Gauss and Newton's, ``mean_m sum_y p' p'^T / p``: positive, whatever the point.
@@ -164,10 +162,11 @@ def primed(pieces: list[Scores], start: NDArray[np.float64], n_threads: int) -> 
         value, gradient, hessian = loss(theta, derivatives)
         off = theta / start - 1.0
         value += 0.5 * weight * float(off @ off)
-        if derivatives:
-            gradient = gradient + weight * off / start
-            hessian = hessian + weight * np.diag(start**-2)
-        return value, gradient, hessian
+        if not derivatives:
+            return value, None, None
+        assert gradient is not None
+        assert hessian is not None
+        return value, gradient + weight * off / start, hessian + weight * np.diag(start**-2)
 
     return newton(evaluate, start, tolerance=1e-6)
 
@@ -232,25 +231,25 @@ class LayerSolver:
     def corrected(self, source: Source, units: Units, n_corrections: int) -> Units:
         """The units after so many corrections, or after fewer if no more help."""
         if n_corrections:
-            for number, units in enumerate(self.subclasses.corrections(source, units, self._soft_scale())):
+            steps = self.subclasses.corrections(source, units, self._soft_scale())
+            for _, corrected in zip(range(n_corrections + 1), steps, strict=False):
                 self.options.on_round()
-                if number == n_corrections:
-                    break
+                units = corrected
         return units
 
     def best_corrected(self, fold: Fold) -> tuple[Units, int]:
         """The units that suit the held-out rows best, and after how many corrections they were found."""
-        units = self.units(fold.source)
-        best = units, 0
+        best = self.units(fold.source), 0
         if not self.options.corrections:
             return best
         lowest = np.inf
-        for number, units in enumerate(self.subclasses.corrections(fold.source, units, self._soft_scale())):
+        steps = self.subclasses.corrections(fold.source, best[0], self._soft_scale())
+        for number, units in zip(range(self.options.corrections + 1), steps, strict=False):
             self.options.on_round()
             loss = self._held_loss(units, fold.held)
             if loss < lowest:
                 lowest, best = loss, (units, number)
-            if number == self.options.corrections or number - best[1] == PATIENCE:
+            if number - best[1] == PATIENCE:
                 break
         return best
 
@@ -306,11 +305,10 @@ def _best_scale(pieces: list[Scores], n_threads: int) -> float:
 
 
 def thinned(rows: Rows, n_rows: int) -> Rows:
-    """At most about so many rows, spread evenly over the classes."""
-    stride = -(-rows.targets.size // n_rows)
-    if stride <= 1:
+    """At most so many rows, by chance: evenly spaced ones can all come from one of two sources that take turns."""
+    if rows.targets.size <= n_rows:
         return rows
-    chosen = np.arange(0, rows.targets.size, stride)
+    chosen = np.sort(np.random.default_rng(0).choice(rows.targets.size, n_rows, replace=False))
     return Rows(rows.features.take(chosen), rows.targets[chosen], rows.starts.size - 1)
 
 
@@ -385,9 +383,7 @@ def solve(
     return layers
 
 
-def _solve_layer(
-    solver: LayerSolver, whole: Source, folds: list[Fold]
-) -> tuple[Layer, list[tuple[NDArray, NDArray]]]:
+def _solve_layer(solver: LayerSolver, whole: Source, folds: list[Fold]) -> tuple[Layer, list[tuple[NDArray, NDArray]]]:
     """The layer solved from all rows, and weights and bias of those that the folds were solved for."""
     solved: list[tuple[Units, int]] = []
     corrections, scalars = 0, np.ones(3)
@@ -406,8 +402,8 @@ def _solve_layer(
 def deeper(source: Source, layer: tuple[NDArray, NDArray], keep: bool) -> Source:
     """The rows as the next layer sees them; kept in memory if the rows themselves are."""
     if keep:
-        rows = [_activated(batch, layer) for batch in source()]
-        return lambda: rows
+        (rows,) = source()
+        return in_memory(_activated(rows, layer))
     return lambda: (_activated(batch, layer) for batch in source())
 
 

@@ -480,7 +480,7 @@ class SoftmaxLayer:
         """Centred weights (D, N) and bias (N); there is no hidden layer to soften."""
         weights, bias, _ = self._solve()
         centred = weights - weights.mean(axis=1, keepdims=True)
-        return {"weights": centred.astype(dtype), "bias": (bias - bias.mean()).astype(dtype)}
+        return {"weights": centred.astype(dtype, order="C"), "bias": (bias - bias.mean()).astype(dtype)}
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
         """Features, in C order, and the numbers of the labels' classes."""
@@ -494,8 +494,7 @@ class SoftmaxLayer:
     ) -> float:
         """Write the gradients of the mean cross-entropy of a batch: H^T (p - y) and the sum of p - y; return it."""
         features, targets = batch
-        logits = product(features, parameters["weights"], n_threads)
-        logits += parameters["bias"]
+        logits = product(features, parameters["weights"], parameters["bias"], n_threads)
         loss = _core.cross_entropy_labels(logits, targets, n_threads).mean()
         delta = _core.softmax(logits, False, n_threads)
         delta[np.arange(targets.size), targets] -= 1
@@ -507,8 +506,7 @@ class SoftmaxLayer:
     def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
         """Cross-entropy of each row of a batch (M,), in nats."""
         features, targets = batch
-        logits = product(features, parameters["weights"], n_threads)
-        logits += parameters["bias"]
+        logits = product(features, parameters["weights"], parameters["bias"], n_threads)
         return _core.cross_entropy_labels(logits, targets, n_threads)
 
     def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> SoftmaxLayer:

@@ -18,7 +18,7 @@ from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
 from saffu.layer import distinct, numbers_of
 from saffu.sparse import SparseRows
-from saffu.subclasses import Rows, Source
+from saffu.subclasses import Rows, Source, in_memory
 
 SCALARS = ("likelihood", "share", "output")
 Batches = Iterable[tuple[Any, ArrayLike]] | Callable[[], Iterable[tuple[Any, ArrayLike]]]
@@ -160,11 +160,9 @@ class ExplicitNetwork:
         rows = Rows(SparseRows.of(X, self._threads()), numbers_of(labels, classes), classes.size)
         folds = hidden.folds_of(rows) if self.priming == "primed" else []
         survey = _Survey(classes, rows.class_sizes, rows.features.n_columns, rows.features.dtype, 1)
-        return self._solve(lambda: [rows], folds, survey, rows.features.ceiling(), progress)
+        return self._solve(in_memory(rows), folds, survey, rows.features.ceiling(), progress)
 
-    def fit_batches(
-        self, batches: Batches, classes: ArrayLike | None = None, progress: bool = True
-    ) -> ExplicitNetwork:
+    def fit_batches(self, batches: Batches, classes: ArrayLike | None = None, progress: bool = True) -> ExplicitNetwork:
         """Solve the network from rows that do not fit into memory, batch by batch.
 
         Parameters
@@ -302,7 +300,8 @@ class ExplicitNetwork:
         X = self._checked(X, self._n_features, empty=True)
         targets = numbers_of(_validate.labels(y, "y", X.shape[0]), self._classes)
         counts, mass = self._counts.copy(), np.zeros(self._classes.size)
-        for piece, activations in self._activations(X):
+        for piece, logits in self._logits(X):
+            activations = _core.softmax(logits, False, self._threads())
             add_moments(activations, targets[piece], None, counts, mass, True, self._threads())
         self._counts = counts
         return self
@@ -392,15 +391,13 @@ class ExplicitNetwork:
 
     # ---- predicting ----
 
-    def _activations(self, X: Matrix) -> Iterator[tuple[slice, NDArray]]:
-        """The last hidden layer's activations, in chunks of rows."""
-        first, *rest = self._layers
-        X = X.astype(first[0].dtype, copy=False)
-        for piece, below in SparseRows.of(X, self._threads()).activations(*first):
-            activations = below
+    def _logits(self, X: Matrix) -> Iterator[tuple[slice, NDArray]]:
+        """The last hidden layer's logits, in chunks of rows."""
+        (weights, bias), *rest = self._layers
+        for piece, logits in SparseRows.of(X.astype(weights.dtype, copy=False), self._threads()).logits(weights, bias):
             for weights, bias in rest:
-                activations = _core.softmax(activations @ weights + bias, False, self._threads())
-            yield piece, activations
+                logits = _core.softmax(logits, False, self._threads()) @ weights + bias
+            yield piece, logits
 
     def predict_proba(self, X: Any) -> NDArray:
         """Probability of each class.
@@ -423,14 +420,20 @@ class ExplicitNetwork:
         matrix = self._checked(X, self._n_features)
         components = _core.softmax(self.output, False, self._threads())
         p = np.empty((matrix.shape[0], self._classes.size), components.dtype)
-        for piece, activations in self._activations(matrix):
-            p[piece] = activations @ components
+        for piece, logits in self._logits(matrix):
+            p[piece] = _core.softmax(logits, False, self._threads()) @ components
         return p
 
     def predict_log_proba(self, X: Any) -> NDArray:
-        """Log-probability of each class, in nats, shape (M, N); see ``predict_proba``."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+        """Log-probability of each class, in nats, shape (M, N), however small; see ``predict_proba``."""
+        matrix = self._checked(X, self._n_features)
+        log_components = np.ascontiguousarray(_core.softmax(self.output, True, self._threads()).T)
+        log_p = np.empty((matrix.shape[0], self._classes.size), log_components.dtype)
+        for piece, logits in self._logits(matrix):
+            for number in range(self._classes.size):
+                targets = np.full(logits.shape[0], number, np.int32)
+                log_p[piece, number] = _core.mixture(logits, log_components, targets, self._threads())
+        return log_p
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Label of the most probable class of each row, shape (M,); see ``predict_proba``."""
@@ -449,7 +452,8 @@ class ExplicitNetwork:
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
         matrix = self._checked(X, self._n_features)
         targets = numbers_of(_validate.labels(y, "y", matrix.shape[0]), self._classes)
-        return Examples(matrix.astype(self._layers[0][0].dtype, copy=False), targets, n_threads, blas=True)
+        deep = len(self._layers) > 1
+        return Examples(matrix.astype(self._layers[0][0].dtype, copy=False), targets, n_threads, blas=deep)
 
     def _loss_and_gradients(
         self, parameters: dict[str, NDArray], batch: Batch, gradients: dict[str, NDArray], n_threads: int
@@ -459,9 +463,7 @@ class ExplicitNetwork:
     def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
         return stack.losses(parameters, *batch, n_threads)
 
-    def _with_parameters(
-        self, parameters: dict[str, NDArray], history: list[dict[str, Any]]
-    ) -> ExplicitNetwork:
+    def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> ExplicitNetwork:
         network = self._like()
         network._classes, network._scalars = self._classes, self._scalars
         network._corrections, network._counts = list(self._corrections), self._counts
@@ -482,7 +484,7 @@ class ExplicitNetwork:
     # ---- checkpoint ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
+        """Write the network to one file; see :func:`saffu.load`. An old file is replaced only when this is whole."""
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:

@@ -64,7 +64,7 @@ class Refinable(Protocol):
     history: list[Record] | None  # None as long as the weights follow from counts
 
     def _parameters(self, soften: float, dtype: DTypeLike) -> Parameters:
-        """Fresh copies of all parameters, the logits of hidden layers multiplied by ``soften``."""
+        """Copies of all parameters, the logits of hidden layers (weights and bias) multiplied by ``soften``."""
         ...
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Rows:
@@ -72,7 +72,7 @@ class Refinable(Protocol):
         ...
 
     def _loss_and_gradients(self, parameters: Parameters, batch: Any, gradients: Parameters, n_threads: int) -> float:
-        """Write the gradients of a batch's mean loss and return that loss, in nats."""
+        """Write the gradients of a batch's mean loss into the given arrays; return that loss, in nats."""
         ...
 
     def _losses(self, parameters: Parameters, batch: Any, n_threads: int) -> NDArray[np.float64]:
@@ -252,6 +252,7 @@ class _Data:
     def __init__(self, model: Refinable, X: Any, y: Any, validation: Any, seed: int, n_threads: int):
         self.rows = model._prepare(X, y, n_threads)
         n_rows = len(self.rows)
+        rng = np.random.default_rng([seed, 0])
         if n_rows == 0:
             raise ValueError("X must have at least one row, got none")
         self.training: NDArray[np.int64] = np.arange(n_rows)
@@ -268,10 +269,11 @@ class _Data:
             n_held_out = max(1, round(share * n_rows))
             if n_held_out >= n_rows:
                 raise ValueError(f"validation={validation} of {n_rows} rows leaves none to train on")
-            order = np.random.default_rng([seed, 0]).permutation(n_rows)
+            order = rng.permutation(n_rows)
             self.held_out, self.training = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+        # By chance and not evenly spaced: data sets often alternate between their sources.
         n_sample = min(SAMPLE_ROWS, self.training.size)
-        self.sample = self.training[np.arange(n_sample) * self.training.size // n_sample]
+        self.sample = np.sort(rng.choice(self.training, n_sample, replace=False))
 
     def training_loss(self, model: Refinable, parameters: Parameters, whole: bool) -> float:
         """Mean loss of all training rows, or of the sample."""
@@ -307,9 +309,7 @@ class _Run:
         self, model: Refinable, data: _Data, plan: Plan, learning_rate: Any, freeze: Any, path: files.Path | None
     ):
         self.model, self.data, self.plan, self.path = model, data, plan, path
-        start = model._parameters(plan.soften if model.history is None else 1.0, data.rows.dtype)
-        # C order, so that a flat view of each is no copy.
-        self.parameters = {name: np.array(value, order="C") for name, value in start.items()}
+        self.parameters = self._start(plan.soften if model.history is None else 1.0)
         self.rates = _rates(learning_rate, freeze, list(self.parameters))
         self.first = {name: np.zeros_like(value) for name, value in self.parameters.items()}
         self.second = {name: np.zeros_like(value) for name, value in self.parameters.items()}
@@ -326,14 +326,16 @@ class _Run:
             if os.path.exists(path):
                 self._resume(path)
         if not self.history:
-            self._record(self._given())
+            self._record(self._start(1.0))
             if not self._is_finite():
                 raise ValueError(
                     "the loss of the given model on these rows is not finite, so that nothing can improve it"
                 )
 
-    def _given(self) -> Parameters:
-        return self.model._parameters(1.0, self.data.rows.dtype)
+    def _start(self, soften: float) -> Parameters:
+        """Own copies of the given model's parameters, in C order: a flat view of each is the array itself."""
+        parameters = self.model._parameters(soften, self.data.rows.dtype)
+        return {name: np.array(value, order="C") for name, value in parameters.items()}
 
     # ---- training ----
 
@@ -437,14 +439,14 @@ class _Run:
             refined, given = (self.history[i]["training_loss"] for i in (self.best_epoch, 0))
         else:
             refined = self.data.training_loss(self.model, parameters, whole=True)
-            given = self.data.training_loss(self.model, self._given(), whole=True)
+            given = self.data.training_loss(self.model, self._start(1.0), whole=True)
         return refined <= given
 
     # ---- checkpoint ----
 
     def _signature(self) -> Record:
         """Everything that the course of a refinement depends on, as JSON gives it back."""
-        start = checksum([*self.parameters.values(), *self._given().values()], " ".join(self.parameters))
+        start = checksum([*self.parameters.values(), *self._start(1.0).values()], " ".join(self.parameters))
         signature = {
             **vars(self.plan),
             "learning_rate and freeze": self.rates,

@@ -46,7 +46,8 @@ class SparseRows:
     def of(cls, matrix: Matrix, n_threads: int) -> SparseRows:
         """From what ``_validate.features`` returns."""
         if not issparse(matrix):
-            return cls(*_core.compress(matrix, n_threads), matrix.shape[1], n_threads)
+            indptr, indices, data = _core.compress(matrix, n_threads)
+            return cls(indptr, indices, data, matrix.shape[1], n_threads)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
@@ -74,9 +75,7 @@ class SparseRows:
         """Consecutive rows, without a copy of their entries."""
         indptr = self.indptr[begin : end + 1]
         entries = slice(indptr[0], indptr[-1])
-        return SparseRows(
-            indptr - indptr[0], self.indices[entries], self.data[entries], self.n_columns, self.n_threads
-        )
+        return SparseRows(indptr - indptr[0], self.indices[entries], self.data[entries], self.n_columns, self.n_threads)
 
     def take(self, rows: NDArray[np.integer]) -> SparseRows:
         """The rows with these numbers."""
@@ -109,10 +108,14 @@ class SparseRows:
         np.maximum.at(highest, self.indices, self.data)
         return highest.astype(np.float64)
 
-    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
-        """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
+    def logits(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``H W + bias`` in chunks of rows that fit into memory."""
         step = max(1, CHUNK_VALUES // max(1, W.shape[1]))
         for begin in range(0, len(self), step):
             piece = slice(begin, min(begin + step, len(self)))
-            z = self.part(begin, piece.stop).product(W, bias)
-            yield piece, _core.softmax(z, False, self.n_threads)
+            yield piece, self.part(begin, piece.stop).product(W, bias)
+
+    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
+        for piece, logits in self.logits(W, bias):
+            yield piece, _core.softmax(logits, False, self.n_threads)

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 
 from saffu import _core
 from saffu._validate import Matrix
@@ -39,22 +39,25 @@ def depth(parameters: Parameters) -> int:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def product(X: Matrix, W: NDArray, n_threads: int) -> NDArray:
-    """``X W``, C-contiguous, in the dtype of W; X dense or CSR."""
+def product(X: Matrix, W: NDArray, bias: NDArray, n_threads: int) -> NDArray:
+    """``X W + bias``; X dense or CSR, all C-contiguous and of one dtype."""
     if issparse(X):
-        return np.ascontiguousarray(X @ W, W.dtype)
-    return np.matmul(X, W)
+        return _core.product(*_parts(X), W, bias, n_threads)
+    Z = np.matmul(X, W)
+    Z += bias
+    return Z
 
 
-def product_transposed(X: Matrix, dZ: NDArray, n_threads: int, out: NDArray | None = None) -> NDArray:
-    """``X^T dZ`` in the dtype of dZ, into ``out`` if it is given; X dense or CSR."""
-    if not issparse(X):
-        return np.matmul(X.T, dZ, out=out)
-    total = np.asarray(X.T @ dZ, dZ.dtype)
-    if out is None:
-        return total
-    out[...] = total
-    return out
+def product_transposed(X: Matrix, dZ: NDArray, n_threads: int, out: NDArray) -> None:
+    """Write ``X^T dZ`` into ``out``; X dense or CSR, all of one dtype."""
+    if issparse(X):
+        _core.product(*_parts(csr_array(X.T)), dZ, None, n_threads, out)
+    else:
+        np.matmul(X.T, dZ, out=out)
+
+
+def _parts(X: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray]:
+    return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
@@ -89,8 +92,7 @@ def _last_logits(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[lis
     activations: list[NDArray] = []
     below = X
     for layer in range(depth(parameters)):
-        logits = product(below, parameters[f"hidden{layer}.weights"], n_threads)
-        logits += parameters[f"hidden{layer}.bias"]
+        logits = product(below, parameters[f"hidden{layer}.weights"], parameters[f"hidden{layer}.bias"], n_threads)
         if layer + 1 < depth(parameters):
             below = _core.softmax(logits, False, n_threads)
             activations.append(below)

@@ -68,12 +68,18 @@ class Rows:
 
     def split(self, held: NDArray[np.bool_]) -> tuple[Rows, Rows]:
         """The rows that are not marked, and those that are."""
-        kept, out = (np.flatnonzero(mark) for mark in (~held, held))
-        n_classes = self.starts.size - 1
-        return tuple(Rows(self.features.take(rows), self.targets[rows], n_classes) for rows in (kept, out))
+        return self._take(np.flatnonzero(~held)), self._take(np.flatnonzero(held))
+
+    def _take(self, numbers: NDArray[np.int64]) -> Rows:
+        return Rows(self.features.take(numbers), self.targets[numbers], self.starts.size - 1)
 
 
 Source = Callable[[], Iterable[Rows]]  # a fresh pass over all rows, batch by batch
+
+
+def in_memory(rows: Rows) -> Source:
+    """One batch, the same in every pass."""
+    return lambda: [rows]
 
 
 def shared_out(n_units: int, class_sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -333,7 +339,7 @@ class SubClasses:
 
 @dataclass
 class Comparison:
-    """Observed minus expected co-occurrences (D, H), their mass and the part of it that was taken away (H,); the loss."""
+    """Observed minus expected co-occurrences (D, H), their mass and how much of it was taken away (H,); the loss."""
 
     F: NDArray[np.float64]
     mass: NDArray[np.float64]

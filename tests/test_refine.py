@@ -363,13 +363,14 @@ def test_the_whole_training_loss_decides_where_the_sample_errs(monkeypatch):
     # saffu.refine is the function; its module has the same name.
     monkeypatch.setattr(sys.modules["saffu.refine"], "SAMPLE_ROWS", 1)
     X, y = problem()
-    y[0] = (y[0] + 1) % 3  # the one row of the sample contradicts the others
+    row = sys.modules["saffu.refine"]._Data(network(), X, y, None, 0, 1).sample[0]
+    y[row] = (y[row] + 1) % 3  # the one row of the sample contradicts the others
     good = refine(SoftmaxLayer().fit(X, y), X, y, epochs=60, batch_size=300, learning_rate=0.02)
 
     class Stubborn(SoftmaxLayer):
         def _loss_and_gradients(self, parameters, batch, gradients, n_threads):
-            row = batch[0][:1] * 0 + X[:1], np.full(1, y[0], np.int32)
-            return super()._loss_and_gradients(parameters, row, gradients, n_threads)
+            alone = X[row : row + 1], y[row : row + 1].astype(np.int32)
+            return super()._loss_and_gradients(parameters, alone, gradients, n_threads)
 
     stubborn = Stubborn().fit(X, y)
     stubborn._solution = good.weights, good.bias, good.scalars

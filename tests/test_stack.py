@@ -129,3 +129,10 @@ def test_a_class_out_of_range():
         stack.loss_and_gradients(parameters, X, y)
     with pytest.raises(ValueError, match="out of range"):
         stack.losses(parameters, X, y, 1)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5, 2)])
+def test_the_shape_of_a_given_array_is_checked(shape):
+    X = csr_array(np.eye(7, 5))
+    with pytest.raises(ValueError, match="equal lengths"):
+        stack.product_transposed(X, np.ones((7, 3)), 1, np.empty(shape))
