@@ -197,8 +197,8 @@ def run(given: Options) -> None:
     plan = ", ".join(f"{epochs} epochs with dropout {dropout:g}" for epochs, dropout in PLAN)
     budget = (
         f"runs of {plan} for every network but MLPClassifier ({SKLEARN_EPOCHS} epochs); rate (and softening, or scale) "
-        "by successive halving on a tenth of the training rows, 1 to 3 epochs, not counted; scored after every epoch, off the clock; "
-        "the best over all runs of a contender, the same rule for each"
+        "by successive halving on a tenth of the training rows, 1 to 3 epochs, not counted; scored after every epoch, "
+        "off the clock; the best over all runs of a contender, the same rule for each"
     )
     parts = [target_table(results), budget_table(results), closing("0", budget, began, [*filter(installed, LIBRARIES)])]
     write(given, records, "\n\n".join(parts), lambda figure: draw(results, figure))

@@ -170,8 +170,9 @@ def run(given: Options) -> None:
     for record in records:
         del record["points"]
     budget = (
-        f"about {STEPS:,} steps of Adam a run, {SHARE:.0%} of the rows of MNIST; rate and softening or scale by successive "
-        "halving on a fifth of the training rows; equal time: as many more epochs as the solve and the slower steps took"
+        f"about {STEPS:,} steps of Adam a run, {SHARE:.0%} of the rows of MNIST; rate, and softening or scale, by "
+        "successive halving on a fifth of the training rows; equal time: as many epochs more as the solve "
+        "and the slower steps took"
     )
     text = f"{loss_table(results)}\n\n{time_table(results)}\n\n{closing(f'0 to {len(seeds) - 1}', budget, began)}"
     write(given, records, text, lambda figure: draw(results, figure))
