@@ -234,7 +234,7 @@ class Trial(NamedTuple, Generic[T]):
 
 
 def tuned(
-    settings: Sequence[T], run: Callable[[T, int], Sequence[Point]], screening: int, epochs: int, keep: int = 3
+    settings: Sequence[T], run: Callable[[T, int], Sequence[Point]], screening: int, epochs: int, keep: int = 2
 ) -> Trial[T]:
     """Run every setting for ``screening`` epochs, the best ``keep`` for ``epochs``, and return the best of these.
 
