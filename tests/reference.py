@@ -217,6 +217,85 @@ def log_softmax(X):
     return out
 
 
+# ---- sparse products -------------------------------------------------------------------------------------------------
+
+
+def product(H, B, bias=None):
+    """Z = H B + bias."""
+    Z = np.asarray(H, np.float64) @ np.asarray(B, np.float64)
+    return Z if bias is None else Z + np.asarray(bias, np.float64)
+
+
+def compress(X):
+    """indptr, indices and data of the entries that are not zero, row by row."""
+    entries = [[(j, x) for j, x in enumerate(row) if x != 0] for row in X]
+    indptr = [0, *itertools.accumulate(len(row) for row in entries)]
+    return indptr, [j for row in entries for j, _ in row], [x for row in entries for _, x in row]
+
+
+def take_rows(indptr, indices, data, rows):
+    """indptr, indices and data of some rows, in that order."""
+    spans = [slice(indptr[m], indptr[m + 1]) for m in rows]
+    new = [0, *itertools.accumulate(s.stop - s.start for s in spans)]
+    return new, [j for s in spans for j in indices[s]], [x for s in spans for x in data[s]]
+
+
+# ---- sub-classes -----------------------------------------------------------------------------------------------------
+
+
+def unit_means(F, mass, blocks, ceiling, shrinkage, smoothing):
+    """Mean row of each unit (D, H), shrunk towards its class, which is shrunk towards all; and log shares (H,)."""
+    G = F if ceiling is None else F / ceiling[:, None]
+    overall = (G.sum(1) + smoothing) / (mass.sum() + 2 * smoothing)
+    if ceiling is None:  # the mean row has the mean norm
+        overall = overall / overall.sum() * G.sum() / mass.sum()
+    means, share = np.empty(G.shape), np.empty(len(mass))
+    for first, last in itertools.pairwise(blocks):
+        of_class = (G[:, first:last].sum(1) + shrinkage * overall) / (mass[first:last].sum() + shrinkage)
+        for k in range(first, last):
+            means[:, k] = (G[:, k] + shrinkage * of_class) / (mass[k] + shrinkage)
+            share[k] = mass[k] + shrinkage / (last - first)
+    return means, np.log(share / share.sum())
+
+
+def unit_likelihood(X, means, ceiling):
+    """Log-likelihood (M, H): sum_j x_j log mu_j + (1 - x_j) log(1 - mu_j), or sum_j x_j log(mu_j / sum mu)."""
+    if ceiling is None:
+        return np.array([[x @ np.log(mu / mu.sum()) for mu in means.T] for x in X])
+    return np.array([[x @ np.log(mu) + (1 - x) @ np.log(1 - mu) for mu in means.T] for x in X / ceiling])
+
+
+def em_round(X, y, blocks, F, mass, ceiling, shrinkage, smoothing, scale):
+    """F (D, H) and mass (H,) after an E-step within the classes: responsibilities times rows."""
+    means, log_share = unit_means(F, mass, blocks, ceiling, shrinkage, smoothing)
+    R = np.zeros((len(X), len(mass)))
+    logits = scale * unit_likelihood(X, means, ceiling) + log_share
+    for m, c in enumerate(y):
+        own = slice(blocks[c], blocks[c + 1])
+        R[m, own] = np.exp(log_softmax(logits[m : m + 1, own]))[0]
+    return X.T @ R, R.sum(0)
+
+
+def correction(X, y, blocks, means, log_share, ceiling, scale, pace, least, settled):
+    """Means after one correction: the counts of each unit plus observed minus expected ones."""
+    H = np.exp(log_softmax(scale * unit_likelihood(X, means, ceiling) + log_share))
+    difference, taken = np.zeros(H.shape), np.zeros(H.shape[1])
+    for m, c in enumerate(y):
+        own = np.zeros(H.shape[1], bool)
+        own[blocks[c] : blocks[c + 1]] = True
+        p = H[m, own].sum()
+        if 1 - p > settled:
+            difference[m] = np.where(own, H[m] / p, 0) - H[m]
+            taken += np.where(own, 0, H[m])
+    D = X.T @ difference if ceiling is None else (X / ceiling).T @ difference
+    kept = pace * (taken + 1)
+    present = np.maximum(kept * means + D, least * kept * means)
+    if ceiling is None:
+        return present / present.sum(0) * means.sum(0)
+    absent = np.maximum(kept * (1 - means) + difference.sum(0) - D, least * kept * (1 - means))
+    return present / (present + absent)
+
+
 # ---- backward passes and Adam ------------------------------------------------------------------------------------
 
 
