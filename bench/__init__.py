@@ -1,7 +1,9 @@
 """Benchmarks beside real peers, and the commands that write their tables. Run from the root of a checkout.
 
 ``python -m pytest bench --benchmark-enable`` runs the suites, ``python -m bench.speed`` and ``python -m bench.quality``
-write the tables of the README, ``python -m bench.sanitize`` runs the kernel tests under the sanitizers.
+write the tables of the README, ``python -m bench.near_optimality``, ``drift``, ``warm_cold``, ``less_data`` and
+``curves`` are the experiments with hidden layers, ``python -m bench.sanitize`` runs the kernel tests under the
+sanitizers.
 """
 
 import sys

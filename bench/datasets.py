@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 
 class Split(NamedTuple):
@@ -32,14 +33,22 @@ def data_folder() -> Path | None:
 
 def mnist(folder: Path) -> Split:
     """Pixels / 255, float32 (60,000 and 10,000 rows of 784)."""
-    parts = []
-    for part in ("train", "t10k"):
-        with gzip.open(folder / "mnist" / f"{part}-images-idx3-ubyte.gz") as file:
-            images = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 784)
-        with gzip.open(folder / "mnist" / f"{part}-labels-idx1-ubyte.gz") as file:
-            labels = np.frombuffer(file.read()[8:], np.uint8).astype(np.int64)
-        parts += [images.astype(np.float32) / np.float32(255), labels]
-    return Split(*parts)
+    return Split(*_images(folder / "mnist", "train"), *_images(folder / "mnist", "t10k"))
+
+
+def fashion_part(folder: Path) -> Split:
+    """Pixels / 255 of a part of Fashion-MNIST, float32 (3,000 and 600 rows of 784)."""
+    part = folder / "fashion_mnist_part"
+    return Split(*_images(part, "train"), *_images(part, "test"))
+
+
+def _images(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pixels and labels of one part, from its two idx files."""
+    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 784)
+    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read()[8:], np.uint8).astype(np.int64)
+    return images.astype(np.float32) / np.float32(255), labels
 
 
 def with_complements(split: Split) -> Split:
@@ -58,6 +67,46 @@ def ag_news(folder: Path) -> Split:
     """Word counts, CSR float64 (14,547 and 7,600 articles)."""
     rows = [_table(gzip.open, folder / "ag_news" / name) for name in ("train_subset.csv.gz", "test.csv.gz")]
     return _bag_of_words(*([(int(row[0]) - 1, row[1]) for row in part] for part in rows))
+
+
+def frequent_words(split: Split, min_rows: int = 5, limit: int = 10_000) -> Split:
+    """log(1 + count), float32 CSR, of the words in most training rows: at most ``limit``, each in ``min_rows`` rows."""
+    rows_with = np.bincount(split.train.indices, minlength=split.train.shape[1])
+    ranked = np.argsort(-rows_with, kind="stable")[:limit]
+    words = np.sort(ranked[rows_with[ranked] >= min_rows])
+    parts = []
+    for counts in (split.train, split.test):
+        part = csr_array(counts[:, words], dtype=np.float32)
+        np.log1p(part.data, out=part.data)
+        parts.append(part)
+    return split._replace(train=parts[0], test=parts[1])
+
+
+def subset(split: Split, share: float, seed: int = 0) -> Split:
+    """A stratified share of the training rows, at least one of every class; the test part stays whole."""
+    taken, _ = _stratified(split.y_train, share, seed)
+    return split._replace(train=split.train[taken], y_train=split.y_train[taken])
+
+
+def held_out(split: Split, share: float = 0.2, seed: int = 0) -> Split:
+    """The training rows cut in two, stratified: what is left to train on, and a validation part in the place of test.
+
+    Every class keeps a row to train on; the test rows are gone.
+    """
+    kept, rest = _stratified(split.y_train, 1 - share, seed)
+    return Split(split.train[kept], split.y_train[kept], split.train[rest], split.y_train[rest])
+
+
+def _stratified(labels: NDArray, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows taken and rows left, each ascending; of a class of n rows ``max(1, round(share n))`` are taken."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, got {share}")
+    order = np.random.default_rng(seed).permutation(labels.size)
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled within each
+    sizes = np.unique(labels, return_counts=True)[1]
+    rank = np.arange(labels.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    taken = rank < np.repeat(np.maximum(np.rint(share * sizes), 1), sizes)
+    return np.sort(order[taken]), np.sort(order[~taken])
 
 
 def _table(opener: Callable, path: Path) -> list[list[str]]:

@@ -110,7 +110,7 @@ class Scores:
     targets: NDArray[np.int32]  # (M,)
 
 
-def mixture_loss(pieces: list[Scores], n_threads: int) -> Callable[[NDArray[np.float64], bool], Evaluation]:
+def mixture_loss(pieces: list[Scores]) -> Callable[[NDArray[np.float64], bool], Evaluation]:
     """Mean cross-entropy of ``softmax(s l + a log share) softmax(t log output)`` by (s, a, t), for ``newton``.
 
     The second derivative is Gauss and Newton's, ``mean_m sum_y p' p'^T / p``: positive, whatever the point.
@@ -121,10 +121,10 @@ def mixture_loss(pieces: list[Scores], n_threads: int) -> Callable[[NDArray[np.f
     def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
         value, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
         for piece in pieces:
-            output = _core.softmax(np.ascontiguousarray(theta[2] * piece.log_output), False, n_threads)
+            output = _core.softmax(np.ascontiguousarray(theta[2] * piece.log_output), False, 1)
             for begin in range(0, piece.targets.size, step):
                 rows = slice(begin, begin + step)
-                found = _rows_loss(piece, rows, theta, output, derivatives, n_threads)
+                found = _rows_loss(piece, rows, theta, output, derivatives)
                 value += found[0]
                 gradient += found[1]
                 hessian += found[2]
@@ -134,10 +134,10 @@ def mixture_loss(pieces: list[Scores], n_threads: int) -> Callable[[NDArray[np.f
 
 
 def _rows_loss(
-    piece: Scores, rows: slice, theta: NDArray, output: NDArray, derivatives: bool, n_threads: int
+    piece: Scores, rows: slice, theta: NDArray, output: NDArray, derivatives: bool
 ) -> tuple[float, NDArray | float, NDArray | float]:
     likelihood, targets = piece.likelihood[rows].astype(np.float64), piece.targets[rows]
-    h = _core.softmax(theta[0] * likelihood + theta[1] * piece.log_share, False, n_threads)
+    h = _core.softmax(theta[0] * likelihood + theta[1] * piece.log_share, False, 1)  # BLAS has the other threads
     p = np.maximum(h @ output, 1e-300)
     at_target = p[np.arange(targets.size), targets]
     value = -float(np.log(at_target).sum())
@@ -153,9 +153,9 @@ def _rows_loss(
     return value, gradient, flat @ flat.T
 
 
-def primed(pieces: list[Scores], start: NDArray[np.float64], n_threads: int) -> NDArray[np.float64]:
+def primed(pieces: list[Scores], start: NDArray[np.float64]) -> NDArray[np.float64]:
     """The scalars that fit held-out rows, drawn towards ``start`` with the weight of one row."""
-    loss = mixture_loss(pieces, n_threads)
+    loss = mixture_loss(pieces)
     weight = 1.0 / sum(piece.targets.size for piece in pieces)
 
     def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
@@ -212,7 +212,7 @@ class LayerSolver:
             units = self.classes.units(self.classes.random_counts(fold.source, self.n_features, rng))
             pieces.append(self._scores(self.classes, units, fold, 1.0))
         # No evidence counts more than once: the papers' formula, scale 1, is the bound.
-        self.class_scale = float(np.clip(_best_scale(pieces, self.options.n_threads), 1e-3, 1.0))
+        self.class_scale = float(np.clip(_best_scale(pieces), 1e-3, 1.0))
 
     def units(self, source: Source) -> Units:
         """Sub-classes found by EM from one random start."""
@@ -281,7 +281,7 @@ class LayerSolver:
 
     def prime(self, scores: list[Scores]) -> NDArray[np.float64]:
         """The three scalars."""
-        return primed(scores, np.array([self._soft_scale(), 1.0, 1.0]), self.options.n_threads)
+        return primed(scores, np.array([self._soft_scale(), 1.0, 1.0]))
 
     def layer(self, source: Source, units: Units, scalars: NDArray[np.float64], corrections: int, dtype) -> Layer:
         """The layer with its scalars folded in."""
@@ -289,9 +289,9 @@ class LayerSolver:
         return Layer(W, b, output_counts(source, W, b), scalars, corrections)
 
 
-def _best_scale(pieces: list[Scores], n_threads: int) -> float:
+def _best_scale(pieces: list[Scores]) -> float:
     """Only the scale is free."""
-    loss = mixture_loss(pieces, n_threads)
+    loss = mixture_loss(pieces)
 
     def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
         value, gradient, hessian = loss(np.array([theta[0], 1.0, 1.0]), derivatives)

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, issparse
 from saffu import _core
 from saffu._validate import Matrix
 
-CHUNK_VALUES = 1 << 24  # activations that are held at once
+CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
 
 
 class SparseRows:

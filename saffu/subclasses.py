@@ -24,6 +24,7 @@ from saffu.sparse import SparseRows
 
 PACE = 4.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
 KEPT = 0.3  # no correction takes more than the rest of a count
+PENDING_VALUES = 1 << 24  # activations that are held until they are counted
 SETTLED = 0.02  # rows read with an error below this change nothing and are left out
 
 
@@ -294,20 +295,22 @@ class SubClasses:
                 pace *= 2.0
 
     def _compared(self, source: Source, units: Units, scale: float) -> Comparison:
-        comparison: Comparison | None = None
+        comparison = Comparison.zeros(*units.means.shape)
+        layer: tuple[NDArray, NDArray] | None = None
         for rows in source():
-            dtype = rows.features.dtype
-            layer = self.layer(units, scale, 1.0, dtype)
-            if comparison is None:
-                comparison = Comparison.zeros(*units.means.shape)
+            layer = layer or self.layer(units, scale, 1.0, rows.features.dtype)
+            differences: list[tuple[NDArray[np.int64], NDArray]] = []
             for piece, activations in rows.features.activations(*layer):
-                self._compare(rows, piece, activations, comparison)
-        assert comparison is not None
+                differences.append(self._compare(rows.targets[piece], piece.start, activations, comparison))
+                if sum(difference.size for _, difference in differences) > PENDING_VALUES:
+                    self._count_differences(rows, differences, comparison)
+            self._count_differences(rows, differences, comparison)
         return comparison
 
-    def _compare(self, rows: Rows, piece: slice, activations: NDArray, comparison: Comparison) -> None:
-        """Add observed minus expected co-occurrences of a piece of the rows."""
-        targets = rows.targets[piece]
+    def _compare(
+        self, targets: NDArray[np.int32], start: int, activations: NDArray, comparison: Comparison
+    ) -> tuple[NDArray[np.int64], NDArray]:
+        """The rows that are not settled, and observed minus expected activations of each (.., H)."""
         p = np.add.reduceat(activations, self.blocks[:-1], axis=1)[np.arange(targets.size), targets]
         p = np.maximum(p, 1e-30)
         comparison.loss -= float(np.log(p, dtype=np.float64).sum())
@@ -320,9 +323,19 @@ class SubClasses:
             gained = difference[part].sum(axis=0, dtype=np.float64)
             comparison.mass += gained
             comparison.taken -= np.minimum(gained, 0.0)
-        F = np.empty_like(comparison.F)
-        rows.features.take(unsettled + piece.start).transposed().product_double(difference, F)
-        comparison.F += F
+        return unsettled + start, difference
+
+    @staticmethod
+    def _count_differences(
+        rows: Rows, differences: list[tuple[NDArray[np.int64], NDArray]], comparison: Comparison
+    ) -> None:
+        """Add observed minus expected co-occurrences of the collected rows, and forget them."""
+        if differences:
+            numbers, parts = zip(*differences, strict=True)
+            F = np.empty_like(comparison.F)
+            rows.features.take(np.concatenate(numbers)).transposed().product_double(np.concatenate(parts), F)
+            comparison.F += F
+            differences.clear()
 
     def _corrected(self, units: Units, by: Comparison, pace: float) -> Units:
         kept = pace * (by.taken + 1.0)
