@@ -567,7 +567,7 @@ def scores(n_rows, n_units, n_classes, seed, dtype=np.float64):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([[0.7, 1.0, 1.0], [0.01, 0.3, 2.0], [2.0, 1.5, 0.2]]))
 def test_mixture_loss_has_the_stated_value_and_derivatives(seed, theta):
     pieces = [scores(9, 6, 3, seed), scores(4, 6, 3, seed + 1)]
-    evaluate = mixture_loss(pieces, 1)
+    evaluate = mixture_loss(pieces)
     value, gradient, hessian = evaluate(np.array(theta), True)
     expected, curvature = 0.0, np.zeros((3, 3))
     step = 1e-3
@@ -603,13 +603,13 @@ def test_mixture_loss_has_the_stated_value_and_derivatives(seed, theta):
 def test_mixture_loss_of_many_rows_and_of_float32_is_the_mean():
     parts = [scores(2047, 4, 3, 0), scores(2049, 4, 3, 1), scores(1, 4, 3, 2)]
     theta = np.array([0.3, 0.9, 1.1])
-    whole = mixture_loss(parts, 2)(theta, True)
+    whole = mixture_loss(parts)(theta, True)
     sizes = np.array([2047, 2049, 1])
-    each = [mixture_loss([part], 1)(theta, True) for part in parts]
+    each = [mixture_loss([part])(theta, True) for part in parts]
     for number in range(3):
         mean = sum(size * np.asarray(found[number]) for size, found in zip(sizes, each, strict=True)) / sizes.sum()
         np.testing.assert_allclose(whole[number], mean, rtol=1e-12)
-    narrow = mixture_loss([scores(2047, 4, 3, 0, np.float32)], 1)(theta, True)
+    narrow = mixture_loss([scores(2047, 4, 3, 0, np.float32)])(theta, True)
     for a, b in zip(narrow, each[0], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -621,8 +621,8 @@ def test_primed_scalars_fit_the_held_out_rows():
     h = np.exp(reference.log_softmax(truth[0] * piece.likelihood + truth[1] * piece.log_share))
     p = h @ np.exp(reference.log_softmax(truth[2] * piece.log_output))
     piece.targets = np.array([rng.choice(3, p=row) for row in p], np.int32)
-    theta = hidden.primed([piece], np.ones(3), 1)
-    loss = mixture_loss([piece], 1)
+    theta = hidden.primed([piece], np.ones(3))
+    loss = mixture_loss([piece])
     assert loss(theta, False)[0] < loss(truth, False)[0] + 1e-6
     np.testing.assert_allclose(theta, truth, rtol=0.3)
 
