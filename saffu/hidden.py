@@ -23,6 +23,7 @@ N_FOLDS = 5
 SAMPLE_ROWS = 10_000  # held-out rows that are used: three scalars need no more
 SAMPLE_VALUES = 1 << 25  # rows times units
 SHARPNESS = 2.5  # of the posteriors in EM, in units of the primed scale of one unit a class
+SIGNIFICANT = 2.0  # nats over all held-out rows: a scalar that gains less says nothing
 SOFTNESS = 0.5  # of the posteriors in corrections, likewise
 PATIENCE = 2  # corrections without a gain on held-out rows before they stop
 FAINT = 1e-4  # activations below it are not passed on to the next layer's counts
@@ -211,8 +212,7 @@ class LayerSolver:
         for fold in folds:
             units = self.classes.units(self.classes.random_counts(fold.source, self.n_features, rng))
             pieces.append(self._scores(self.classes, units, fold, 1.0))
-        # No evidence counts more than once: the papers' formula, scale 1, is the bound.
-        self.class_scale = float(np.clip(_best_scale(pieces), 1e-3, 1.0))
+        self.class_scale = class_scale(pieces)
 
     def units(self, source: Source) -> Units:
         """Sub-classes found by EM from one random start."""
@@ -289,8 +289,12 @@ class LayerSolver:
         return Layer(W, b, output_counts(source, W, b), scalars, corrections)
 
 
-def _best_scale(pieces: list[Scores]) -> float:
-    """Only the scale is free."""
+def class_scale(pieces: list[Scores]) -> float:
+    """The scale that fits held-out rows best when only it is free.
+
+    No evidence counts more than once: the papers' formula, scale 1, is the upper bound. It is also what is left where
+    one unit a class says nothing, as for the corners of a square of which opposite ones belong together.
+    """
     loss = mixture_loss(pieces)
 
     def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
@@ -301,7 +305,10 @@ def _best_scale(pieces: list[Scores]) -> float:
         assert hessian is not None
         return value, gradient[:1], hessian[:1, :1]
 
-    return float(newton(evaluate, [1e-3])[0])
+    scale = newton(evaluate, [1e-3])
+    n_rows = sum(piece.targets.size for piece in pieces)
+    gain = n_rows * (evaluate(np.zeros(1), False)[0] - evaluate(scale, False)[0])
+    return float(np.clip(scale[0], 1e-3, 1.0)) if scale[0] > 0 and gain > SIGNIFICANT else 1.0
 
 
 def thinned(rows: Rows, n_rows: int) -> Rows:

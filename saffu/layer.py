@@ -564,7 +564,7 @@ class SoftmaxLayer:
             F, mass, weights, bias = (arrays[name] for name in ("counts", "class_mass", "weights", "bias"))
             layer._F, layer._mass, layer._classes = F, mass, arrays["classes"]
             layer._soft = bool(metadata["soft"])
-            layer.history = _history_from(metadata.get("history"))
+            layer.history = history_from(metadata.get("history"))
             layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
             layer._sample = _sample_from(arrays, int(metadata["rows_seen"]), int(metadata["stride"]), F.shape[-1])
         except (KeyError, TypeError) as error:
@@ -583,11 +583,12 @@ class SoftmaxLayer:
 SCALARS = ("prior", "likelihood")
 
 
-def _history_from(history: Any) -> list[dict[str, Any]] | None:
+def history_from(history: Any) -> list[dict[str, Any]] | None:
+    """The history in a checkpoint: None, or a list of records."""
     if history is None:
         return None
     if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
-        raise ValueError("the history of this SoftmaxLayer is damaged")
+        raise ValueError("the history is damaged")
     return history
 
 

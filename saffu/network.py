@@ -16,7 +16,7 @@ from saffu._validate import Matrix
 from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
-from saffu.layer import distinct, numbers_of
+from saffu.layer import distinct, history_from, numbers_of
 from saffu.sparse import SparseRows
 from saffu.subclasses import Rows, Source, in_memory
 
@@ -89,10 +89,12 @@ class ExplicitNetwork:
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> corner = rng.integers(0, 2, (400, 2))
-    >>> network = ExplicitNetwork(hidden=(8,)).fit(corner + rng.random((400, 2)), corner[:, 0] ^ corner[:, 1])
-    >>> network.predict([[0.5, 0.5], [0.5, 1.5], [1.5, 0.5], [1.5, 1.5]])
+    >>> features = np.tile(corner, 5) + rng.random((400, 10))
+    >>> network = ExplicitNetwork(hidden=(8,)).fit(features, corner[:, 0] ^ corner[:, 1])
+    >>> network.predict(np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], 5) + 0.5)
     array([0, 1, 1, 0])
     """
 
@@ -213,7 +215,8 @@ class ExplicitNetwork:
         for X, y in _one_pass(batches):
             matrix = self._checked(X, None if ceiling is None else ceiling.size, empty=True)
             labels = _validate.labels(y, "y", matrix.shape[0])
-            for label, size in zip(*np.unique(labels, return_counts=True), strict=True):
+            seen = distinct(labels)
+            for label, size in zip(seen, np.bincount(numbers_of(labels, seen)), strict=True):
                 sizes[int(label)] = sizes.get(int(label), 0) + int(size)
             highest = SparseRows.of(matrix, self._threads()).ceiling()
             ceiling = highest if ceiling is None else np.maximum(ceiling, highest)
@@ -223,8 +226,8 @@ class ExplicitNetwork:
             raise ValueError("batches must hold at least one row, got none")
         seen = np.array(sorted(sizes), np.int64)
         known = seen if classes is None else distinct(_validate.labels(classes, "classes", np.size(classes)))
-        numbers_of(seen, known)  # refuses a label that is none of them
         known = self._checked_classes(known)
+        numbers_of(seen, known)  # refuses a label that is none of them
         class_sizes = np.array([sizes.get(int(label), 0) for label in known])
         if not class_sizes.all():
             raise ValueError(f"every class needs a row, but {known[class_sizes == 0].tolist()} have none")
@@ -396,7 +399,9 @@ class ExplicitNetwork:
         (weights, bias), *rest = self._layers
         for piece, logits in SparseRows.of(X.astype(weights.dtype, copy=False), self._threads()).logits(weights, bias):
             for weights, bias in rest:
-                logits = _core.softmax(logits, False, self._threads()) @ weights + bias
+                activations = _core.softmax(logits, False, self._threads())
+                # Not by BLAS, in which a row's last bits depend on the rows beside it.
+                logits = SparseRows.of(activations, self._threads()).product(weights, bias)
             yield piece, logits
 
     def predict_proba(self, X: Any) -> NDArray:
@@ -501,25 +506,36 @@ class ExplicitNetwork:
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> ExplicitNetwork:
         network = cls(**metadata["settings"])
-        network.history = metadata["history"]
-        network._corrections = [int(number) for number in metadata["corrections"]]
+        network.history = history_from(metadata["history"])
+        network._corrections = [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
         network._classes, network._scalars = arrays["classes"], arrays["scalars"]
         network._counts, network._output = arrays["output.counts"], arrays.get("output.weights")
         depths = range(len(network.hidden))
         network._layers = [(arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"]) for depth in depths]
-        network._check_shapes()
+        if f"hidden{len(network.hidden)}.weights" in arrays or not network._is_whole():
+            raise ValueError("the arrays of this ExplicitNetwork do not fit together")
         return network
 
-    def _check_shapes(self) -> None:
-        n_below = self._layers[0][0].shape[0]
-        fits = self._scalars.shape == (len(self.hidden), 3)
-        for n_units, (weights, bias) in zip(self.hidden, self._layers, strict=True):
-            fits &= weights.shape == (n_below, n_units) and bias.shape == (n_units,) and weights.dtype == bias.dtype
-            n_below = n_units
-        fits &= self._counts.shape == (self._classes.size, n_below)
-        fits &= self._output is None or self._output.shape == (n_below, self._classes.size)
-        if not fits or self._layers[0][0].dtype not in (np.float32, np.float64):
-            raise ValueError("the arrays of this ExplicitNetwork do not fit together")
+    def _is_whole(self) -> bool:
+        """Whether all parts are of the shapes, types and ranges that solving gives."""
+        n_classes, dtype = self._classes.size, self._layers[0][0].dtype
+        widths = [self._layers[0][0].shape[0] if self._layers[0][0].ndim == 2 else 0, *self.hidden]
+        layers = zip(self._layers, widths[:-1], widths[1:], strict=True)
+        shapes = all(W.shape == (below, above) and b.shape == (above,) for (W, b), below, above in layers)
+        shapes &= self._classes.shape == (n_classes,) and self._scalars.shape == (len(self.hidden), 3)
+        shapes &= self._counts.shape == (n_classes, self.hidden[-1]) and len(self._corrections) == len(self.hidden)
+        shapes &= self._output is None or self._output.shape == (self.hidden[-1], n_classes)
+        reals = [part for layer in self._layers for part in layer] + [
+            part for part in [self._output] if part is not None
+        ]
+        types = dtype in (np.float32, np.float64) and all(part.dtype == dtype for part in reals)
+        types &= self._classes.dtype == np.int64 and self._scalars.dtype == self._counts.dtype == np.float64
+        if not shapes or not types:
+            return False
+        finite = all(np.isfinite(part).all() for part in [*reals, self._scalars, self._counts])
+        ascending = n_classes >= 2 and bool((self._classes[1:] > self._classes[:-1]).all())
+        refined = (self._output is not None) == (self.history is not None)
+        return bool(finite and ascending and refined and (self._counts >= 0).all())
 
 
 class _Survey:

@@ -197,7 +197,8 @@ class SubClasses:
         ``W = log(F / S)``, S the sum of F over the features, and no bias.
         """
         if self.ceiling is None:
-            return np.log(units.means) - np.log(units.means.sum(axis=0)), np.zeros(self.n_units)
+            total = np.maximum(units.means.sum(axis=0), np.finfo(np.float64).tiny)  # 0 where there are no features
+            return np.log(units.means) - np.log(total), np.zeros(self.n_units)
         absent = np.log1p(-units.means)
         weights = np.log(units.means)
         weights -= absent
@@ -343,8 +344,8 @@ class SubClasses:
         present = kept * units.means
         present = np.maximum(difference + present, KEPT * present)
         if self.ceiling is None:
-            present *= units.means.sum(axis=0) / present.sum(axis=0)
-            return Units(present, units.log_share)
+            total = np.maximum(present.sum(axis=0), np.finfo(np.float64).tiny)
+            return Units(present * (units.means.sum(axis=0) / total), units.log_share)
         absent = kept * (1.0 - units.means)
         absent = np.maximum(by.mass - difference + absent, KEPT * absent)
         return Units(present / (present + absent), units.log_share)

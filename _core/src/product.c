@@ -4,8 +4,8 @@
  * after saffu_compress. A row of Z is a sum of rows of B: a tile of 4 vectors of 64 bytes stays in registers while
  * the entries of the row stream by, two multiply-adds a load. Rows go in chunks, tiles within a chunk, so that a
  * tile of B stays in the L2 cache for all rows of the chunk. The last tile of a row overlaps the one before instead of
- * being masked: a column's sum does not depend on the tile in which it is taken. Where B is narrower than a
- * vector it is copied with zeros beside it.
+ * being masked. Where B is narrower than a vector it is copied with zeros beside it. The bits of a row depend on the
+ * number of columns, never on the rows beside it or on the threads.
  *
  * The transposed product, H^T R, is the same kernel on the transpose of H: each sum has one owner and one order.
  */
