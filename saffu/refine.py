@@ -132,7 +132,7 @@ def refine(
     freeze: str | Iterable[str] = (),
     validation: float | tuple[Any, ArrayLike] | None = None,
     patience: int | None = None,
-    soften: float = 0.5,
+    soften: float = 0.7,
     dropout: float = 0.0,
     callback: Callable[[Epoch], Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,

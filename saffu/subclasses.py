@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from saffu import _core
 from saffu.sparse import SparseRows
 
-PACE = 4.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
+PACE = 3.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
 KEPT = 0.3  # no correction takes more than the rest of a count
 PENDING_VALUES = 1 << 24  # activations that are held until they are counted
+COUNTED_ROWS = 2048  # at a time: a tile of so many stays in the cache
 SETTLED = 0.02  # rows read with an error below this change nothing and are left out
 
 
@@ -300,16 +301,13 @@ class SubClasses:
         layer: tuple[NDArray, NDArray] | None = None
         for rows in source():
             layer = layer or self.layer(units, scale, 1.0, rows.features.dtype)
-            differences: list[tuple[NDArray[np.int64], NDArray]] = []
             for piece, activations in rows.features.activations(*layer):
-                differences.append(self._compare(rows.targets[piece], piece.start, activations, comparison))
-                if sum(difference.size for _, difference in differences) > PENDING_VALUES:
-                    self._count_differences(rows, differences, comparison)
-            self._count_differences(rows, differences, comparison)
+                unsettled, difference = self._compare(rows.targets[piece], activations, comparison)
+                comparison.collect(rows.features, unsettled + piece.start, difference)
         return comparison
 
     def _compare(
-        self, targets: NDArray[np.int32], start: int, activations: NDArray, comparison: Comparison
+        self, targets: NDArray[np.int32], activations: NDArray, comparison: Comparison
     ) -> tuple[NDArray[np.int64], NDArray]:
         """The rows that are not settled, and observed minus expected activations of each (.., H)."""
         p = np.add.reduceat(activations, self.blocks[:-1], axis=1)[np.arange(targets.size), targets]
@@ -324,23 +322,11 @@ class SubClasses:
             gained = difference[part].sum(axis=0, dtype=np.float64)
             comparison.mass += gained
             comparison.taken -= np.minimum(gained, 0.0)
-        return unsettled + start, difference
-
-    @staticmethod
-    def _count_differences(
-        rows: Rows, differences: list[tuple[NDArray[np.int64], NDArray]], comparison: Comparison
-    ) -> None:
-        """Add observed minus expected co-occurrences of the collected rows, and forget them."""
-        if differences:
-            numbers, parts = zip(*differences, strict=True)
-            F = np.empty_like(comparison.F)
-            rows.features.take(np.concatenate(numbers)).transposed().product_double(np.concatenate(parts), F)
-            comparison.F += F
-            differences.clear()
+        return unsettled, difference
 
     def _corrected(self, units: Units, by: Comparison, pace: float) -> Units:
         kept = pace * (by.taken + 1.0)
-        difference = self._scaled(by.F)
+        difference = self._scaled(by.counted())
         present = kept * units.means
         present = np.maximum(difference + present, KEPT * present)
         if self.ceiling is None:
@@ -353,14 +339,35 @@ class SubClasses:
 
 @dataclass
 class Comparison:
-    """Observed minus expected co-occurrences (D, H), their mass and how much of it was taken away (H,); the loss."""
+    """Observed minus expected co-occurrences (D, H), their mass and how much of it was taken away (H,); the loss.
+
+    Rows are counted when the co-occurrences are asked for: those of the last units tried never are.
+    """
 
     F: NDArray[np.float64]
     mass: NDArray[np.float64]
     taken: NDArray[np.float64]
     loss: float
+    pending: list[tuple[SparseRows, NDArray]]
 
     @classmethod
     def zeros(cls, n_features: int, n_units: int) -> Comparison:
         """Nothing compared yet."""
-        return cls(np.zeros((n_features, n_units)), np.zeros(n_units), np.zeros(n_units), 0.0)
+        return cls(np.zeros((n_features, n_units)), np.zeros(n_units), np.zeros(n_units), 0.0, [])
+
+    def collect(self, features: SparseRows, numbers: NDArray[np.int64], difference: NDArray) -> None:
+        """Keep some rows, and observed minus expected activations of each, to be counted."""
+        for begin in range(0, numbers.size, COUNTED_ROWS):
+            piece = slice(begin, begin + COUNTED_ROWS)
+            self.pending.append((features.take(numbers[piece]), difference[piece]))
+        if sum(part.size for _, part in self.pending) > PENDING_VALUES:
+            self.counted()
+
+    def counted(self) -> NDArray[np.float64]:
+        """F, all collected rows counted."""
+        part = np.empty_like(self.F) if self.pending else self.F
+        for features, difference in self.pending:
+            features.transposed().product_double(difference, part)
+            self.F += part
+        self.pending.clear()
+        return self.F

@@ -243,11 +243,14 @@ def test_corrections_of_batches_and_chunks_are_those_of_all_rows(monkeypatch, co
     rows, classes = solver(X, y, 9, complement)
     units = classes.units(start(rows, classes))
     whole = classes._compared(lambda: [rows], units, 0.5)
+    whole.counted()
     monkeypatch.setattr("saffu.sparse.CHUNK_VALUES", 9 * 13)
+    monkeypatch.setattr("saffu.subclasses.COUNTED_ROWS", 7)
     monkeypatch.setattr("saffu.subclasses.PENDING_VALUES", 9 * 20)  # more than one chunk, less than all
     pieces = [Rows(SparseRows.of(X[m : m + 25], 1), y[m : m + 25], 3) for m in range(0, 60, 25)]
     for source in ([rows], pieces):
         found = classes._compared(lambda source=source: source, units, 0.5)
+        np.testing.assert_array_equal(found.counted(), found.F)
         for name in ("F", "mass", "taken", "loss"):
             np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-10, atol=1e-12)
 
