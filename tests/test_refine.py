@@ -479,7 +479,7 @@ def test_a_checkpoint_of_a_layer_resumes_too(tmp_path):
         ({"learning_rate": 0.1}, "learning_rate"),
         ({"freeze": "output"}, "freeze"),
         ({"validation": 0.2}, "validation"),
-        ({"soften": 0.7}, "soften"),
+        ({"soften": 0.6}, "soften"),
         ({"dropout": 0.1}, "dropout"),
         ({"patience": 1}, "patience"),
         ({"seed": 1}, "seed"),
