@@ -422,7 +422,7 @@ def _load(path: str) -> Any:
     """A language model with its vocabulary."""
     model = checkpoint.load(path)
     if not isinstance(model, ExplicitLM):
-        raise ValueError(f"{path!r} holds a {type(model).__name__}, not a language model")
+        raise ValueError(f"{path!r} holds {type(model).__name__}, which is not a language model")
     if model.vocabulary is None:
         raise ValueError(f"{path!r} holds a language model without a vocabulary; set its attribute vocabulary and save")
     return model

@@ -324,7 +324,7 @@ def test_another_kind_of_model_is_named(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(checkpoint._kinds, "other", Other)
     checkpoint.write(tmp_path / "other", "other", {}, {})
-    assert_user_error(run(capsys, "info", tmp_path / "other"), "holds a Other, not a language model")
+    assert_user_error(run(capsys, "info", tmp_path / "other"), "holds Other, which is not a language model")
 
 
 def test_closed_output_is_named(trained, capsys, monkeypatch):
