@@ -472,9 +472,10 @@ class ExplicitNetwork:
         network = self._like()
         network._classes, network._scalars = self._classes, self._scalars
         network._corrections, network._counts = list(self._corrections), self._counts
-        names = [(f"hidden{depth}.weights", f"hidden{depth}.bias") for depth in range(len(self._layers))]
-        network._layers = [(parameters[weights].copy(), parameters[bias].copy()) for weights, bias in names]
-        network._output = parameters["output.weights"].copy()
+        own = {name: value.astype(self._layers[0][0].dtype) for name, value in parameters.items()}
+        depths = range(len(self._layers))
+        network._layers = [(own[f"hidden{depth}.weights"], own[f"hidden{depth}.bias"]) for depth in depths]
+        network._output = own["output.weights"]
         network.history = [dict(record) for record in history]
         return network
 

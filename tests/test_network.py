@@ -678,3 +678,12 @@ def test_random_starts_follow_the_seed():
     assert starts[0].history == []
     assert [w.shape for w in starts[0].weights] == [w.shape for w in network.weights]
     np.testing.assert_allclose(starts[0].predict_proba(X).sum(axis=1), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_random_and_refined_networks_keep_the_type(dtype):
+    network, X, y = solved((8, 6), dtype=dtype)
+    start = saffu.random_start(network)
+    for model in (start, saffu.refine(start, X, y, epochs=1), saffu.refine(network, X, y, epochs=0)):
+        assert {array.dtype for array in (*model.weights, *model.biases, model.output)} == {np.dtype(dtype)}
+    np.testing.assert_array_equal(saffu.refine(network, X, y, epochs=0).predict_proba(X), network.predict_proba(X))
