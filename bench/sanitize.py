@@ -31,7 +31,7 @@ def run(*command: str | Path, **settings) -> subprocess.CompletedProcess[str]:
 def copy_sources(target: Path) -> None:
     """Copy what a build and its tests need, without anything that was built."""
     built = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "build")
-    for name in ("_core", "saffu", "tests"):
+    for name in ("_core", "saffu", "tests", "bench"):
         shutil.copytree(ROOT / name, target / name, ignore=built)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, target)
