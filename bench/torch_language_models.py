@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.experiment import Stopwatch
+from bench.measure import timed
 from saffu._threads import available_cpus
 from saffu.text import LINE_END_ID
 
@@ -69,13 +70,7 @@ def product_dtype() -> torch.dtype:
     best = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = torch.ones(256, 128, dtype=dtype), torch.ones(128, 4096, dtype=dtype)
-        watches = []
-        for _ in range(12):
-            watch = Stopwatch()
-            a @ b
-            with watch.paused() as seconds:
-                watches.append(seconds)
-        best[dtype] = min(watches)
+        best[dtype] = min(timed(functools.partial(torch.mm, a, b))[1].cpu for _ in range(12))
     return torch.bfloat16 if best[torch.bfloat16] < 0.8 * best[torch.float32] else torch.float32
 
 
@@ -345,77 +340,67 @@ class Trained(NamedTuple):
 
     model: LanguageModel
     perplexity: float
-    curve: list[tuple[float, float]]
+    curve: list[tuple[float, float]]  # seconds of training, validation perplexity
     tokens_per_second: float
 
 
 def train(
     model: LanguageModel,
-    ids: ArrayLike,
-    documents: ArrayLike | None,
+    stream: Stream,
     valid: Stream,
     seconds: float,
     learning_rate: float,
     seed: int = 0,
 ) -> Trained:
-    """AdamW for so many seconds, then the weights of the lowest perplexity on validation text.
+    """AdamW for so many seconds, and the weights of the lowest perplexity on validation text.
 
-    The learning rate rises for a fiftieth of the time and falls to zero as a cosine; the clock stands still while
+    The learning rate rises for a fiftieth of the time and falls to zero as a cosine. The clock stands still while
     validation text is scored, ten times.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        Trained in place; what is returned is a copy of it at its best.
+    stream, valid : Stream
+    seconds : float
+    learning_rate : float
+        The highest.
+    seed : int
+        Of the order of the text and of dropout.
     """
     torch.set_num_threads(available_cpus())
     torch.manual_seed(seed)
-    stream, watch = Stream(ids, documents), Stopwatch()
+    product_dtype()  # decided before the clock runs
     model.start_from_unigrams(stream.targets)
     optimiser = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=True)
-    best, curve, n_tokens, spent = model, [], 0, 0.0
-    batches = model.batches(stream, np.random.default_rng(seed))
+    batches, watch = model.batches(stream, np.random.default_rng(seed)), Stopwatch()
+    best, lowest, curve, n_tokens, spent = model, math.inf, [], 0, 0.0
     while spent < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(spent / WARM_UP, (1 + math.cos(math.pi * spent)) / 2)
-        model.train()
-        hidden, targets = next(batches)
-        loss = TiedSoftmax.apply(hidden, model.tokens.weight, model.bias, targets)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        n_tokens += targets.numel()
+        rate = learning_rate * min((spent + 1e-3) / WARM_UP, (1 + math.cos(math.pi * spent)) / 2)
+        n_tokens += _step(model, batches, optimiser, rate)
         with watch.paused() as elapsed:
             spent = elapsed / seconds
-            if spent * EVALUATIONS >= len(curve) + 1 or spent >= 1:
-                curve.append((elapsed, _perplexity(model, valid)))
-                if curve[-1][1] == min(value for _, value in curve):
-                    best = copy.deepcopy(model)
-    return Trained(best, min(value for _, value in curve), curve, n_tokens / curve[-1][0])
+            if spent >= min((len(curve) + 1) / EVALUATIONS, 1):
+                curve.append((elapsed, perplexity(model, valid)))
+                if curve[-1][1] < lowest:
+                    best, lowest = copy.deepcopy(model), curve[-1][1]
+    return Trained(best, lowest, curve, n_tokens / curve[-1][0])
 
 
-def perplexity(model: LanguageModel, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
-    """Perplexity per token, every one of them scored; in float32."""
-    return math.exp(-float(log_prob(model, ids, documents).mean()))
-
-
-def log_prob(model: LanguageModel, ids: ArrayLike, documents: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Log-probability of each token given what precedes it in its document, nats.
-
-    The transformer sees at least half a context of it, the LSTM all of it.
-    """
-    return _log_prob(model, Stream(ids, documents))
-
-
-@torch.no_grad()
-def _log_prob(model: LanguageModel, stream: Stream) -> NDArray[np.float64]:
-    model.eval()
-    found = torch.full((stream.size,), torch.nan, dtype=torch.float64)
-    for hidden, at in model.scored(stream):
-        for h, positions in zip(hidden.split(TiedSoftmax.ROWS), at.split(TiedSoftmax.ROWS), strict=True):
-            logits = torch.addmm(model.bias, h, model.tokens.weight.T)
-            found[positions] = -functional.cross_entropy(logits, stream.targets[positions], reduction="none").double()
-    return found.numpy()
-
-
-def _perplexity(model: LanguageModel, stream: Stream) -> float:
-    return math.exp(-float(_log_prob(model, stream).mean()))
+def _step(
+    model: LanguageModel, batches: Iterator[tuple[Tensor, Tensor]], optimiser: torch.optim.Optimizer, rate: float
+) -> int:
+    """One step of the optimiser at that learning rate; how many tokens it took."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    model.train()
+    hidden, targets = next(batches)
+    loss = TiedSoftmax.apply(hidden, model.tokens.weight, model.bias, targets)
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return targets.numel()
 
 
 def _groups(model: LanguageModel) -> list[dict[str, Any]]:
@@ -424,3 +409,50 @@ def _groups(model: LanguageModel) -> list[dict[str, Any]]:
     for parameter in model.parameters():
         parts[parameter.ndim > 1].append(parameter)
     return [{"params": parts[True], "weight_decay": WEIGHT_DECAY}, {"params": parts[False], "weight_decay": 0.0}]
+
+
+def best_learning_rate(
+    build: Callable[[], LanguageModel],
+    stream: Stream,
+    valid: Stream,
+    seconds: float,
+    rates: Sequence[float] = RATES,
+    seed: int = 0,
+) -> float:
+    """The learning rate with the lowest validation perplexity after so many seconds each, from the same weights.
+
+    Parameters
+    ----------
+    build : callable
+        Returns a new model.
+    stream, valid : Stream
+    seconds : float
+        Of each run.
+    rates : sequence of float
+    seed : int
+    """
+    found = {}
+    for rate in rates:
+        torch.manual_seed(seed)
+        found[rate] = train(build(), stream, valid, seconds, rate, seed).perplexity
+    return min(found, key=found.__getitem__)
+
+
+def perplexity(model: LanguageModel, stream: Stream) -> float:
+    """Perplexity per token, every one of them scored as by :func:`log_prob`."""
+    return math.exp(-float(log_prob(model, stream).mean()))
+
+
+@torch.no_grad()
+def log_prob(model: LanguageModel, stream: Stream) -> NDArray[np.float64]:
+    """Log-probability of each token given what precedes it in its document, nats, in float32.
+
+    The transformer sees at least half a context of what precedes, the LSTM all of it.
+    """
+    model.eval()
+    found = torch.full((stream.size,), torch.nan, dtype=torch.float64)
+    for hidden, at in model.scored(stream):
+        for h, positions in zip(hidden.split(TiedSoftmax.ROWS), at.split(TiedSoftmax.ROWS), strict=True):
+            logits = torch.addmm(model.bias, h, model.tokens.weight.T)
+            found[positions] = -functional.cross_entropy(logits, stream.targets[positions], reduction="none").double()
+    return found.numpy()
