@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from saffu.text import LINE_END_ID, Chunk, Corpus, Vocabulary

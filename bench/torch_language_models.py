@@ -1,4 +1,4 @@
-"""The language models in torch: a transformer decoder and an LSTM of a given size, trained by backprop for a given time.
+"""The language models in torch: a transformer decoder and an LSTM of a given size, trained by backprop.
 
 Both predict every token of a stream from what precedes it in its document, as the models of this package do: the first
 token of a document is given a start symbol alone, and no context reaches over the start of a document.
@@ -27,10 +27,11 @@ from saffu.text import LINE_END_ID
 CONTEXT = 128  # tokens that the transformer sees
 UNROLLED = 64  # tokens between cuts of the gradient of the LSTM
 BATCH_TOKENS = 2048
-HEADS, LAYERS = 4, 2
+MOST_HEADS, LAYERS = 4, 2
 EVALUATIONS = 10  # on validation text while training
 WARM_UP = 0.02  # share of the time in which the learning rate rises
 WEIGHT_DECAY = 0.1
+DROPOUTS, MOST_DROPOUT = ((2.0, 0.0), (6.0, 0.1), (15.0, 0.2)), 0.3  # below so many epochs
 TOLERANCE = 0.03  # of a parameter budget
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 START = LINE_END_ID  # stands for the token before a document
@@ -153,7 +154,7 @@ class Block(nn.Module):
 
     def __init__(self, d_model: int, inner: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.heads = dropout, math.gcd(d_model, MOST_HEADS)
         self.norm_attention, self.norm_network = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.qkv, self.out = nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, d_model)
         self.up, self.down = nn.Linear(d_model, inner), nn.Linear(inner, d_model)
@@ -163,7 +164,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
         """States (batch, time, d_model) with the mask (batch, 1, time, time) of what each time may see."""
-        q, k, v = (part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in self.qkv(self.norm_attention(x)).chunk(3, 2))
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm_attention(x)).chunk(3, 2)
+        )
         seen = functional.scaled_dot_product_attention(q, k, v, visible).transpose(1, 2).flatten(2)
         x = x + self._drop(self.out(seen))
         return x + self._drop(self.down(functional.gelu(self.up(self.norm_network(x)))))
@@ -179,7 +182,7 @@ class Transformer(LanguageModel):
     ----------
     vocab_size : int
     d_model : int
-        Multiple of 4, the number of heads.
+        Of four heads if it is a multiple of 4, else of two or one.
     inner : int, optional
         Width of the GELU networks; by default 4 d_model.
     dropout : float
@@ -240,9 +243,11 @@ class LSTM(LanguageModel):
         super().__init__(vocab_size, d_model, dropout, deviation=0.05)
         self.layers = layers
         self.lstm = nn.LSTM(d_model, d_model, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
-        for bias in (self.lstm.bias_hh_l0, self.lstm.bias_ih_l0):
-            bias.data.zero_()
-        self.lstm.bias_ih_l0.data[d_model : 2 * d_model] = 1.0  # remember, at first
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias"):
+                nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(parameter[d_model : 2 * d_model])  # remember, at first
 
     def batches(self, stream: Stream, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of documents in random order, documents longer than a fair share of the stream cut."""
@@ -281,8 +286,10 @@ def _spans(starts: Int64, size: int) -> Int64:
 
 
 def _rows(queue: Iterator[Int64], n_rows: int, length: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Windows of up to n_rows spans read side by side: for each row, the row of the last window that it continues, or
-    -1 if it begins a span, and the positions where the window begins and the span ends.
+    """Windows of up to n_rows spans read side by side.
+
+    Yields for each row the row of the last window that it continues, or -1 if it begins a span, and the positions where
+    the window begins and where the span ends.
     """
     rows: list[tuple[int, int, int]] = []
     while True:
@@ -298,18 +305,21 @@ def _rows(queue: Iterator[Int64], n_rows: int, length: int) -> Iterator[tuple[Te
 
 
 def transformer_of(n_parameters: int, vocab_size: int, dropout: float = 0.0) -> Transformer:
-    """Transformer of about so many parameters: d_model for GELU networks of 4 d_model, whose width takes up the rest.
+    """Transformer of about so many parameters: d_model for networks of 4 d_model, whose exact width takes up the rest.
 
     Raises
     ------
     ValueError
         If none is within 3 % of the budget.
     """
-    fixed = 10 * LAYERS * HEADS  # anything small: only a guess to begin at
-    d_model = HEADS * max(round(_root(12 * LAYERS, vocab_size + CONTEXT, n_parameters - vocab_size - fixed) / HEADS), 1)
-    bare = vocab_size * (d_model + 1) + CONTEXT * d_model + 2 * d_model + LAYERS * (4 * d_model**2 + 9 * d_model)
-    inner = max(round((n_parameters - bare) / (LAYERS * (2 * d_model + 1))), d_model)
-    return _checked(Transformer(vocab_size, d_model, inner, dropout), n_parameters)
+    wanted = _root(12 * LAYERS, vocab_size + CONTEXT, n_parameters - vocab_size)
+    for step in (8, 4, 2, 1):  # the larger, the better for the machine
+        d_model = step * max(round(wanted / step), 1)
+        bare = vocab_size * (d_model + 1) + CONTEXT * d_model + 2 * d_model + LAYERS * (4 * d_model**2 + 9 * d_model)
+        inner = round((n_parameters - bare) / (LAYERS * (2 * d_model + 1)))
+        if 2 * d_model <= inner <= 8 * d_model:
+            break
+    return _checked(Transformer(vocab_size, d_model, max(inner, 1), dropout), n_parameters)
 
 
 def lstm_of(n_parameters: int, vocab_size: int, layers: int = 1, dropout: float = 0.0) -> LSTM:
@@ -326,8 +336,8 @@ def _root(a: float, b: float, c: float) -> float:
 def _checked(model: Any, budget: int) -> Any:
     if abs(model.n_parameters / budget - 1) > TOLERANCE:
         raise ValueError(
-            f"n_parameters must leave room for d_model >= 4 with a vocabulary of {model.vocab_size}: "
-            f"the nearest to {budget} is {model.n_parameters}"
+            f"n_parameters must suit a vocabulary of {model.vocab_size}: "
+            f"the model nearest to {budget} has {model.n_parameters}"
         )
     return model
 
@@ -374,7 +384,8 @@ def train(
     model.start_from_unigrams(stream.targets)
     optimiser = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=True)
     batches, watch = model.batches(stream, np.random.default_rng(seed)), Stopwatch()
-    best, lowest, curve, n_tokens, spent = model, math.inf, [], 0, 0.0
+    best, lowest, n_tokens, spent = model, math.inf, 0, 0.0
+    curve: list[tuple[float, float]] = []
     while spent < 1:
         rate = learning_rate * min((spent + 1e-3) / WARM_UP, (1 + math.cos(math.pi * spent)) / 2)
         n_tokens += _step(model, batches, optimiser, rate)
@@ -411,6 +422,13 @@ def _groups(model: LanguageModel) -> list[dict[str, Any]]:
     return [{"params": parts[True], "weight_decay": WEIGHT_DECAY}, {"params": parts[False], "weight_decay": 0.0}]
 
 
+class Tuned(NamedTuple):
+    """The learning rate that did best, and how fast it was trained."""
+
+    learning_rate: float
+    tokens_per_second: float
+
+
 def best_learning_rate(
     build: Callable[[], LanguageModel],
     stream: Stream,
@@ -418,7 +436,7 @@ def best_learning_rate(
     seconds: float,
     rates: Sequence[float] = RATES,
     seed: int = 0,
-) -> float:
+) -> Tuned:
     """The learning rate with the lowest validation perplexity after so many seconds each, from the same weights.
 
     Parameters
@@ -431,11 +449,17 @@ def best_learning_rate(
     rates : sequence of float
     seed : int
     """
-    found = {}
+    runs: dict[float, Trained] = {}
     for rate in rates:
         torch.manual_seed(seed)
-        found[rate] = train(build(), stream, valid, seconds, rate, seed).perplexity
-    return min(found, key=found.__getitem__)
+        runs[rate] = train(build(), stream, valid, seconds, rate, seed)
+    rate = min(runs, key=lambda rate: runs[rate].perplexity)
+    return Tuned(rate, runs[rate].tokens_per_second)
+
+
+def sensible_dropout(epochs: float) -> float:
+    """None for text read about once, more the more often it is read."""
+    return next((dropout for limit, dropout in DROPOUTS if epochs < limit), MOST_DROPOUT)
 
 
 def perplexity(model: LanguageModel, stream: Stream) -> float:
