@@ -49,7 +49,7 @@ class Budget(NamedTuple):
     seconds: float
     multiples: Sequence[float] = (1,)
     tune_seconds: float = 0.0  # of each learning rate; 0 for a tenth of ``seconds``
-    rates: Sequence[float] = peers.RATES
+    rates: Sequence[float] | None = None  # to try; None for those of the model's class
     dropout: float | None = None  # None for what the number of epochs suggests
 
 
@@ -96,9 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, print the table and write it."""
     given = _arguments(argv)
     parts = corpora.parts(data_folder(), given.corpus, given.tokens)
-    budget = Budget(
-        given.parameters, given.seconds, given.multiples, given.tune_seconds, tuple(given.rates), given.dropout
-    )
+    budget = Budget(given.parameters, given.seconds, given.multiples, given.tune_seconds, given.rates, given.dropout)
     found = []
     for row in rows(parts, budget, given.models, given.seed):
         print(" | ".join(_cells(row)), flush=True)
@@ -118,7 +116,7 @@ def _arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--seconds", type=float, default=60.0, help="of training; validation comes on top")
     parser.add_argument("--multiples", type=float, nargs="+", default=[1.0], help="of the time, each a run of its own")
     parser.add_argument("--tune-seconds", type=float, default=0.0, help="of each learning rate; by default a tenth")
-    parser.add_argument("--rates", type=float, nargs="+", default=list(peers.RATES), help="learning rates to try")
+    parser.add_argument("--rates", type=float, nargs="+", help="learning rates to try; by default four for each model")
     parser.add_argument("--dropout", type=float, help="by default what the number of epochs suggests")
     parser.add_argument("--models", nargs="+", choices=list(KINDS), default=["transformer", "LSTM"])
     parser.add_argument("--seed", type=int, default=0)

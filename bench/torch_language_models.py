@@ -24,16 +24,15 @@ from bench.measure import timed
 from saffu._threads import available_cpus
 from saffu.text import LINE_END_ID
 
-CONTEXT = 128  # tokens that the transformer sees
+CONTEXT = 64  # tokens that the transformer sees
 UNROLLED = 64  # tokens between cuts of the gradient of the LSTM
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 512  # in a step: small ones do more with little time
 MOST_HEADS, LAYERS = 4, 2
 EVALUATIONS = 10  # on validation text while training
-WARM_UP = 0.02  # share of the time in which the learning rate rises
+WARM_UP = 0.1  # share of the time in which the learning rate rises
 WEIGHT_DECAY = 0.1
 DROPOUTS, MOST_DROPOUT = ((2.0, 0.0), (6.0, 0.1), (15.0, 0.2)), 0.3  # below so many epochs
 TOLERANCE = 0.03  # of a parameter budget
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 START = LINE_END_ID  # stands for the token before a document
 SCORED_ROWS = 64  # windows or documents at a time
 
@@ -118,7 +117,15 @@ class TiedSoftmax(torch.autograd.Function):
 
 
 class LanguageModel(nn.Module):
-    """Embeddings that serve as input and output weights, a bias per type, and something between them."""
+    """Embeddings that serve as input and output weights, a bias per type, and something between them.
+
+    Attributes
+    ----------
+    RATES : tuple of float
+        Learning rates worth trying.
+    """
+
+    RATES: tuple[float, ...]
 
     def __init__(self, vocab_size: int, d_model: int, dropout: float, deviation: float) -> None:
         super().__init__()
@@ -189,6 +196,8 @@ class Transformer(LanguageModel):
         Of embeddings and of what each part of a block adds.
     """
 
+    RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+
     def __init__(self, vocab_size: int, d_model: int, inner: int | None = None, dropout: float = 0.0) -> None:
         super().__init__(vocab_size, d_model, dropout, deviation=0.02)
         self.positions = nn.Embedding(CONTEXT, d_model)
@@ -239,8 +248,10 @@ class LSTM(LanguageModel):
         Of embeddings, between layers and of the last layer's output.
     """
 
+    RATES = (2e-3, 5e-3, 1.2e-2, 3e-2)
+
     def __init__(self, vocab_size: int, d_model: int, layers: int = 1, dropout: float = 0.0) -> None:
-        super().__init__(vocab_size, d_model, dropout, deviation=0.05)
+        super().__init__(vocab_size, d_model, dropout, deviation=0.2)
         self.layers = layers
         self.lstm = nn.LSTM(d_model, d_model, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         for name, parameter in self.lstm.named_parameters():
@@ -364,7 +375,7 @@ def train(
 ) -> Trained:
     """AdamW for so many seconds, and the weights of the lowest perplexity on validation text.
 
-    The learning rate rises for a fiftieth of the time and falls to zero as a cosine. The clock stands still while
+    The learning rate rises for a tenth of the time and falls to zero as a cosine. The clock stands still while
     validation text is scored, ten times.
 
     Parameters
@@ -382,7 +393,7 @@ def train(
     torch.manual_seed(seed)
     product_dtype()  # decided before the clock runs
     model.start_from_unigrams(stream.targets)
-    optimiser = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    optimiser = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.99), fused=True)
     batches, watch = model.batches(stream, np.random.default_rng(seed)), Stopwatch()
     best, lowest, n_tokens, spent = model, math.inf, 0, 0.0
     curve: list[tuple[float, float]] = []
@@ -434,7 +445,7 @@ def best_learning_rate(
     stream: Stream,
     valid: Stream,
     seconds: float,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Tuned:
     """The learning rate with the lowest validation perplexity after so many seconds each, from the same weights.
@@ -446,11 +457,12 @@ def best_learning_rate(
     stream, valid : Stream
     seconds : float
         Of each run.
-    rates : sequence of float
+    rates : sequence of float, optional
+        By default those of the model's class.
     seed : int
     """
     runs: dict[float, Trained] = {}
-    for rate in rates:
+    for rate in rates or build().RATES:
         torch.manual_seed(seed)
         runs[rate] = train(build(), stream, valid, seconds, rate, seed)
     rate = min(runs, key=lambda rate: runs[rate].perplexity)
