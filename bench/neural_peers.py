@@ -50,7 +50,7 @@ class Budget(NamedTuple):
     multiples: Sequence[float] = (1,)
     tune_seconds: float = 0.0  # of each learning rate; 0 for a tenth of ``seconds``
     rates: Sequence[float] | None = None  # to try; None for those of the model's class
-    dropout: float | None = None  # None for what the number of epochs suggests
+    dropouts: Sequence[float] = ()  # each in a run of its own, the best on validation text counts; () for one by epochs
 
 
 def rows(parts: Parts, budget: Budget, kinds: Sequence[str] = ("transformer", "LSTM"), seed: int = 0) -> Iterator[Row]:
@@ -64,13 +64,14 @@ def rows(parts: Parts, budget: Budget, kinds: Sequence[str] = ("transformer", "L
         rate, speed = peers.best_learning_rate(build, stream, valid, tuning, budget.rates, seed)
         for multiple in budget.multiples:
             seconds = multiple * budget.seconds
-            epochs = speed * seconds / stream.size
-            dropout = peers.sensible_dropout(epochs) if budget.dropout is None else budget.dropout
-            torch.manual_seed(seed)
-            run = peers.train(build(dropout=dropout), stream, valid, seconds, rate, seed)
+            suggested = peers.sensible_dropout(speed * seconds / stream.size)
+            runs = {}
+            for dropout in budget.dropouts or [suggested]:
+                torch.manual_seed(seed)
+                runs[dropout] = peers.train(build(dropout=dropout), stream, valid, seconds, rate, seed)
+            dropout, run = min(runs.items(), key=lambda item: item[1].perplexity)
             epochs = run.tokens_per_second * seconds / stream.size
-            score = peers.perplexity(run.model, test)
-            size = run.model.n_parameters
+            score, size = peers.perplexity(run.model, test), run.model.n_parameters
             yield Row(kind, size, seconds, run.perplexity, score, rate, dropout, epochs, run.tokens_per_second)
 
 
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> Any:
+    dropout = "each tried for the whole time; by default one that suits the number of epochs"
     parser = argparse.ArgumentParser(prog="python -m bench.neural_peers", description=__doc__)
     parser.add_argument("--corpus", choices=corpora.WORDS, default="brown")
     parser.add_argument("--tokens", type=int, help="train on the whole lines among the first so many tokens")
@@ -117,7 +119,7 @@ def _arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--multiples", type=float, nargs="+", default=[1.0], help="of the time, each a run of its own")
     parser.add_argument("--tune-seconds", type=float, default=0.0, help="of each learning rate; by default a tenth")
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates to try; by default four for each model")
-    parser.add_argument("--dropout", type=float, help="by default what the number of epochs suggests")
+    parser.add_argument("--dropout", type=float, nargs="+", default=[], help=dropout)
     parser.add_argument("--models", nargs="+", choices=list(KINDS), default=["transformer", "LSTM"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file of the table")
