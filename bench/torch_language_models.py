@@ -372,11 +372,12 @@ def train(
     seconds: float,
     learning_rate: float,
     seed: int = 0,
+    evaluations: int = EVALUATIONS,
 ) -> Trained:
     """AdamW for so many seconds, and the weights of the lowest perplexity on validation text.
 
     The learning rate rises for a tenth of the time and falls to zero as a cosine. The clock stands still while
-    validation text is scored, ten times.
+    validation text is scored.
 
     Parameters
     ----------
@@ -388,6 +389,8 @@ def train(
         The highest.
     seed : int
         Of the order of the text and of dropout.
+    evaluations : int
+        How often validation text is scored, at equal distances, last at the end.
     """
     torch.set_num_threads(available_cpus())
     torch.manual_seed(seed)
@@ -402,7 +405,7 @@ def train(
         n_tokens += _step(model, batches, optimiser, rate)
         with watch.paused() as elapsed:
             spent = elapsed / seconds
-            if spent >= min((len(curve) + 1) / EVALUATIONS, 1):
+            if spent >= min((len(curve) + 1) / evaluations, 1):
                 curve.append((elapsed, perplexity(model, valid)))
                 if curve[-1][1] < lowest:
                     best, lowest = copy.deepcopy(model), curve[-1][1]
@@ -464,7 +467,7 @@ def best_learning_rate(
     runs: dict[float, Trained] = {}
     for rate in rates or build().RATES:
         torch.manual_seed(seed)
-        runs[rate] = train(build(), stream, valid, seconds, rate, seed)
+        runs[rate] = train(build(), stream, valid, seconds, rate, seed, evaluations=2)
     rate = min(runs, key=lambda rate: runs[rate].perplexity)
     return Tuned(rate, runs[rate].tokens_per_second)
 
