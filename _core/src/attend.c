@@ -18,7 +18,7 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128 };
+enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, AHEAD = 4 };
 
 SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -34,6 +34,12 @@ SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m, int64_t n_typ
     uint32_t high = (uint32_t)v->ids[head];
     for (int64_t k = 0; k < n; k++) high = (uint32_t)ids[k] > high ? (uint32_t)ids[k] : high;
     return (int64_t)high < n_types ? n : -1;
+}
+
+/* Windows may lie anywhere in a long stream: have the ids of window m at hand when their turn comes. */
+SAFFU_INLINE void prefetch_ids(const saffu_view *v, int64_t m) {
+    if (m >= v->n || v->first[m] < 0 || v->first[m] >= v->n_ids) return;
+    SAFFU_PREFETCH(v->ids + v->first[m]);
 }
 
 SAFFU_INLINE int64_t id_at(const saffu_view *v, int64_t m, int64_t k) { return v->ids[v->first[m] + v->step * k]; }

@@ -236,6 +236,29 @@ SAFFU_INLINE void NAME(find_embeddings)(const NAME(Work) *w, const NAME(Row) *ro
     for (int64_t k = 0; k < n; k++) row->x[k] = NAME(embedding)(w, row, k, id_at(w->view, m, k));
 }
 
+/* Fetch what the next row reads, n tokens of window m, while the present one is computed. */
+SAFFU_INLINE void NAME(prefetch)(const NAME(Work) *w, int64_t m, int64_t n, int embeddings) {
+    if (n <= 0) return;
+    int64_t head = w->view->ids[w->view->head[m]], size = w->d * (int64_t)sizeof(REAL);
+    const REAL *table = head < w->n_cached ? w->cache + head * w->n_cached : NULL;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t id = id_at(w->view, m, k);
+        const char *x = (const char *)(w->X + id * w->d);
+        int known = table && id < w->n_cached;
+        if (known) SAFFU_PREFETCH(table + id);
+        for (int64_t j = 0; (embeddings || !known) && j < size; j += 64) SAFFU_PREFETCH_L2(x + j);
+    }
+}
+
+/* The length of window m, if it is below end, as window_length has it. */
+SAFFU_INLINE int64_t NAME(look_ahead)(const NAME(Work) *w, int64_t m, int64_t end, int embeddings) {
+    prefetch_ids(w->view, m + AHEAD);
+    if (m >= end) return 0;
+    int64_t n = window_length(w->view, m, w->n_types);
+    NAME(prefetch)(w, m, n, embeddings);
+    return n;
+}
+
 /* Comparisons from the table; those that it lacks are computed. */
 SAFFU_INLINE void NAME(look_up)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int64_t head) {
     const REAL *table = w->cache + head * w->n_cached;
@@ -356,9 +379,11 @@ SAFFU_SIMD int NAME(saffu_comparisons)(const saffu_view *view, const REAL *X, co
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
         NAME(Row) row = NAME(own_row)(&work, saffu_thread());
-        for (int64_t m = from; m < saffu_min(n, from + ROWS); m++) {
-            int64_t length = window_length(view, m, n_types);
+        int64_t to = saffu_min(n, from + ROWS), next = window_length(view, from, n_types);
+        for (int64_t m = from; m < to; m++) {
+            int64_t length = next;
             bad |= length < 0;
+            next = NAME(look_ahead)(&work, m + 1, to, 0);
             if (length > 0) NAME(compare)(&work, &row, m, length, 0);
             NAME(put)(row.s, saffu_max(length, 0), m, n_positions, S);
         }
@@ -378,9 +403,11 @@ SAFFU_SIMD int NAME(saffu_attend)(const saffu_view *view, const REAL *X, const R
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
         NAME(Row) row = NAME(own_row)(&work, saffu_thread());
-        for (int64_t m = from; m < saffu_min(n, from + ROWS); m++) {
-            int64_t length = window_length(view, m, n_types);
+        int64_t to = saffu_min(n, from + ROWS), next = window_length(view, from, n_types);
+        for (int64_t m = from; m < to; m++) {
+            int64_t length = next;
             bad |= length < 0;
+            next = NAME(look_ahead)(&work, m + 1, to, 1);
             if (length > 0) {
                 NAME(attend_row)(&work, &row, m, length, given, S, A, Z);
                 continue;
@@ -448,10 +475,10 @@ SAFFU_INLINE void NAME(add_block)(const REAL *S, const REAL *L, int64_t n_rows, 
         for (int64_t j = 0; j < stride; j++) sums[n_positions * stride + j] += (double)L[m * stride + j];
 }
 
-/* row.block[r] = gradient by the logits of row m, and dS[m] if it is wanted; 0 if the window is out of range. */
-SAFFU_INLINE int NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t r, const REAL *dZ,
-                                const REAL *A, REAL *dS) {
-    int64_t n_positions = w->view->n_positions, n = window_length(w->view, m, w->n_types);
+/* row.block[r] = gradient by the logits of row m, and dS[m] if it is wanted. */
+SAFFU_INLINE void NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int64_t r,
+                                 const REAL *dZ, const REAL *A, REAL *dS) {
+    int64_t n_positions = w->view->n_positions;
     REAL *l = row->block + r * w->stride;
     memset(l, 0, (size_t)w->stride * sizeof *l);
     if (n > 0) {
@@ -463,7 +490,6 @@ SAFFU_INLINE int NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int64
         if (dS) NAME(sum_rows)(l, w->rows, n, whole_lanes(n), NULL, row->s);
     }
     if (dS) NAME(put)(row->s, saffu_max(n, 0), m, n_positions, dS);
-    return n >= 0;
 }
 
 /* Columns [from, to) of dX, for all rows. */
@@ -515,8 +541,13 @@ SAFFU_SIMD int NAME(saffu_attend_backward)(const saffu_view *view, const REAL *X
     for (int64_t c = 0; c < n_chunks; c++) {
         NAME(Row) row = NAME(own_row)(&work, saffu_thread());
         for (int64_t from = c * chunk; from < saffu_min(n, (c + 1) * chunk); from += ROWS) {
-            int64_t n_rows = saffu_min(ROWS, n - from);
-            for (int64_t r = 0; r < n_rows; r++) bad |= !NAME(back_row)(&work, &row, from + r, r, dZ, A, dS);
+            int64_t n_rows = saffu_min(ROWS, n - from), next = window_length(view, from, n_types);
+            for (int64_t r = 0; r < n_rows; r++) {
+                int64_t length = next;
+                bad |= length < 0;
+                next = NAME(look_ahead)(&work, from + r + 1, from + n_rows, 1);
+                NAME(back_row)(&work, &row, from + r, length, r, dZ, A, dS);
+            }
             NAME(add_block)(S + from * k, row.block, n_rows, k, work.stride, sums + c * n_sums);
         }
     }
