@@ -296,6 +296,40 @@ def correction(X, y, blocks, means, log_share, ceiling, scale, pace, least, sett
     return present / (present + absent)
 
 
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def attend(ids, first, length, head, step, X, W, bias):
+    """(Z, A, S) of each window, one after the other, from a copy of its embeddings."""
+    X, W = np.asarray(X, np.float64), np.asarray(W, np.float64)
+    Z, A, S = np.zeros((len(first), X.shape[1])), np.zeros((len(first), len(W))), np.zeros((len(first), len(W)))
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        x = X[[ids[first[m] + step * k] for k in range(n)]]
+        S[m, :n] = x @ X[ids[head[m]]]
+        A[m, :n] = np.exp(log_softmax((S[m, :n] @ W[:n, :n] + (0 if bias is None else bias[:n]))[None])[0])
+        Z[m] = A[m, :n] @ x
+    return Z, A, S
+
+
+def attend_backward(ids, first, length, head, step, X, W, dZ, A, S):
+    """(dW, dbias, dS, dX) by the chain rule, window by window."""
+    X, W, dZ, A, S = (np.asarray(array, np.float64) for array in (X, W, dZ, A, S))
+    dW, dbias, dS, dX = np.zeros(W.shape), np.zeros(len(W)), np.zeros(S.shape), np.zeros(X.shape)
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        c, h = [ids[first[m] + step * k] for k in range(n)], ids[head[m]]
+        dl = softmax_backward(A[m : m + 1, :n], (X[c] @ dZ[m])[None])[0]
+        dW[:n, :n] += np.outer(S[m, :n], dl)
+        dbias[:n] += dl
+        dS[m, :n] = W[:n, :n] @ dl
+        np.add.at(dX, c, np.outer(A[m, :n], dZ[m]) + np.outer(dS[m, :n], X[h]))
+        dX[h] += dS[m, :n] @ X[c]
+    return dW, dbias, dS, dX
+
+
 # ---- backward passes and Adam ------------------------------------------------------------------------------------
 
 

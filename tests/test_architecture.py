@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     ["_core"],
     ["_threads", "_validate", "_progress"],
-    ["_config", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
+    ["_config", "attention", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
     ["hidden", "pooled", "layer"],
     ["priming", "network"],
