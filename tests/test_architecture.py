@@ -13,7 +13,7 @@ LAYERS = [
     ["_threads", "_validate", "_progress"],
     ["_config", "attention", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
-    ["hidden", "pooled", "layer"],
+    ["cipher", "hidden", "pooled", "layer"],
     ["priming", "network"],
     ["explicit_lm"],
     ["__init__"],
