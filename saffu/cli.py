@@ -500,6 +500,7 @@ def _roadmap(arguments: argparse.Namespace) -> None:
             retry=arguments.retry,
             settings={"saffu": saffu.__version__},
             solve=functools.partial(roadmap.solve_saffu, n_threads=arguments.threads),
+            prepare=roadmap.shared_counts,
             progress=progress,
         )
     except KeyboardInterrupt:
