@@ -22,6 +22,8 @@ class Series(NamedTuple):
     parameters, seconds, perplexity : ndarray of float64, shape (N,)
     refined : ndarray of float64, shape (N,)
         Perplexity after refinement, NaN where there was none.
+    refined_seconds : ndarray of float64, shape (N,)
+        Seconds of solving and refinement together.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Series(NamedTuple):
     seconds: NDArray[np.float64]
     perplexity: NDArray[np.float64]
     refined: NDArray[np.float64]
+    refined_seconds: NDArray[np.float64]
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -73,24 +76,30 @@ def pareto(series: Sequence[Series], unigram_perplexity: float, front: Front) ->
     ImportError
         If matplotlib is not installed.
     """
-    figure = new_figure(11, 4.5)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, cost, label in zip(panels, ("parameters", "seconds"), ("parameters", "seconds to solve"), strict=True):
-        for one, colour in zip(series, COLOURS, strict=False):
-            _draw_series(axes, one, getattr(one, cost), front, colour)
+    figure = new_figure(11, 5)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for one, colour in zip(series, COLOURS, strict=False):
+        _draw_series(left, one, one.parameters, one.parameters, front, colour)
+        _draw_series(right, one, one.seconds, one.refined_seconds, front, colour)
+    for axes, label in ((left, "parameters"), (right, "seconds to solve (and to refine)")):
         axes.axhline(unigram_perplexity, color="grey", linestyle=":", label="unigram")
         axes.set(xscale="log", yscale="log", xlabel=label)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("held-out perplexity")
-    panels[0].legend()
+    left.set_ylabel("held-out perplexity")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
-def _draw_series(axes: Any, one: Series, cost: NDArray[np.float64], front: Front, colour: str) -> None:
+def _draw_series(
+    axes: Any, one: Series, cost: NDArray[np.float64], refined_cost: NDArray[np.float64], front: Front, colour: str
+) -> None:
     axes.scatter(cost, one.perplexity, s=12, alpha=0.5, color=colour, label=one.name)
     best = front(cost, one.perplexity)
     axes.step(cost[best], one.perplexity[best], where="post", color=colour, label=f"{one.name}, Pareto front")
-    refined = np.isfinite(one.refined)
-    if refined.any():
-        axes.vlines(cost[refined], one.refined[refined], one.perplexity[refined], color=colour, linewidth=0.8)
-        axes.scatter(cost[refined], one.refined[refined], marker="*", s=80, color=colour, label=f"{one.name}, refined")
+    done = np.isfinite(one.refined)
+    if done.any():
+        ways = np.stack([cost, refined_cost])[:, done], np.stack([one.perplexity, one.refined])[:, done]
+        axes.plot(*ways, color=colour, linewidth=0.8)
+        axes.plot(refined_cost[done], one.refined[done], "*", markersize=9, color=colour, label=f"{one.name}, refined")

@@ -87,7 +87,7 @@ def ranked(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=rank)
 
 
-def column(results: Iterable[Result], name: str) -> NDArray[np.float64]:
+def column(results: Iterable[Result | Refined], name: str) -> NDArray[np.float64]:
     """An attribute of each result as a float, NaN where there is none."""
     return np.array([getattr(result, name) for result in results], np.float64)
 
@@ -294,9 +294,10 @@ def draw(results: Sequence[Result], unigram_perplexity: float) -> bytes:
     for residual in (False, True):
         some = of_kind(results, residual)
         if some:
-            refined = np.array([result.refined.perplexity if result.refined else None for result in some], np.float64)
             parameters, seconds, perplexity = (column(some, name) for name in OUTCOMES)
-            series.append(plot.Series(KINDS[residual], parameters, seconds, perplexity, refined))
+            refined = [result.refined or Refined(0) for result in some]
+            later = column(refined, "perplexity"), seconds + column(refined, "seconds")
+            series.append(plot.Series(KINDS[residual], parameters, seconds, perplexity, *later))
     return plot.png(plot.pareto(series, unigram_perplexity, pareto_front))
 
 
@@ -312,24 +313,25 @@ def _csv(results: Sequence[Result], facts: Mapping[str, Any]) -> str:
         name: {solved[place].architecture for place in pareto_front(column(solved, source), perplexity)}
         for name, source in (("pareto_parameters", "n_parameters"), ("pareto_seconds", "seconds_solve"))
     }
-    rows = []
-    for result in results:
-        refined = result.refined or Refined(0)
-        row = result.architecture.to_dict()
-        row |= {"contexts": "+".join(row["contexts"]), "residual": int(row["residual"])}
-        row |= {"n_parameters": result.n_parameters, "train_tokens": facts["tokens"], "types": facts["types"]}
-        row |= {"held_out_tokens": facts["held_out_tokens"], "unigram_perplexity": facts["unigram_perplexity"]}
-        row |= {name: getattr(result, name) for name in ("perplexity", "seconds_solve", "seconds_score")}
-        row |= {"refined_perplexity": refined.perplexity, "refined_epochs": refined.epochs or None}
-        row |= {"seconds_refine": refined.seconds, "refined_file": refined.file}
-        row |= {name: int(result.architecture in front) for name, front in fronts.items()}
-        row |= {"peak_megabytes": result.peak_megabytes, "error": result.error or refined.error}
-        rows.append(row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(_row(Result(Architecture()), facts, fronts)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(_row(result, facts, fronts) for result in results)
     return text.getvalue()
+
+
+def _row(result: Result, facts: Mapping[str, Any], fronts: Mapping[str, set[Architecture]]) -> dict[str, Any]:
+    """A line of the table by column; None is left empty."""
+    refined = result.refined or Refined(0)
+    row = result.architecture.to_dict()
+    row |= {"contexts": "+".join(row["contexts"]), "residual": int(row["residual"])}
+    row |= {"n_parameters": result.n_parameters, "train_tokens": facts["tokens"], "types": facts["types"]}
+    row |= {"held_out_tokens": facts["held_out_tokens"], "unigram_perplexity": facts["unigram_perplexity"]}
+    row |= {name: getattr(result, name) for name in ("perplexity", "seconds_solve", "seconds_score")}
+    row |= {"refined_perplexity": refined.perplexity, "refined_epochs": refined.epochs or None}
+    row |= {"seconds_refine": refined.seconds, "refined_file": refined.file}
+    row |= {name: int(result.architecture in front) for name, front in fronts.items()}
+    return row | {"peak_megabytes": result.peak_megabytes, "error": result.error or refined.error}
 
 
 # ---- the summary -----------------------------------------------------------------------------------------------------
@@ -447,7 +449,7 @@ def _size_paragraph(solved: Sequence[Result], kind: str) -> str:
     else:
         text += (
             f"no. The best ({best.architecture}) has {parameters[0]:,.0f} parameters and perplexity "
-            f"{perplexity[0]:.1f}; {n_larger} are larger and worse. The largest ({largest.architecture}) has "
+            f"{perplexity[0]:.1f}; larger and no better: {n_larger}. The largest ({largest.architecture}) has "
             f"{largest.n_parameters:,} and {largest.perplexity:.1f}."
         )
     share = _share_of_larger(parameters, perplexity)

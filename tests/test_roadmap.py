@@ -485,6 +485,7 @@ def test_a_refined_model_may_be_a_new_one(tmp_path, monkeypatch):
 def test_no_time_leaves_everything_to_a_later_run(tmp_path):
     found = run(tmp_path, minutes=0)
     assert (found.results, found.n_pending) == ([], 6)
+    assert (tmp_path / "results.csv").read_text().startswith("bits,contexts,block,radius,heads,layers,hidden,residual,")
     assert "6 are still to be done" in (tmp_path / "summary.md").read_text()
     found = run(tmp_path)
     assert (len(found.results), found.n_pending) == (6, 0)
@@ -624,7 +625,7 @@ def test_the_summary_answers_its_questions():
     assert "![" in text
     assert text.count("\n\n\n") == 0
     n_larger = sum(other.n_parameters > best.n_parameters for other in results if other.architecture.residual)
-    assert (f"{n_larger} are larger and worse" if n_larger else "yes, no other") in text
+    assert (f"larger and no better: {n_larger}." if n_larger else "yes, no other") in text
 
 
 def test_the_figure_shows_every_model(draws):
@@ -632,12 +633,15 @@ def test_the_figure_shows_every_model(draws):
     results[0] = results[0].with_refined(Refined(1, 50.0, 1.0))
     content = report.draw(results, 300.0)
     assert content.startswith(b"\x89PNG")
-    some = plot.Series("some", *np.array([[1.0, 2.0], [3.0, 4.0], [9.0, 8.0], [7.0, np.nan]]))
+    some = plot.Series("some", *np.array([[1.0, 2], [3, 4], [9, 8], [7, np.nan], [5, np.nan]]))
     figure = plot.pareto([some], 10.0, report.pareto_front)
     assert len(figure.axes) == 2
-    for axes, cost in zip(figure.axes, (some.parameters, some.seconds), strict=True):
+    costs = ((some.parameters, 1.0), (some.seconds, 5.0))
+    for axes, (cost, refined_cost) in zip(figure.axes, costs, strict=True):
         np.testing.assert_allclose(axes.collections[0].get_offsets(), np.stack([cost, some.perplexity], axis=1))
         assert axes.get_xscale() == axes.get_yscale() == "log"
+        [stars] = [line for line in axes.lines if line.get_label() == "some, refined"]
+        np.testing.assert_allclose(stars.get_xydata(), [[refined_cost, 7.0]])
 
 
 def test_without_matplotlib_the_rest_is_written(tmp_path):
