@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import functools
 import itertools
 import json
 import math
@@ -23,6 +24,9 @@ from saffu.text import Corpus, Vocabulary
 
 TIMES = {"seconds_solve", "seconds_score", "seconds_refine", "pareto_seconds", "peak_megabytes"}
 SMALL = {"bits": [16, 32], "contexts": ["radial", "block+document"], "radius": [2, 4]}
+
+
+default_grid = functools.cache(grid.default_grid)
 
 
 @pytest.fixture(autouse=True)
@@ -56,14 +60,14 @@ def test_an_architecture_survives_json():
 
 
 def test_keys_and_names_tell_architectures_apart():
-    every = grid.default_grid()
+    every = default_grid()
     assert len({architecture.key for architecture in every}) == len(every)
     assert len({str(architecture) for architecture in every}) == len(every)
     assert len({roadmap._file_name(architecture) for architecture in every}) == len(every)
 
 
 def test_default_grid_has_every_value_equally_often():
-    every = grid.default_grid()
+    every = default_grid()
     assert 240 <= len(set(every)) == len(every) <= 260
     for name, values in grid.DEFAULT_CHOICES.items():
         counts = collections.Counter(getattr(architecture, name) for architecture in every)
@@ -73,7 +77,7 @@ def test_default_grid_has_every_value_equally_often():
 
 
 def test_default_grid_has_pairs_of_values_about_equally_often():
-    every = grid.default_grid()
+    every = default_grid()
     for one, other in itertools.combinations(grid.NAMES, 2):
         pairs = [(getattr(item, one), getattr(item, other)) for item in every]
         counts = collections.Counter(pair for pair in pairs if None not in pair)
@@ -82,7 +86,7 @@ def test_default_grid_has_pairs_of_values_about_equally_often():
 
 @pytest.mark.parametrize("size", [28, 63, 100])
 def test_each_beginning_of_the_default_grid_is_balanced(size):
-    beginning = grid.default_grid()[:size]
+    beginning = default_grid()[:size]
     assert beginning == grid.default_grid(size)
     for name in grid.NAMES:
         counts = collections.Counter(getattr(architecture, name) for architecture in beginning)
@@ -541,7 +545,7 @@ def effect_of(found, name, value):
 
 
 def test_effects_are_those_planted():
-    every = grid.default_grid()
+    every = default_grid()
     uneven = [item for place, item in enumerate(every) if place % 3 or item.bits != 16 or item.residual]
     found = report.effects(planted(uneven))
     for place, bits in enumerate((16, 32, 64, 128)):
@@ -560,7 +564,7 @@ def test_effects_are_those_planted():
 
 
 def test_margins_cover_what_was_planted():
-    found = report.effects(planted(grid.default_grid(), noise=0.2))
+    found = report.effects(planted(default_grid(), noise=0.2))
     errors = [abs(effect_of(found, "bits", 16 << place).effect + 0.1 * (place - 1.5)) for place in range(4)]
     margins = [effect_of(found, "bits", 16 << place).margin for place in range(4)]
     # The standard error of a mean of 63 against that of 252.
@@ -592,7 +596,7 @@ def test_pareto_front_is_what_nobody_beats():
 
 
 def test_best_within_a_budget():
-    results = planted(grid.default_grid())
+    results = planted(default_grid())
     for budget in (10_000, 100_000, math.inf):
         best = report.best_within(results, budget)
         assert best.n_parameters <= budget
@@ -601,7 +605,7 @@ def test_best_within_a_budget():
 
 
 def test_the_summary_answers_its_questions():
-    results = planted(grid.default_grid())
+    results = planted(default_grid())
     best = report.ranked(results)[0]
     results[results.index(best)] = best.with_refined(Refined(2, 44.4, 12.0, "models/a.saffu"))
     text = report.summary(results, FACTS, has_figure=True)
@@ -629,7 +633,7 @@ def test_the_summary_answers_its_questions():
 
 
 def test_the_figure_shows_every_model(draws):
-    results = planted(grid.default_grid(), noise=0.1)
+    results = planted(default_grid(), noise=0.1)
     results[0] = results[0].with_refined(Refined(1, 50.0, 1.0))
     content = report.draw(results, 300.0)
     assert content.startswith(b"\x89PNG")
