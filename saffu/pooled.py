@@ -81,6 +81,7 @@ class PooledModel:
         rows: Int32,
         states: Int32,
         target_u: Float64 | None = None,
+        previous: Int32 | None = None,
     ) -> _core.Batch:
         """Positions of a stream, ready for the kernels; rows and target_u have shape (n_tables, n_positions)."""
         begins = documents[np.searchsorted(documents, positions, side="right") - 1]
@@ -92,6 +93,7 @@ class PooledModel:
             np.ascontiguousarray(packed_rows.T, np.int32),
             states,
             None if target_u is None else np.ascontiguousarray(target_u.T),
+            previous,
         )
 
     def pool(self, scalars: Float64) -> _core.Pool:
