@@ -27,7 +27,7 @@
 #define LOG2_E 1.4426950408889634 /* bits in a nat */
 #define LN_2 0.6931471805599453
 
-enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512 };
+enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK };
 
 /* Chunks long enough to begin windows seldom, and short enough to keep a team busy; no matter how large a team. */
 SAFFU_INLINE int64_t chunk_length(int64_t n) {
@@ -298,8 +298,8 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
 
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
-/* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z if told. */
-SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_t n, int clear, double *restrict z) {
+/* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
+SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_t n, double *restrict z) {
     Lanes low = lanes_zero(), high = lanes_zero();
     double before = 0.0;
     for (int64_t j = 0; j < n; j++) {
@@ -308,7 +308,7 @@ SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_
         for (int i = 0; i < BLOCK; i++) p[i] = vexp2_bounded(zb[i] + gb[i]);
         low = lanes_add(low, lanes_load(p));
         high = lanes_add(high, lanes_load(p + N_LANES));
-        if (clear) memset(zb, 0, BLOCK * sizeof *zb);
+        memset(zb, 0, BLOCK * sizeof *zb);
         before += prior.moments[(int64_t)block[j] * N_MOMENTS];
     }
     return lanes_sum(lanes_add(low, high)) - before;
@@ -322,7 +322,7 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
         int64_t n = add_rows(job, i, s);
         int32_t target = batch->ids[batch->positions[i]];
         double z = LN_2 * (s->z[target] + prior.g[target]);
-        log_prob[i] = z - vlog(prior.total[0] + seen_mass(prior, s->block, n, 1, s->z));
+        log_prob[i] = z - vlog(prior.total[0] + seen_mass(prior, s->block, n, s->z));
     }
 }
 
@@ -377,37 +377,40 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
 
-/* One row for each type of real: the prior everywhere, then the touched blocks, which are cleared. */
-#define DEFINE_WRITE_ROW(REAL, NAME)                                                                                  \
-    SAFFU_INLINE void NAME(Prior prior, int64_t n_words, double log_total, const int32_t *restrict block, int64_t n,  \
-                           double *restrict z, REAL *restrict row) {                                                  \
-        const double *restrict g = prior.g;                                                                           \
-        for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)(LN_2 * g[w] - log_total);                               \
-        for (int64_t j = 0; j < n; j++) {                                                                             \
-            int64_t first = (int64_t)block[j] * BLOCK;                                                                \
-            REAL value[BLOCK];                                                                                        \
-            for (int i = 0; i < BLOCK; i++) value[i] = (REAL)(LN_2 * (z[first + i] + g[first + i]) - log_total);      \
-            memset(z + first, 0, BLOCK * sizeof *z);                                                                  \
-            if (first + BLOCK <= n_words)                                                                             \
-                memcpy(row + first, value, sizeof value);                                                             \
-            else                                                                                                      \
-                memcpy(row + first, value, (size_t)(n_words - first) * sizeof *row);                                  \
+/* Row of z + g - log Z in nats for one type of real, clearing z. Most blocks are touched as a rule, so all are walked,
+ * a tile at a time: bits first, beside the exponentials, then the change of base and log Z. */
+#define DEFINE_LOGITS_ROW(REAL, NAME)                                                                                 \
+    SAFFU_INLINE void NAME(Prior prior, int64_t n_words, double *restrict z, REAL *restrict row) {                    \
+        Lanes low = lanes_zero(), high = lanes_zero();                                                                \
+        for (int64_t first = 0; first < n_words; first += TILE) {                                                     \
+            const double *restrict g = prior.g + first;                                                               \
+            double p[TILE], *restrict zt = z + first;                                                                 \
+            int64_t n = saffu_min(TILE, n_words - first), n_padded = (n + BLOCK - 1) / BLOCK * BLOCK;                 \
+            for (int64_t w = 0; w < n_padded; w++) p[w] = zt[w] + g[w];                                               \
+            for (int64_t w = 0; w < n; w++) row[first + w] = (REAL)p[w];                                              \
+            for (int64_t w = 0; w < n_padded; w++) p[w] = vexp2_bounded(p[w]);                                        \
+            for (int64_t w = 0; w < n_padded; w += BLOCK) {                                                           \
+                low = lanes_add(low, lanes_load(p + w));                                                              \
+                high = lanes_add(high, lanes_load(p + w + N_LANES));                                                  \
+            }                                                                                                         \
+            memset(zt, 0, (size_t)n_padded * sizeof *zt);                                                             \
         }                                                                                                             \
+        REAL shift = (REAL)vlog(lanes_sum(lanes_add(low, high)));                                                     \
+        for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)LN_2 * row[w] - shift;                                   \
     }
-DEFINE_WRITE_ROW(float, write_row_f32)
-DEFINE_WRITE_ROW(double, write_row_f64)
+DEFINE_LOGITS_ROW(float, logits_row_f32)
+DEFINE_LOGITS_ROW(double, logits_row_f64)
 
 SAFFU_SIMD static void logits_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *logits, int size) {
     int64_t n_words = job->pool->vocab_size;
     s->windows.begin = -1;
     for (int64_t i = from; i < to; i++) {
         Prior prior = prior_of(job->pool, job->batch->states[i]);
-        int64_t n = add_rows(job, i, s);
-        double log_total = vlog(prior.total[0] + seen_mass(prior, s->block, n, 0, s->z));
+        add_rows(job, i, s);
         if (size == (int)sizeof(float))
-            write_row_f32(prior, n_words, log_total, s->block, n, s->z, (float *)logits + i * n_words);
+            logits_row_f32(prior, n_words, s->z, (float *)logits + i * n_words);
         else
-            write_row_f64(prior, n_words, log_total, s->block, n, s->z, (double *)logits + i * n_words);
+            logits_row_f64(prior, n_words, s->z, (double *)logits + i * n_words);
     }
 }
 
