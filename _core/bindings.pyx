@@ -117,6 +117,10 @@ def weigh(const int64_t[::1] indptr, const int64_t[::1] counts, const int32_t[::
     return total, mass, u, p
 
 
+ctypedef fused real:
+    float
+    double
+
 # ---- pool.c ------------------------------------------------------------------------------------------------------
 
 BLOCK = k.SAFFU_BLOCK
@@ -153,12 +157,13 @@ cdef class Batch:
     cdef object kept
 
     def __init__(self, const int32_t[::1] ids, const int64_t[::1] positions, const int64_t[::1] begins,
-                 const int32_t[:, ::1] rows, const int32_t[::1] states, const double[:, ::1] target_u=None):
+                 const int32_t[:, ::1] rows, const int32_t[::1] states, const double[:, ::1] target_u=None,
+                 const int32_t[::1] previous=None):
         cdef int64_t n = positions.shape[0]
         same_length(begins.shape[0], n, "begins and positions")
         same_length(rows.shape[0], n, "rows and positions")
         same_length(states.shape[0], n, "states and positions")
-        self.kept = (ids, positions, begins, rows, states, target_u)
+        self.kept = (ids, positions, begins, rows, states, target_u, previous)
         self.c.n, self.c.n_ids, self.n_contexts = n, ids.shape[0], rows.shape[1]
         self.c.ids, self.c.positions, self.c.begins = &ids[0], &positions[0], &begins[0]
         self.c.rows, self.c.states = &rows[0, 0], &states[0]
@@ -167,6 +172,10 @@ cdef class Batch:
             same_length(target_u.shape[0], n, "target_u and positions")
             same_length(target_u.shape[1], rows.shape[1], "columns of target_u and rows")
             self.c.target_u = &target_u[0, 0]
+        self.c.previous = NULL
+        if previous is not None:
+            same_length(previous.shape[0], ids.shape[0], "previous and ids")
+            self.c.previous = &previous[0]
 
 
 @cython.final
@@ -175,7 +184,7 @@ cdef class Pool:
     """A pooled model: views of the arrays of saffu_pool, kept alive."""
 
     cdef k.saffu_pool c
-    cdef object kept
+    cdef object kept, prior, moments
 
     def __init__(self, packed, const double[:, ::1] log_prior, const double[::1] unigram, const double[:, ::1] theta,
                  int64_t n_contexts, const int64_t[::1] window, const double[::1] window_mass, int64_t induction,
@@ -196,6 +205,16 @@ cdef class Pool:
         self.c.tail_word, self.c.tail_u = &tail_word[0], &tail_u[0]
         self.c.log_prior, self.c.unigram, self.c.theta = &log_prior[0, 0], &unigram[0], &theta[0, 0]
         self.c.window, self.c.window_mass = &window[0], &window_mass[0]
+        n_blocks = log_prior.shape[1] // BLOCK
+        self.prior = np.empty((theta.shape[0], log_prior.shape[1]))
+        self.moments = np.empty((theta.shape[0], n_blocks + 1, k.SAFFU_MOMENTS))
+        cdef double[:, ::1] prior_ = self.prior
+        cdef double[:, :, ::1] moments_ = self.moments
+        cdef int status
+        with nogil:
+            status = k.saffu_pool_prior(&self.c, &prior_[0, 0], &moments_[0, 0, 0])
+        check(status)
+        self.c.prior, self.c.prior_moments = &prior_[0, 0], &moments_[0, 0, 0]
 
     cdef int fits(self, Batch batch) except -1:
         return same_length(batch.n_contexts, self.c.n_contexts, "columns of rows and contexts")
@@ -222,6 +241,16 @@ cdef class Pool:
         check(status)
         return out
 
+    def logits(self, Batch batch, real[:, ::1] out, int n_threads):
+        """Log-probabilities of every word, nats, into out (n, vocab_size)."""
+        cdef int status
+        self.fits(batch)
+        same_length(out.shape[0], batch.c.n, "rows of out and positions")
+        same_length(out.shape[1], self.c.vocab_size, "columns of out and words")
+        with nogil:
+            status = k.saffu_pool_logits(&self.c, &batch.c, &out[0, 0], sizeof(real), n_threads)
+        check(status)
+
     def derivatives(self, Batch batch, bint second, int n_threads):
         """(log_prob, gradient, hessian or None), summed over the batch."""
         cdef int status
@@ -246,10 +275,6 @@ cdef class Pool:
 
 
 # ---- moments.c, weigh.c (dense), softmax.c -----------------------------------------------------------------------
-
-ctypedef fused real:
-    float
-    double
 
 ctypedef fused real_target:
     float

@@ -23,6 +23,7 @@ cdef extern from "saffu.h" nogil:
 
     enum:
         SAFFU_BLOCK
+        SAFFU_MOMENTS
     int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr,
                          int64_t *tail_ptr, int n_threads)
     int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
@@ -43,6 +44,8 @@ cdef extern from "saffu.h" nogil:
         const double *window_mass
         int64_t induction
         double induction_mass
+        const double *prior
+        const double *prior_moments
 
     ctypedef struct saffu_batch:
         int64_t n, n_ids
@@ -52,9 +55,12 @@ cdef extern from "saffu.h" nogil:
         const int32_t *rows
         const int32_t *states
         const double *target_u
+        const int32_t *previous
 
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
+    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads)
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
 

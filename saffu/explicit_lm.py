@@ -16,7 +16,8 @@ from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.counts import NgramCounts, as_csr
 from saffu.ngram import NgramWeights
-from saffu.pooled import PooledModel
+from saffu.pooled import PooledModel, previous_places
+from saffu.pooled_text import PooledText, Real
 from saffu.priming import FOLDS, fold_parts, leave_one_out_part, prime
 from saffu.sample import Piece, TokenSample
 from saffu.text import Vocabulary
@@ -68,7 +69,7 @@ class ExplicitLM:
     Notes
     -----
     Discounts: Chen and Goodman 1998. Explicit solution: Williams and Zhao, arXiv 2311.07498. Kernels:
-    ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_derivatives``.
+    ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_logits``, ``saffu_pool_derivatives``.
 
     Examples
     --------
@@ -298,14 +299,61 @@ class ExplicitLM:
             return found
         rows = model.weights.contexts(ids, starts)
         pool, threads = model.pool(scalars), resolve_threads(self.n_threads)
+        previous = previous_places(ids)
         with progress_bar(ids.size, "score", progress) as bar:
             for first in range(0, ids.size, BATCH):
                 positions = np.arange(first, min(first + BATCH, ids.size))
                 batch_rows = rows[:, positions]
-                batch = model.batch(ids, starts, positions, batch_rows, model.states(batch_rows))
+                batch = model.batch(ids, starts, positions, batch_rows, model.states(batch_rows), None, previous)
                 found[positions] = pool.log_prob(batch, threads)
                 bar.update(positions.size)
         return found
+
+    def read(self, ids: ArrayLike, documents: ArrayLike | None = None) -> PooledText:
+        """Look up what every position of a text sees, to score batches of positions in any order.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        documents : array_like of int, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        PooledText
+            Has ``logits(positions, out)`` and ``log_prob(positions)``.
+        """
+        model, scalars = self._solved()
+        ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        starts = _validate.document_starts(documents, ids.size)
+        rows = model.weights.contexts(ids, starts)
+        return PooledText(model, scalars, ids, starts, np.arange(ids.size), rows, resolve_threads(self.n_threads))
+
+    def logits(
+        self,
+        ids: ArrayLike,
+        positions: ArrayLike | None = None,
+        documents: ArrayLike | None = None,
+        out: Real | None = None,
+    ) -> Real:
+        """Log-probabilities of every token of the vocabulary at positions of a text; for many batches, :meth:`read`.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        positions : array_like of int, shape (n,), optional
+            Places in ``ids``, in any order; by default all. The row of t is told by what precedes ``ids[t]``.
+        documents : array_like of int, optional
+            As in :meth:`fit`.
+        out : ndarray of float32 or float64, shape (n, V), optional
+            Where to write; by default a new array of float32.
+
+        Returns
+        -------
+        ndarray, shape (n, V)
+            Nats.
+        """
+        return self.read(ids, documents).logits(positions, out)
 
     def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
         """``exp`` of the mean negative log-probability per token."""

@@ -65,7 +65,10 @@ int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *par
 
 /* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
 
-enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
+enum {
+    SAFFU_BLOCK = 16,  /* words in a block; heads of packed rows are whole blocks */
+    SAFFU_MOMENTS = 6, /* sums of the prior over a block that its exponentials are replaced from */
+};
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
  * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills. */
@@ -89,7 +92,14 @@ typedef struct {
     const double *window_mass; /* (n_windows) M: u(w) = log(1 + n(w) / (M p(w))) */
     int64_t induction;         /* length of the induction window, 0 for none */
     double induction_mass;
+    const double *prior;         /* from saffu_pool_prior, as are the moments */
+    const double *prior_moments;
 } saffu_pool;
+
+/* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
+ * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
+ * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. */
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments);
 
 typedef struct {
     int64_t n, n_ids;
@@ -99,6 +109,7 @@ typedef struct {
     const int32_t *rows;                      /* (n, n_contexts) packed rows, -1 for none */
     const int32_t *states;                    /* (n) which row of theta */
     const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
+    const int32_t *previous;                  /* (n_ids) last place before with the same token, or -1; NULL: found here */
 } saffu_batch;
 
 /* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
@@ -107,6 +118,10 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 
 /* distribution (n, vocab_size) of the next word; the targets are not read. */
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
+
+/* logits (n, vocab_size), float or double as size, 4 or 8 bytes, says: log-probabilities in nats of every word; the
+ * targets are not read. An exp for each word of a touched block, one store for each word. */
+int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads);
 
 /* log_prob (n) and the sums over positions of the derivatives of -log_prob by the scalars of
  * each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states, 2 + n_features,
