@@ -356,6 +356,9 @@ def enriched_embeddings(
     Enriched bit-cipher embeddings: arXiv 2311.11012. Co-occurrences are counted by :func:`saffu.cooccurrence`; the
     left neighbours of a distance are the transpose of the right ones. Averages are products of sparse rows and codes.
 
+    As features of the newest token in a softmax layer solved by counting, concatenated blocks predict the next word
+    best and counts better than ratios; sums are mostly worse than the codes alone.
+
     Examples
     --------
     >>> cipher = BitCipher(2).fit([0, 0, 1, 0])
