@@ -11,7 +11,7 @@ layers, side by side, give the logits of the next token, on top of those of anot
     logits = [h_1 .. h_n] O + o (+ logits of the other model)
 
 Parameters are a dict of arrays of one dtype: ``"embeddings.logits"`` (V, bits), whose softmax by rows is X, so that
-embeddings stay non-negative and of unit sum whatever a refinement does; ``"output.weights"`` (H, V) and
+embeddings stay non-negative and of unit sum whatever a refinement does; ``"output.weights"`` (V, H), O transposed, and
 ``"output.bias"`` (V); and for each unit, with its name before the dot, ``attention`` (K, K), ``attention_bias`` (K),
 ``weights`` (D, hidden) and ``bias`` (hidden).
 """
@@ -140,7 +140,7 @@ def add_logits(parameters: Parameters, H: NDArray, logits: NDArray) -> None:
     O = parameters["output.weights"]  # noqa: E741 - the name of the equation
     gemm = get_blas_funcs("gemm", (O, H))
     # BLAS counts columns first: the transposes are contiguous for it, and nothing is copied.
-    gemm(1.0, O.T, H.T, 1.0, logits.T, overwrite_c=1)
+    gemm(1.0, O.T, H.T, 1.0, logits.T, trans_a=1, overwrite_c=1)
     logits += parameters["output.bias"]
 
 
