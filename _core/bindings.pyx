@@ -620,6 +620,28 @@ def cross_entropy_soft(const real[:, ::1] X, const real[:, ::1] T, int n_threads
     return loss
 
 
+def cross_entropy_backward(real[:, ::1] X, const int32_t[::1] labels, const double[::1] scale, int n_threads):
+    """Minus the log-probability of each row's label, float64; X becomes the gradient of their scaled sum, in place."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    cdef const double *scale_ = NULL
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    if scale is not None:
+        same_length(n_rows, scale.shape[0], "rows and scale")
+        scale_ = &scale[0]
+    loss = np.empty(n_rows)
+    cdef double[::1] loss_ = loss
+    with nogil:
+        if real is float:
+            status = k.saffu_cross_entropy_backward_f32(&X[0, 0], &labels[0], scale_, n_rows, n_columns, &loss_[0],
+                                                        &X[0, 0], n_threads)
+        else:
+            status = k.saffu_cross_entropy_backward_f64(&X[0, 0], &labels[0], scale_, n_rows, n_columns, &loss_[0],
+                                                        &X[0, 0], n_threads)
+    check(status)
+    return loss
+
+
 def softmax_backward(const real[:, ::1] P, real[:, ::1] dP, int n_threads):
     """Turn dP, the gradient by P = softmax(X), into the gradient by X, in place."""
     cdef int64_t n_rows = P.shape[0], n_columns = P.shape[1]

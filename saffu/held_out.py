@@ -15,6 +15,7 @@ from saffu.explicit_lm import ExplicitLM
 from saffu.pooled import previous_places
 from saffu.pooled_text import PooledText, Real
 from saffu.sample import BLOCK
+from saffu.text import UNKNOWN_ID
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -32,6 +33,10 @@ class HeldOutLogits:
     and the scalars of the whole. A position sees its document as it is: only the counts are others. Without this, a
     residual learns to mend logits of a text known by heart.
 
+    A vocabulary made of the same text is known by heart too: every word it lists was seen, and the words of a new text
+    that it lacks are ``<unk>``. With ``min_count`` as the vocabulary had it, each fold is read as a new text would be:
+    a token seen less often outside the fold becomes ``unknown``, as target and as context (:meth:`tokens`).
+
     Parameters
     ----------
     model : ExplicitLM
@@ -42,6 +47,10 @@ class HeldOutLogits:
         Offsets in ``ids`` at which documents start, as they were counted.
     folds : int
         At least 2. With more, each model is nearer to the whole; memory and time to build them grow in proportion.
+    min_count : int
+        Tokens counted less often outside a fold are ``unknown`` to it; 0 leaves all as they are.
+    unknown : int
+        The id of unknown words, ``saffu.text.UNKNOWN_ID``.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
     memory : int
@@ -75,6 +84,8 @@ class HeldOutLogits:
         ids: ArrayLike,
         documents: ArrayLike | None = None,
         folds: int = 10,
+        min_count: int = 0,
+        unknown: int = UNKNOWN_ID,
         n_threads: int | None = None,
         memory: int = MEMORY,
     ) -> None:
@@ -82,8 +93,10 @@ class HeldOutLogits:
             raise TypeError(f"model must be an ExplicitLM, got {type(model).__name__}")
         self.n_folds = _validate.integer(folds, "folds", 2)
         self.n_threads = resolve_threads(n_threads)
+        self.min_count = _validate.integer(min_count, "min_count", 0)
         self.memory = _validate.integer(memory, "memory", 0)
         self.vocab_size = model.vocab_size
+        self.unknown = int(_validate.token_ids([unknown], "unknown", self.vocab_size)[0])
         self._model = model.solve()
         self._ids = _validate.token_ids(ids, "ids", self.vocab_size)
         self._documents = _validate.document_starts(documents, self._ids.size)
@@ -116,6 +129,10 @@ class HeldOutLogits:
         edges = self._edges(fold)
         return np.concatenate([np.arange(first, last) for first, last in edges.tolist()])
 
+    def tokens(self, fold: int) -> Int32:
+        """The whole text as a fold reads it, shape (M,): the targets are ``tokens(fold)[positions]``."""
+        return self.text(fold).ids
+
     def logits(self, fold: int, positions: ArrayLike | None = None, out: Real | None = None) -> Real:
         """Log-probabilities of every token at positions of one fold.
 
@@ -140,7 +157,7 @@ class HeldOutLogits:
         return self.text(fold).logits(positions, out)
 
     def log_prob(self, fold: int, positions: ArrayLike | None = None) -> Float64:
-        """Log-probabilities of the tokens at these positions themselves, nats; as :meth:`logits`."""
+        """Log-probabilities of :meth:`tokens` at these positions, nats; arguments as :meth:`logits`."""
         return self.text(fold).log_prob(positions)
 
     def text(self, fold: int) -> PooledText:
@@ -183,13 +200,18 @@ class HeldOutLogits:
             rest = counts.subtract(held)
         except ValueError as error:
             raise ValueError("ids and documents must be those that the model has counted") from error
+        read, previous = self._ids, self._previous
+        rare = rest.unigram < self.min_count
+        if rare.any():
+            read = np.where(rare[read], np.int32(self.unknown), read)
+            previous = previous_places(read)
         pooled = self._model._build(rest)
         whole, scalars = self._model._solved()
         pooled.bounds = whole.bounds
         inside = self.fold_of(places) == fold
-        rows = np.ascontiguousarray(pooled.weights.contexts(ids, documents)[:, inside])
+        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents)[:, inside])
         return PooledText(
-            pooled, scalars, self._ids, self._documents, places[inside], rows, self.n_threads, self._previous, True
+            pooled, scalars, read, self._documents, places[inside], rows, self.n_threads, previous, compact=True
         )
 
     def _join(self, firsts: Int64, lasts: Int64) -> tuple[Int32, Int64, Int64]:

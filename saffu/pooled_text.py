@@ -58,7 +58,7 @@ class PooledText:
             packed, self._rows = keep_rows(packed, self._rows)
         self._pool = model.pool(scalars, packed)
         self._previous = previous_places(ids) if previous is None else previous
-        self.n_bytes = sum(a.nbytes for a in (*packed, self._rows, self._states, self._begins, positions))
+        self.n_bytes = sum(a.nbytes for a in (ids, *packed, self._rows, self._states, self._begins, positions))
 
     def log_prob(self, positions: ArrayLike | None = None) -> Float64:
         """Log-probabilities, nats, of the tokens at these positions (by default all), shape (n,)."""

@@ -217,6 +217,12 @@ def log_softmax(X):
     return out
 
 
+def cross_entropy_backward(X, labels, scale):
+    """Loss of each row, and scale (softmax(X) - one_hot(labels))."""
+    log_p = log_softmax(X)
+    return -log_p[np.arange(len(X)), labels], scale[:, None] * (np.exp(log_p) - one_hot(labels, X.shape[1]))
+
+
 # ---- sparse products -------------------------------------------------------------------------------------------------
 
 

@@ -248,6 +248,13 @@ int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows,
 int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
                                  int n_threads);
 
+/* The same loss of labels, and dX[m, i] = scale[m] (softmax(X)[m, i] - [i = labels[m]]), its gradient. scale (n_rows)
+ * may be NULL, which means 1; dX may be X. Three reads and two writes of a row, all but one read from cache. */
+int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                     int64_t n_columns, double *loss, float *dX, int n_threads);
+int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                     int64_t n_columns, double *loss, double *dX, int n_threads);
+
 /* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
 int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
                                int n_threads);
