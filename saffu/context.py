@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saffu import _core
 from saffu.attention import Windows
 from saffu.sparse import SparseRows
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -71,8 +72,8 @@ class Passage(NamedTuple):
         """Places of each chunk among the positions of the batch, and its segments."""
         lengths = self.text.last[self.segments] - self.text.first[self.segments]
         ends = np.concatenate([[0], np.cumsum(lengths)])
-        cuts = range(0, self.segments.size, CHUNK)
-        return [(slice(int(ends[i]), int(ends[min(i + CHUNK, lengths.size)])), self.segments[i : i + CHUNK]) for i in cuts]
+        cuts = [*range(0, self.segments.size, CHUNK), self.segments.size]
+        return [(slice(int(ends[i]), int(ends[j])), self.segments[i:j]) for i, j in pairwise(cuts)]
 
 
 class Passages:

@@ -102,7 +102,8 @@ def loss_and_gradients(
         positions = seen.positions[seen.scored]
         _fill(text, positions, logits)
         units.add_logits(parameters, h, logits)
-        loss = _core.cross_entropy_gradient(logits, text.stream.ids[positions], 1.0 / n, 1).sum()
+        share = np.full(positions.size, 1.0 / n)
+        loss = _core.cross_entropy_backward(logits, text.stream.ids[positions], share, 1).sum()
         dH = logits @ parameters["output.weights"]
         if kept is not None:
             dH *= kept

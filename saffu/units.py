@@ -116,7 +116,7 @@ def forward(
     for layer in range(1 + max(unit.layer for unit in units)):
         own = [unit for unit in units if unit.layer == layer]
         if layer:
-            sources.append(_joined(seen, units, layer - 1))
+            sources.append(joined(seen, units, layer - 1))
         for unit in own:
             Z, A, S = aggregate(parameters, unit, chunk, sources[layer], cache)
             logits = Z @ parameters[f"{unit.name}.weights"]
@@ -125,7 +125,8 @@ def forward(
     return seen, sources
 
 
-def _joined(seen: list[Seen], units: list[Unit], layer: int) -> NDArray:
+def joined(seen: list[Seen], units: list[Unit], layer: int) -> NDArray:
+    """Hidden states of a layer, side by side and of unit sum."""
     states = [s.H for s, unit in zip(seen, units, strict=False) if unit.layer == layer]
     return np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
 
