@@ -12,6 +12,7 @@ LAYERS = [
     ["_core"],
     ["_threads", "_validate", "_progress"],
     ["_config", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
+    ["ledger"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
     ["hidden", "pooled", "layer"],
     ["priming", "network"],
