@@ -29,7 +29,7 @@ Int64 = NDArray[np.int64]
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
 BATCH = 1 << 15  # positions scored at a time
 # Tokens of all text in which weighing every row costs what the rows of one position do.
-TOKENS_PER_POSITION = 1024
+TOKENS_PER_POSITION = 512
 
 
 @checkpoint.register("explicit-lm")
