@@ -30,7 +30,7 @@ from bench.utterances import ACTIONS, Lexicon, utterances
 VOCAB_SIZE = 1_000  # actions, a token for words never heard, words
 HEARD = (0, 5, 10, 20, 50, 100, 200, 400)
 N_TEST = 300
-SEEDS = (0, 1, 2)
+SEEDS = (10, 11, 12)  # the grammar and the encoding were settled on others
 TUNING_SEED, TUNING_HEARD = 99, 100
 SETTINGS: dict[str, Any] = {"radius": 2, "order": 3, "windows": (), "induction": 0, "n_threads": 1}
 MEGABYTES = 512
@@ -233,7 +233,7 @@ def draw(lessons: dict[str, list[Lesson]], figure: Any) -> None:
 def run(given: Options) -> None:
     """Measure and write."""
     began = time.perf_counter()
-    heard, n_test, seeds = ((0, 4), 10, (0, 1)) if given.quick else (HEARD, N_TEST, SEEDS)
+    heard, n_test, seeds = ((0, 4), 10, SEEDS[:2]) if given.quick else (HEARD, N_TEST, SEEDS)
     lessons = {
         name: [taught(build, seed, heard, n_test) for seed in seeds] for name, build in contenders(given.quick).items()
     }

@@ -57,7 +57,7 @@ class Replay:
 
 
 class SameShape(nn.Module):
-    """The explicit model's own shape: logits of a token are rows for the token before, the one before that, and both."""
+    """The explicit model's shape: logits of a token are rows for the token before, the one before that, and both."""
 
     def __init__(self) -> None:
         super().__init__()

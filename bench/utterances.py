@@ -1,4 +1,4 @@
-"""A grammar of short commands to a house: what is said, with slips of the tongue and of the keyboard, and what is meant.
+"""A grammar of short commands to a house: what is said, with slips of tongue and keyboard, and what is meant.
 
 Every draw is determined by its seed. An utterance names a device and a wish in one of several ways, or complains
 without naming any; it may be polite, hesitate, correct itself, and misspell any of its words.
