@@ -13,6 +13,7 @@ LAYERS = [
     ["_threads", "_validate", "_progress"],
     ["grid", "journal", "plot"],
     ["_config", "attention", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
+    ["ledger"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
     ["cipher", "context", "hidden", "pooled", "layer"],
     ["units", "pooled_text", "priming", "network"],
