@@ -33,12 +33,13 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 POSITIONS = 400_000  # to solve embeddings, attention and hidden layers on
-RESIDUAL_POSITIONS = 60_000  # to compare another model with
+COMPARED_POSITIONS = 40_000  # to compare a model's expectations with
 PRIMING_POSITIONS = 3_000
 OUTPUT_MASS = 3.0  # tokens of the unigram that the words of a hidden unit are smoothed by
-RESIDUAL_MASS = 2.0  # occurrences added to what was observed and to what was expected
+COMPARED_MASS = 2.0  # occurrences added to what was observed and to what was expected
 PART = 1 << 14  # positions at once
-ROWS = 256  # positions whose logits are held at once
+COMPARED, ROWS = 1024, 256  # positions whose logits are held at once
+RIDGE = 1e-3  # nats by which a scalar one away from its start must pay, twice
 
 
 class SharedCounts:
@@ -113,10 +114,12 @@ def solve(
     """
     positions = shared.sample(seed)
     first = [unit for unit in network.units if unit.layer == 0]
+    # A document says too little of a single word to shape embeddings beside the tokens just before it.
+    local = [unit for unit in first if unit.context != "document"] or first
     mixture = explicit_attention.AttentiveMixture(
         shared.stream,
-        first,
-        network.sizes,
+        local,
+        {unit.context: unit.size for unit in local},
         network.span,
         shared.codes(bits),
         shared.embeddings(bits),
@@ -127,10 +130,11 @@ def solve(
     found = explicit_attention.solve(mixture, positions, seed, tick=tick)
     parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
     words: dict[str, Float32] = {}
+    told = {unit.name: B for unit, B in zip(local, found.B, strict=True)}
     for layer in range(network.n_layers):
-        for number, unit in enumerate(network.units):
+        for unit in network.units:
             if unit.layer == layer:
-                start = found.B[number] if layer == 0 else _joined_words(words, network, layer)
+                start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
                 if layer:
                     parameters |= _upper_attention(unit)
                 Z, y = _aggregated(network, parameters, unit, shared.stream, positions, found.X)
@@ -214,14 +218,17 @@ class _Output:
         self.scalars: list[float] = []
 
     def solve(self, positions: Int64, seed: int) -> dict[str, Float32]:
-        """Output weights and bias."""
+        """Output weights and bias: unit after unit, each given what the model with those before it expects."""
         order = np.random.default_rng(seed).permutation(positions)
-        if self.source is not None:
-            order = order[: RESIDUAL_POSITIONS + PRIMING_POSITIONS]
         n_primed = min(PRIMING_POSITIONS, positions.size // 10)
         primed, counted = np.sort(order[:n_primed]), np.sort(order[n_primed:])
-        O = self._lift(counted)  # noqa: E741 - the name of the equation
-        theta = self._prime(O, primed)
+        compared = np.sort(order[n_primed : n_primed + COMPARED_POSITIONS])
+        O = np.zeros((self.shared.unigram.size, self.blocks[-1].stop), np.float32)  # noqa: E741 - the equation's name
+        theta = np.array([1.0])
+        for i, block in enumerate(self.blocks):
+            alone = i == 0 and self.source is None
+            O[:, block] = self._lift(counted, block) if alone else self._lift_over(compared, O, theta, block)
+            theta = self._prime(O, primed, np.append(theta, 0.7))
         self.scalars = theta.tolist()
         for block, scalar in zip(self.blocks, theta[1:], strict=True):
             O[:, block] *= np.float32(scalar)
@@ -229,63 +236,65 @@ class _Output:
         return {"output.weights": O, "output.bias": (bias - bias.mean()).astype(np.float32)}
 
     def _hidden(self, positions: Int64) -> Float32:
-        seen = self.network.chunk(self.shared.stream, positions, positions + 1)
+        seen = self.network.chunk(self.shared.stream, *_runs(positions))
         return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
 
-    def _lift(self, positions: Int64) -> Float32:
-        """By how much each hidden unit makes each word likelier than it is without, (V, H), a logarithm."""
-        shape = self.shared.unigram.size, self.blocks[-1].stop
-        F, mass = np.zeros(shape), np.zeros(shape[0])
-        E = np.zeros(shape)
-        ids, threads = self.shared.stream.ids, self.shared.n_threads
+    def _lift(self, positions: Int64, block: slice) -> Float32:
+        """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm."""
+        F, mass = np.zeros((self.shared.unigram.size, block.stop - block.start)), np.zeros(self.shared.unigram.size)
         for begin in range(0, positions.size, PART):
             chosen = positions[begin : begin + PART]
-            H = self._hidden(chosen)
-            _core.moments_labels(H, ids[chosen], None, F, mass, True, threads)
-            if self.source is not None:
-                self._expect(chosen, H, E)
-        if self.source is None:
-            smooth = OUTPUT_MASS * self.shared.unigram[:, None]
-            lift = (F + smooth) / (F.sum(axis=0) + OUTPUT_MASS) / self.shared.unigram[:, None]
-        else:
-            lift = (F + RESIDUAL_MASS) / (E + RESIDUAL_MASS)
+            H = np.ascontiguousarray(self._hidden(chosen)[:, block])
+            _core.moments_labels(H, self.shared.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
+        smooth = OUTPUT_MASS * self.shared.unigram[:, None]
+        lift = (F + smooth) / (F.sum(axis=0) + OUTPUT_MASS) / self.shared.unigram[:, None]
         return np.log(lift).astype(np.float32)
 
-    def _expect(self, positions: Int64, H: Float32, E: Float64) -> None:
-        """E += the words that the other model expects, times the hidden states."""
-        assert self.source is not None
-        for begin in range(0, positions.size, 4 * ROWS):
-            rows = slice(begin, min(begin + 4 * ROWS, positions.size))
-            P = self.text.buffer(rows.stop - begin)
-            self.source.fill(positions[rows], P)
-            E += _core.softmax(P, False, self.shared.n_threads).T @ H[rows]
+    def _lift_over(self, positions: Int64, O: Float32, theta: Float64, block: slice) -> Float32:  # noqa: E741
+        """By how much each hidden unit makes each word likelier than the model so far expects, a logarithm."""
+        shape = self.shared.unigram.size, block.stop - block.start
+        F, E, mass = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+        for begin in range(0, positions.size, COMPARED):
+            chosen = positions[begin : begin + COMPARED]
+            H = self._hidden(chosen)
+            P = self._base(chosen, theta[0])
+            for known, scalar in zip(self.blocks, theta[1:], strict=False):
+                P += (np.float32(scalar) * H[:, known]) @ O[:, known].T
+            P = _core.softmax(P, False, self.shared.n_threads)
+            told = np.ascontiguousarray(H[:, block])
+            E += P.T @ told
+            _core.moments_labels(told, self.shared.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
+        return np.log((F + COMPARED_MASS) / (E + COMPARED_MASS)).astype(np.float32)
 
-    def _prime(self, O: Float32, positions: Int64) -> Float64:  # noqa: E741
-        """(scalar of the unigram, or 1 for another model; scalar of each unit), by Newton."""
-        start = np.array([1.0] + [0.5] * len(self.blocks))
+    def _base(self, positions: Int64, scalar: float) -> Float32:
+        """Logits of the unigram, or of the other model."""
+        logits = self.text.buffer(positions.size)
+        if self.source is None:
+            logits[:] = scalar * np.log(self.shared.unigram)
+        else:
+            self.source.fill(positions, logits)
+        return logits
+
+    def _prime(self, O: Float32, positions: Int64, start: Float64) -> Float64:  # noqa: E741
+        """(scalar of the unigram, or 1 for another model; scalars of the first units), by Newton."""
         if positions.size == 0:
             return start
-        H, y = self._hidden(positions), self.shared.stream.ids[positions]
-        log_unigram = np.log(self.shared.unigram).astype(np.float32)
-        fixed = self.source is not None
+        H, y, n = self._hidden(positions), self.shared.stream.ids[positions], positions.size
+        blocks = self.blocks[: start.size - 1]
 
         def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
-            value, gradient, hessian = 0.0, np.zeros(theta.size), np.zeros((theta.size, theta.size))
-            for begin in range(0, positions.size, ROWS):
-                rows = slice(begin, begin + ROWS)
-                groups = [H[rows, block] @ O[:, block].T for block in self.blocks]
-                base = self.text.buffer(len(groups[0]))
-                if self.source is None:
-                    base[:] = log_unigram
-                else:
-                    self.source.fill(positions[rows], base)
-                parts = _pooled([base, *groups], y[rows], theta, self.shared.n_threads)
-                value, gradient, hessian = value + parts[0], gradient + parts[1], hessian + parts[2]
-            if fixed:
-                gradient[0], hessian[0], hessian[:, 0] = 0.0, 0.0, 0.0
-            n = positions.size
-            ridge = 1e-3 * (theta - start)
-            return value / n + 0.5 * float(ridge @ (theta - start)), gradient / n + ridge, hessian / n + 1e-3 * np.eye(theta.size)
+            away = theta - start
+            value, gradient = 0.5 * RIDGE * float(away @ away), RIDGE * away
+            hessian = RIDGE * np.eye(theta.size)
+            for begin in range(0, n, ROWS):
+                rows = slice(begin, min(begin + ROWS, n))
+                groups = [self._base(positions[rows], 1.0)] + [H[rows, block] @ O[:, block].T for block in blocks]
+                part = _pooled(groups, y[rows], theta, self.shared.n_threads)
+                value, gradient, hessian = value + part[0] / n, gradient + part[1] / n, hessian + part[2] / n
+            if self.source is not None:  # the other model stands as it is
+                gradient[0] = 0.0
+                hessian[0, 1:] = hessian[1:, 0] = 0.0
+            return value, gradient, hessian
 
         return newton(evaluate, start, tolerance=1e-4)
 
