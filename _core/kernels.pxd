@@ -148,6 +148,32 @@ cdef extern from "saffu.h" nogil:
     int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
                           int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
                           double *dX, int n_threads)
+    ctypedef struct saffu_view:
+        int64_t n, n_ids, n_positions
+        const int32_t *ids
+        const int64_t *first
+        const int32_t *length
+        const int64_t *head
+        int64_t step
+
+    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads)
+    int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
+                              int64_t n_cached, float *S, int n_threads)
+    int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W,
+                         const float *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, float *S,
+                         float *A, float *Z, int n_threads)
+    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S,
+                                  const float *A, const float *dZ, int64_t n_types, int64_t d, float *dW,
+                                  float *dbias, float *dS, float *dX, int n_threads)
+    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads)
+    int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
+                              int64_t n_cached, double *S, int n_threads)
+    int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W,
+                         const double *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, double *S,
+                         double *A, double *Z, int n_threads)
+    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
+                                  const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW,
+                                  double *dbias, double *dS, double *dX, int n_threads)
     int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                        int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
     int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,

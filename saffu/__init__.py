@@ -11,6 +11,7 @@ except ImportError as error:
 from saffu import text
 from saffu._config import show_config
 from saffu.checkpoint import load
+from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.counts import cooccurrence
 from saffu.explicit import log_weights, moments
 from saffu.explicit_lm import ExplicitLM
@@ -20,10 +21,12 @@ from saffu.refine import random_start, refine
 
 __version__ = "0.1.0"
 __all__ = [
+    "BitCipher",
     "ExplicitLM",
     "ExplicitNetwork",
     "SoftmaxLayer",
     "cooccurrence",
+    "enriched_embeddings",
     "load",
     "log_weights",
     "moments",

@@ -157,6 +157,36 @@ def mixture_backward(X: _Real, T: _Real, labels: _Int32, scale: _Float64, n_thre
 def exp(x: _Real, n_threads: int) -> _Real: ...
 def log(x: _Real, n_threads: int) -> _Real: ...
 
+# attend.c
+@final
+class View:
+    def __init__(
+        self, ids: _Int32, first: _Int64, length: _Int32, head: _Int64, step: int, n_positions: int
+    ) -> None: ...
+
+def compare_all(X: _Real, n_threads: int) -> _Real: ...
+def comparisons(view: View, X: _Real, cache: _Real | None, n_threads: int) -> _Real: ...
+def attend(
+    view: View,
+    X: _Real,
+    cache: _Real | None,
+    W: _Real,
+    bias: _Real | None,
+    given: _Real | None,
+    n_threads: int,
+) -> tuple[_Real, _Real, _Real | None]: ...
+def attend_backward(
+    view: View,
+    X: _Real,
+    W: _Real,
+    S: _Real,
+    A: _Real,
+    dZ: _Real,
+    by_comparisons: bool,
+    dX: _Real | None,
+    n_threads: int,
+) -> tuple[_Real, _Real, _Real | None]: ...
+
 # adam.c
 def adam(
     gradient: _Real,

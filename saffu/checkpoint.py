@@ -127,7 +127,7 @@ def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Map
     headers = {_HEADER_KEY: json.dumps(header, allow_nan=False)}
     # The writer of safetensors takes the memory as it lies, and so corrupts Fortran order without a word.
     contiguous = {name: _storable(name, array) for name, array in arrays.items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=headers)
 
 
@@ -163,7 +163,7 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[str]:
+def replacing(path: Path) -> Iterator[str]:
     """Yield a temporary name beside ``path``; rename it on success, remove it on any error."""
     target = _target(path)
     temporary, mode = _create_temporary(target)

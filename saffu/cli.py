@@ -6,6 +6,7 @@ What a user can get wrong ends as one line on stderr and exit code 2. Progress i
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 import saffu
-from saffu import checkpoint, demo
+from saffu import checkpoint, demo, grid, report, roadmap
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
 from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
 
@@ -50,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
         return 0
-    except KeyboardInterrupt:
-        print(f"{command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join([f"{command}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # What is still buffered would raise again when the interpreter flushes it at exit.
@@ -98,7 +99,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"saffu {saffu.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_eval, _add_generate, _add_info):
+    for add in (_add_demo, _add_train, _add_eval, _add_generate, _add_info, _add_roadmap):
         add(commands)
     return parser
 
@@ -144,9 +145,7 @@ def _add_train(commands: Any) -> None:
     )
     _add_text_options(parser)
     _add_feature_options(parser)
-    parser.add_argument(
-        "--threads", type=_integer(1), metavar="N", help="threads to use (default: every available CPU)"
-    )
+    _add_threads(parser)
     _add_quiet(parser)
 
 
@@ -256,6 +255,60 @@ def _add_info(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _add_roadmap(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        _roadmap,
+        "try many architectures of the compact model and tell the best",
+        "Solves about 250 architectures on the same text, scores each on held-out text, refines the best few, and\n"
+        f"writes a table ({report.TABLE}), a figure ({report.FIGURE}) and a summary ({report.SUMMARY}) into a folder.\n"
+        "Stopped at any moment, it goes on where it was when called again.",
+        "  saffu roadmap book.txt --out map\n"
+        "  saffu roadmap train.txt.gz --valid valid.txt.gz --tokenizer whitespace --out map --minutes 30\n"
+        "  saffu roadmap book.txt --out map --grid grid.json --limit 40 --refine 0\n"
+        "\na grid is JSON, lists of which every combination is meant, or a list of architectures:\n"
+        '  {"bits": [32, 64], "contexts": ["radial", "block+document"], "layers": [1, 2], "residual": [true, false]}\n'
+        '  [{"bits": 64, "contexts": "radial+document", "radius": 4, "hidden": 128}, {"bits": 128}]\n'
+        f"its names: {', '.join(grid.NAMES)}",
+    )
+    _add_files(parser)
+    add = parser.add_argument
+    add("--out", metavar="DIR", required=True, help="the folder of the results; created if it is not there")
+    add(
+        "--tokens",
+        type=_integer(1),
+        default=1_000_000,
+        metavar="N",
+        help="the most tokens to train on, from the beginning (default: 1000000)",
+    )
+    _add_text_options(parser)
+    add(
+        "--valid",
+        action="append",
+        metavar="FILE",
+        help="held-out text; may be repeated (default: the last 5 percent of the documents)",
+    )
+    add(
+        "--valid-tokens",
+        type=_integer(1),
+        default=roadmap.HELD_OUT_TOKENS,
+        metavar="N",
+        help=f"the most tokens to hold out (default: {roadmap.HELD_OUT_TOKENS})",
+    )
+    add(
+        "--grid",
+        metavar="FILE",
+        help=f"the architectures to try (default: a balanced sample of {grid.DEFAULT_SIZE} from all combinations)",
+    )
+    add("--limit", type=_integer(1), metavar="N", help="try only N architectures, in which all choices are balanced")
+    add("--refine", type=_integer(0), default=3, metavar="N", help="train the N best on by gradient steps (default: 3)")
+    add("--epochs", type=_integer(1), default=1, metavar="N", help="passes over the text in refining (default: 1)")
+    add("--minutes", type=_not_negative, metavar="M", help="begin nothing new after M minutes (default: no limit)")
+    add("--retry", action="store_true", help="try again what failed in an earlier call")
+    _add_threads(parser)
+    _add_quiet(parser)
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a file written by 'saffu train'")
 
@@ -269,6 +322,12 @@ def _add_documents(parser: argparse.ArgumentParser, default: str) -> None:
         "--documents",
         choices=DOCUMENTS,
         help=f"what separates documents: blank lines (which then are no tokens), or only the end of a file ({default})",
+    )
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=_integer(1), metavar="N", help="threads to use (default: every available CPU)"
     )
 
 
@@ -413,6 +472,58 @@ def _info(arguments: argparse.Namespace) -> None:
         "scalars": model.scalars,
     }
     print(_json(facts) if arguments.json else "\n".join(_lines(facts)))
+
+
+def _roadmap(arguments: argparse.Namespace) -> None:
+    architectures = grid.read_grid(arguments.grid) if arguments.grid else grid.default_grid()
+    if arguments.limit is not None:
+        architectures = grid.balanced_sample(architectures, arguments.limit)
+    progress = _shows_progress(arguments)
+    split = roadmap.read_split(
+        arguments.files,
+        arguments.tokens,
+        arguments.valid,
+        arguments.tokenizer,
+        arguments.documents,
+        arguments.min_count,
+        arguments.valid_tokens,
+        progress,
+    )
+    try:
+        found = roadmap.run(
+            split,
+            architectures,
+            arguments.out,
+            refine=arguments.refine,
+            epochs=arguments.epochs,
+            minutes=arguments.minutes,
+            retry=arguments.retry,
+            settings={"saffu": saffu.__version__},
+            solve=functools.partial(roadmap.solve_saffu, n_threads=arguments.threads),
+            prepare=roadmap.shared_counts,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("no result is lost, the same command goes on from here") from None
+    failures = [result for result in found.results if result.error]
+    if found.results and len(failures) == len(found.results):
+        raise ValueError(f"every architecture failed, the first with {failures[0].error}")
+    if not arguments.quiet:
+        _print_roadmap(found, len(failures))
+
+
+def _print_roadmap(found: roadmap.Roadmap, n_failures: int) -> None:
+    best = found.results[0] if found.results else None
+    text = f"{len(found.results)} architectures"
+    if n_failures:
+        text += f", {n_failures} failed"
+    if best is not None:
+        text += f"; the best: {best.architecture}, perplexity {best.perplexity:.1f}"
+    if found.n_pending:
+        text += f"; {found.n_pending} still to be done, the same command goes on"
+    print(text)
+    for line in [*found.notes, f"wrote {', '.join(found.files)}"]:
+        print(line)
 
 
 # ---- helpers ---------------------------------------------------------------------------------------------------------

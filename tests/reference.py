@@ -304,6 +304,88 @@ def correction(X, y, blocks, means, log_share, ceiling, scale, pace, least, sett
     return present / (present + absent)
 
 
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def attend(ids, first, length, head, step, X, W, bias):
+    """(Z, A, S) of each window, one after the other, from a copy of its embeddings."""
+    X, W = np.asarray(X, np.float64), np.asarray(W, np.float64)
+    Z, A, S = np.zeros((len(first), X.shape[1])), np.zeros((len(first), len(W))), np.zeros((len(first), len(W)))
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        x = X[[ids[first[m] + step * k] for k in range(n)]]
+        S[m, :n] = x @ X[ids[head[m]]]
+        A[m, :n] = np.exp(log_softmax((S[m, :n] @ W[:n, :n] + (0 if bias is None else bias[:n]))[None])[0])
+        Z[m] = A[m, :n] @ x
+    return Z, A, S
+
+
+def attend_backward(ids, first, length, head, step, X, W, dZ, A, S):
+    """(dW, dbias, dS, dX) by the chain rule, window by window."""
+    X, W, dZ, A, S = (np.asarray(array, np.float64) for array in (X, W, dZ, A, S))
+    dW, dbias, dS, dX = np.zeros(W.shape), np.zeros(len(W)), np.zeros(S.shape), np.zeros(X.shape)
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        c, h = [ids[first[m] + step * k] for k in range(n)], ids[head[m]]
+        dl = softmax_backward(A[m : m + 1, :n], (X[c] @ dZ[m])[None])[0]
+        dW[:n, :n] += np.outer(S[m, :n], dl)
+        dbias[:n] += dl
+        dS[m, :n] = W[:n, :n] @ dl
+        np.add.at(dX, c, np.outer(A[m, :n], dZ[m]) + np.outer(dS[m, :n], X[h]))
+        dX[h] += dS[m, :n] @ X[c]
+    return dW, dbias, dS, dX
+
+
+# ---- bit-cipher ------------------------------------------------------------------------------------------------------
+
+
+def cipher_codes(bits):
+    """All codes in their order: |v - e| if it has one bit more than the level before and is new."""
+    basis = [tuple(int(i == j) for j in range(bits)) for i in range(bits)]
+    found, level = list(basis), list(basis)
+    basis.reverse()
+    for k in range(2, bits + 1):
+        before, level = level[::-1], []
+        for e in basis:
+            for v in before:
+                w = tuple(abs(x - y) for x, y in zip(v, e, strict=True))
+                if sum(w) == k and w not in level:
+                    level.append(w)
+        found += level
+    return found
+
+
+def enriched_embeddings(ids, codes, radii, documents, combine, own, discounts=None):
+    """Average code of the neighbours at each radius, by counts or, given discounts(counts), by explicit weights."""
+    V = len(codes)
+    starts = sorted({0, *(documents or [])})
+    document = np.searchsorted(starts, np.arange(len(ids)), "right")
+    blocks = [codes.astype(float)] if own else []
+    for radius in radii:
+        n = np.zeros((V, V), int)
+        for t, c in enumerate(ids):
+            if 0 <= t + radius < len(ids) and document[t] == document[t + radius]:
+                n[c, ids[t + radius]] += 1
+        weight = n.astype(float) if discounts is None else _ratios(n, np.bincount(ids, minlength=V), discounts)
+        total = weight.sum(axis=1, keepdims=True)
+        blocks.append(weight @ codes / np.where(total > 0, total, 1))
+    rows = np.concatenate(blocks, axis=1) if combine == "concatenate" else sum(blocks)
+    total = rows.sum(axis=1, keepdims=True)
+    return rows / np.where(total > 0, total, 1)
+
+
+def _ratios(n, counts, discounts):
+    """log(1 + (n - D(n)) / (m p)) of the pairs that occur; types never seen do not matter."""
+    if not n.any():
+        return np.zeros(n.shape)
+    D = np.concatenate([[0.0], discounts(n[n > 0])])[np.minimum(n, 3)]
+    unseen = (counts == 0).any() / (counts.sum() + 1)
+    freed = D.sum(axis=1, keepdims=True) * (counts / counts.sum() * (1 - unseen))
+    return np.where(n > 0, np.log1p((n - D) / np.where(n > 0, freed, 1)), 0.0)
+
+
 # ---- backward passes and Adam ------------------------------------------------------------------------------------
 
 

@@ -357,7 +357,7 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments, "--quiet") == (0, "", "")
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "roadmap"])
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command.split(), "--help"])

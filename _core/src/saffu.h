@@ -278,6 +278,61 @@ int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
 int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
 
+/* ---- attend.c: attention over windows of a stream ----------------------------------------------------------------
+ *
+ * Window m sees length[m] <= K tokens, ids[first[m] + step k] for k = 0, 1, ..., and compares them with ids[head[m]]:
+ *
+ *     s_k = x_head . x_k        a = softmax(s W + bias)        z = sum_k a_k x_k
+ *
+ * with the leading length x length part of W (K, K) and of bias (K) or NULL, and rows x of X (n_types, d), finite. A
+ * window of length 0 has s = a = z = 0, and its other two places are not read. Positions beyond the length are 0 in
+ * every (n, K). An id that is not below n_types, or a place outside of the stream, is SAFFU_OUT_OF_RANGE.
+ * A dot product has the same bits wherever it is computed. */
+typedef struct {
+    int64_t n, n_ids, n_positions; /* n_positions: K */
+    const int32_t *ids;            /* (n_ids) the stream */
+    const int64_t *first;          /* (n) place of element 0 */
+    const int32_t *length;         /* (n) */
+    const int64_t *head;           /* (n) place of the token that all others are compared with */
+    int64_t step;                  /* 1 or -1 */
+} saffu_view;
+
+/* C (n, n) = X X^T, the table that the next kernels read: n^2 d flops, as only one half is computed; one write of C,
+ * which is the limit for d below about 64. */
+int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads);
+int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads);
+
+/* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
+ * Computed: 2 d flops and d entries of X a pair, gathered: the L2 or L3 cache is the limit. Read: one entry a pair. */
+int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
+                          int64_t n_cached, float *S, int n_threads);
+int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
+                          int64_t n_cached, double *S, int n_threads);
+
+/* S, A (n, K), Z (n, d), in one pass; with given, S is read. A window of K tokens gathers K d entries of X once
+ * from the L2 or L3 cache, which is the limit, and once more from L1; it writes 2 K + d; 4 K d + 2 K^2 flops, K exps. */
+int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W, const float *bias,
+                     int64_t n_types, int64_t d, int64_t n_cached, int given, float *S, float *A, float *Z,
+                     int n_threads);
+int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W, const double *bias,
+                     int64_t n_types, int64_t d, int64_t n_cached, int given, double *S, double *A, double *Z,
+                     int n_threads);
+
+/* From dZ (n, d), the gradient by Z, and the S and A of saffu_attend: dW (K, K) and dbias (K); dS (n, K), or NULL;
+ * and dX (n_types, d) += the gradient by X, through z and s, or NULL (it needs dS, and may not be X):
+ *
+ *     da_k = dz . x_k      dl = a (da - a . da)      dW = sum s^T dl      dbias = sum dl      ds = dl W^T
+ *     dX[c_k] += a_k dz + ds_k x_head                dX[head] += sum_k ds_k x_k
+ *
+ * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d flops,
+ * and K d entries read of X and read and written of dX. Scratch: at most 32 (K + 1) (K + 15) doubles. */
+int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
+                              const float *dZ, int64_t n_types, int64_t d, float *dW, float *dbias, float *dS,
+                              float *dX, int n_threads);
+int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
+                              const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW, double *dbias,
+                              double *dS, double *dX, int n_threads);
+
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
  * first  <- beta1 first + (1 - beta1) gradient

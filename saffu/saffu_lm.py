@@ -1,0 +1,447 @@
+"""SaffuLM: a compact language model of self-attentive feed-forward units, alone or on top of an explicit one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from saffu import _core, _validate, checkpoint, refine, text_loss, units
+from saffu._progress import progress_bar
+from saffu._threads import resolve_threads
+from saffu.attention import ComparisonCache
+from saffu.bottom_up import SharedCounts
+from saffu.bottom_up import solve as solve_bottom_up
+from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
+from saffu.explicit_attention import ATTENTIONS
+from saffu.explicit_lm import ExplicitLM
+from saffu.held_out import HeldOutLogits
+from saffu.passages import CHUNK, LogitSource, Passage, Passages, one_blas_thread
+from saffu.pooled_text import PooledText
+from saffu.text import Vocabulary
+from saffu.text_loss import Embeddings, Network
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Parameters = dict[str, NDArray]
+
+FOLDS = 10
+BATCH_TOKENS = 1024
+EMBEDDINGS = "embeddings.logits"
+SETTINGS = ("bits", "contexts", "block", "radius", "heads", "layers", "hidden", "span", "attention")
+
+
+@checkpoint.register("saffu-lm")
+class SaffuLM:
+    """Language model of self-attentive feed-forward units, solved explicitly.
+
+    Each unit compares the newest token with those of its context, attends to them, and tells which of its hidden
+    units the context belongs to; all hidden states, side by side, give the logits of the next token::
+
+        s = x_head X^T    a = softmax(s W + w)    z = a X    h = softmax(z U + u)    logits = [h_1 .. h_n] O + o
+
+    Parameters
+    ----------
+    bits : int
+        Width of the embeddings: classes of tokens, which start as the bits of their bit-cipher codes.
+    contexts : sequence of {"block", "radial", "document"}
+        What there are units for: the tokens of the present block, the last tokens, the document so far.
+    block, radius : int
+        Tokens that a block has, and how many of the last ones are seen; K of their attention.
+    heads : int
+        Units of each context and layer, the document's excepted, which has one in the first layer.
+    layers : int
+        Layers above the first see the hidden states of the positions in their contexts.
+    hidden : int
+        Hidden units of each head.
+    residual : ExplicitLM, optional
+        A model of the same vocabulary that this one stands on: its logits are added. It is solved, or will be, on
+        the text given to :meth:`solve`.
+    span : int
+        How far back the document context reaches, tokens.
+    attention : {"responsibilities", "uniform"}
+        How attention is solved: by which tokens explain the next word, or not at all.
+    seed : int
+        Of the positions that the solution is made on.
+    n_threads : int, optional
+        By default every available CPU.
+
+    Attributes
+    ----------
+    n_parameters : int
+        Numbers that the network consists of, the model that it stands on left out.
+    history : list of dict or None
+        Records of :func:`saffu.refine`; None as long as the weights follow from counts.
+    attention_losses : list of float
+        Loss of the rounds of explicit attention, nats per token; it never rises.
+    vocabulary : saffu.text.Vocabulary or None
+        Saved with the model if set.
+
+    Notes
+    -----
+    Units: arXiv 2311.07510. Kernels ``saffu_attend``, ``saffu_softmax``, ``saffu_cross_entropy_backward``.
+
+    Examples
+    --------
+    >>> model = SaffuLM(bits=3, radius=2, hidden=4).solve([0, 1, 2] * 50)
+    >>> int(model.distribution([0, 1]).argmax())
+    2
+    """
+
+    def __init__(
+        self,
+        bits: int = 64,
+        contexts: Sequence[str] = ("radial", "document"),
+        block: int = 8,
+        radius: int = 8,
+        heads: int = 1,
+        layers: int = 1,
+        hidden: int = 64,
+        residual: ExplicitLM | None = None,
+        span: int = 2000,
+        attention: str = "responsibilities",
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        self.bits = _validate.integer(bits, "bits", 1)
+        self.contexts = _contexts(contexts)
+        self.block = _validate.integer(block, "block", 1)
+        self.radius = _validate.integer(radius, "radius", 1)
+        self.heads = _validate.integer(heads, "heads", 1)
+        self.layers = _validate.integer(layers, "layers", 1)
+        self.hidden = _validate.integer(hidden, "hidden", 1)
+        self.span = _validate.integer(span, "span", SEGMENT)
+        self.attention = _validate.choice(attention, "attention", ATTENTIONS)
+        self.seed = _validate.integer(seed, "seed", 0)
+        self.n_threads = n_threads
+        resolve_threads(n_threads)
+        if residual is not None and not isinstance(residual, ExplicitLM):
+            raise TypeError(f"residual must be an ExplicitLM or None, got {type(residual).__name__}")
+        if self.layers > 1 and self.contexts == ("document",):
+            raise ValueError("layers above the first see blocks or the last tokens: add one of them to contexts")
+        self.residual = residual
+        sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
+        self._network = Network(units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span)
+        self._values: Parameters | None = None
+        self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
+        self.history: list[dict[str, Any]] | None = None
+        self.attention_losses: list[float] = []
+        self.scalars: list[float] = []
+        self.seconds = {"solve": 0.0, "residual": 0.0}
+        self.vocabulary: Vocabulary | None = None
+
+    # ---- solving -----------------------------------------------------------------------------------------------------
+
+    def solve(
+        self,
+        ids: ArrayLike,
+        vocab_size: int | None = None,
+        documents: ArrayLike | None = None,
+        shared: SharedCounts | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Solve every piece from the bottom up, then fit a scalar for each unit.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Token ids in [0, vocab_size); faster if frequent tokens have small ids.
+        vocab_size : int, optional
+            V; by default the largest id plus one, or that of the residual.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start. No context reaches over one.
+        shared : SharedCounts, optional
+            Counts of the same text, made before for another model.
+        progress : bool
+            Show progress on a terminal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range, not integers or absent, or the residual has another vocabulary or was made of
+            another text.
+        """
+        stream, vocab_size = self._read_text(ids, documents, vocab_size)
+        if stream.ids.size == 0:
+            raise ValueError("ids must hold at least one token, got none")
+        threads = resolve_threads(self.n_threads)
+        began = time.perf_counter()
+        source = self._training_source(stream, vocab_size, threads)
+        self.seconds["residual"] = time.perf_counter() - began
+        began = time.perf_counter()
+        if shared is None:
+            shared = SharedCounts(stream.ids, stream.documents, vocab_size, threads)
+        with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
+            found, facts = solve_bottom_up(
+                self._network, shared, self.bits, self.hidden, self.attention, source, self.seed, bar.update
+            )
+        self._values = found
+        self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
+        self.history = None
+        self.seconds["solve"] = time.perf_counter() - began
+        return self
+
+    def _read_text(
+        self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None = None
+    ) -> tuple[Stream, int]:
+        if vocab_size is not None:
+            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+        if self.residual is not None and self.residual.n_tokens:
+            if vocab_size not in (None, self.residual.vocab_size):
+                raise ValueError(f"vocab_size must be {self.residual.vocab_size}, as of the residual, got {vocab_size}")
+            vocab_size = self.residual.vocab_size
+        checked = _validate.token_ids(ids, "ids", vocab_size)
+        starts = _validate.document_starts(documents, checked.size)
+        return Stream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
+
+    def _training_source(self, stream: Stream, vocab_size: int, n_threads: int) -> LogitSource | None:
+        """Logits of the residual as if the text around each position had not been counted."""
+        if self.residual is None:
+            return None
+        if not self.residual.n_tokens:
+            self.residual.fit(stream.ids, vocab_size, stream.documents)
+        return _HeldOutSource(self.residual, stream, n_threads)
+
+    # ---- parameters --------------------------------------------------------------------------------------------------
+
+    @property
+    def _solved(self) -> Parameters:
+        if self._values is None:
+            raise ValueError("the model has seen no text yet; call solve first")
+        return self._values
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of token types."""
+        return self._solved["output.bias"].size
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that the network consists of."""
+        return sum(value.size for value in self._solved.values())
+
+    def _embeddings(self, parameters: Parameters, n_threads: int) -> Embeddings:
+        if EMBEDDINGS not in parameters:
+            assert self._frozen is not None
+            return self._frozen
+        return Embeddings(units.embeddings(parameters, n_threads), None, True)
+
+    def _fixed(self, dtype: DTypeLike) -> Embeddings:
+        """Embeddings as they are, with their comparisons cached."""
+        logits = self._solved[EMBEDDINGS].astype(dtype)
+        X = _core.softmax(logits, False, resolve_threads(self.n_threads))
+        return Embeddings(X, ComparisonCache(X, n_threads=self.n_threads), False)
+
+    # ---- refinement --------------------------------------------------------------------------------------------------
+
+    def refine(
+        self,
+        ids: ArrayLike,
+        epochs: int = 1,
+        *,
+        documents: ArrayLike | None = None,
+        freeze_embeddings: bool = True,
+        thaw_after: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        validation: tuple[ArrayLike, ArrayLike | None] | None = None,
+        **options: Any,
+    ) -> SaffuLM:
+        """Improve the model by backpropagation from where it stands; see :func:`saffu.refine`.
+
+        Parameters
+        ----------
+        ids, documents
+            Text, as in :meth:`solve`; with a residual, the text that it has counted: its logits are those of models
+            that have not counted the text around each position.
+        epochs : int
+            Passes over the text.
+        freeze_embeddings : bool
+            Leave the embeddings as they are, so that comparisons are read from a cache.
+        thaw_after : int, optional
+            After so many epochs the embeddings move too, at a tenth of the learning rate.
+        batch_tokens : int
+            Positions in a step, rounded to whole segments of 32.
+        validation : (ids, documents), optional
+            Other text to choose the best epoch by.
+        **options
+            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint``, ``seed``,
+            ``progress``, ``soften``.
+
+        Returns
+        -------
+        SaffuLM
+            A refined model; this one stays as it is.
+        """
+        options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
+        options["validation"] = validation
+        stages = [(epochs, freeze_embeddings)]
+        if thaw_after is not None:
+            thaw_after = _validate.integer(thaw_after, "thaw_after", 0)
+            stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
+        model: SaffuLM = self
+        with one_blas_thread():
+            for n_epochs, frozen in stages:
+                if n_epochs:
+                    model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
+        return model
+
+    def _stage(
+        self, ids: ArrayLike, documents: Any, epochs: int, frozen: bool, thawed: bool, options: dict[str, Any]
+    ) -> SaffuLM:
+        start = self._copy()
+        start._frozen = start._fixed(np.float32) if frozen else None
+        if thawed and not frozen:
+            rate = options.get("learning_rate", refine.LEARNING_RATE)
+            slow = {EMBEDDINGS: 0.1 * rate} if not isinstance(rate, dict) else {}
+            names = [name for name in start._solved if name != EMBEDDINGS]
+            options = {**options, "learning_rate": {**dict.fromkeys(names, rate), **slow} if slow else rate}
+        model = refine.refine(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
+        model._frozen = None
+        return model
+
+    def random_start(self, scale: str | float = "glorot", seed: int = 0) -> SaffuLM:
+        """A model of the same architecture with random weights, to compare a solved one with.
+
+        The output bias is that of the unigram, or zero on a residual: nobody starts a language model without it. See
+        :func:`saffu.random_start`.
+        """
+        found = refine.random_start(self, scale, seed)
+        bias = self._solved["output.bias"]
+        if self.residual is not None:
+            bias = np.zeros_like(bias)
+        found._values = {**found._solved, "output.bias": bias.copy()}
+        return found
+
+    def _copy(self) -> SaffuLM:
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        other = SaffuLM(**settings, residual=self.residual, seed=self.seed, n_threads=self.n_threads)
+        other._values, other.history, other._frozen = self._values, self.history, self._frozen
+        other.attention_losses, other.scalars = list(self.attention_losses), list(self.scalars)
+        other.seconds, other.vocabulary = dict(self.seconds), self.vocabulary
+        return other
+
+    # what saffu.refine asks of a model
+
+    def _parameters(self, soften: float, dtype: DTypeLike) -> Parameters:
+        names = [name for name in self._solved if self._frozen is None or name != EMBEDDINGS]
+        hidden = {f"{unit.name}.{part}" for unit in self._network.units for part in ("weights", "bias")}
+        return {name: (self._solved[name] * (soften if name in hidden else 1.0)).astype(dtype) for name in names}
+
+    def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
+        stream, vocab_size = self._read_text(X, y, self.vocab_size)
+        source: LogitSource | None = None
+        if self.residual is not None:
+            counted = _is_counted(self.residual, stream)
+            source = _HeldOutSource(self.residual, stream, n_threads) if counted else _TextSource(self.residual, stream)
+        dtype = self._solved["output.weights"].dtype
+        return Passages(stream, vocab_size, dtype, n_threads, source)
+
+    def _loss_and_gradients(
+        self, parameters: Parameters, batch: Passage, gradients: Parameters, n_threads: int
+    ) -> float:
+        found = self._embeddings(parameters, n_threads)
+        return text_loss.loss_and_gradients(self._network, parameters, batch, found, gradients)
+
+    def _losses(self, parameters: Parameters, batch: Passage, n_threads: int) -> Float64:
+        return text_loss.losses(self._network, parameters, batch, self._embeddings(parameters, n_threads))
+
+    def _with_parameters(self, parameters: Parameters, history: list[dict[str, Any]]) -> Self:
+        other = self._copy()
+        moved = {name: np.array(value, np.float32) for name, value in parameters.items()}
+        other._values = {**self._solved, **moved}
+        other.history = history
+        return other  # type: ignore[return-value]
+
+    # ---- scoring -----------------------------------------------------------------------------------------------------
+
+    def log_prob(self, ids: ArrayLike, documents: ArrayLike | None = None, progress: bool = False) -> Float64:
+        """Log-probability of every token given what precedes it in its document.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        documents : array_like of int, optional
+            As in :meth:`solve`.
+        progress : bool
+            Show progress on a terminal.
+
+        Returns
+        -------
+        ndarray of float64, shape (M,)
+            Nats.
+        """
+        stream, vocab_size = self._read_text(ids, documents, self.vocab_size)
+        source = None if self.residual is None else _TextSource(self.residual, stream)
+        text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source)
+        fixed, values = self._fixed(np.float32), self._solved
+
+        def one(segments: Int64) -> Float64:
+            first, last = text.first[segments], text.last[segments]
+            found = text_loss.position_losses(self._network, values, text, fixed, first, last)
+            bar.update(found.size)
+            return found
+
+        chunks = [np.arange(i, min(i + CHUNK, len(text))) for i in range(0, len(text), CHUNK)]
+        with progress_bar(stream.ids.size, "score", progress) as bar, one_blas_thread():
+            parts = text.workers.map(one, chunks)
+        return -np.concatenate([*parts, np.empty(0)])
+
+    def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
+        """``exp`` of the mean negative log-probability per token."""
+        log_prob = self.log_prob(ids, documents)
+        if log_prob.size == 0:
+            raise ValueError("ids must hold at least one token to have a perplexity")
+        return float(np.exp(-log_prob.mean()))
+
+
+def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(contexts, str):
+        contexts = (contexts,)
+    for context in contexts:
+        _validate.choice(context, "contexts", CONTEXTS)
+    if not contexts:
+        raise ValueError(f"contexts must name at least one of {', '.join(CONTEXTS)}")
+    return contexts_in_order(contexts)
+
+
+# ---- the model below -------------------------------------------------------------------------------------------------
+
+
+class _HeldOutSource:
+    """Logits of a text that a model has counted, as if it had not."""
+
+    def __init__(self, model: ExplicitLM, stream: Stream, n_threads: int) -> None:
+        self._folds = HeldOutLogits(model, stream.ids, stream.documents, min(FOLDS, stream.ids.size), n_threads)
+        for fold in range(self._folds.n_folds):
+            self._folds.text(fold).n_threads = 1  # the workers call
+
+    def fill(self, positions: Int64, out: NDArray) -> None:
+        """Write logits of ascending positions."""
+        folds = self._folds.fold_of(positions)
+        cuts = [0, *(np.flatnonzero(np.diff(folds)) + 1).tolist(), positions.size]
+        for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+            self._folds.logits(int(folds[low]), positions[low:high], out[low:high])
+
+
+class _TextSource:
+    """Logits of a text that a model has not counted."""
+
+    def __init__(self, model: ExplicitLM, stream: Stream) -> None:
+        self._text: PooledText = model.read(stream.ids, stream.documents)
+        self._text.n_threads = 1
+
+    def fill(self, positions: Int64, out: NDArray) -> None:
+        """Write logits of positions."""
+        self._text.logits(positions, out)
+
+
+def _is_counted(model: ExplicitLM, stream: Stream) -> bool:
+    """Whether a text is what the model has counted, all of it."""
+    counts = model.counts.unigram
+    return counts.sum() == stream.ids.size and np.array_equal(np.bincount(stream.ids, minlength=counts.size), counts)
