@@ -1,5 +1,7 @@
 """Logits of a text whose own counts are taken away, against models that never had them; and logits of any text."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -156,6 +158,15 @@ def test_folds_that_do_not_fit_are_built_again(held_out, model, training):
     for fold in (0, 1, 0, 2):
         two.text(fold)
     assert list(two._kept) == [0, 2]
+
+
+def test_batches_from_several_threads(held_out, model, training):
+    """Each builds, or finds, the fold it needs, also where only one fits."""
+    lean = HeldOutLogits(model, *training, folds=FOLDS, memory=0, n_threads=1)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lean.logits, [0, 1, 0, 2, 1, 0, 2, 2]))
+    for fold, logits in zip([0, 1, 0, 2, 1, 0, 2, 2], found, strict=True):
+        np.testing.assert_array_equal(logits, held_out.logits(fold))
 
 
 def test_a_part_of_what_was_counted(model, training):
