@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -47,14 +48,14 @@ class HeldOutLogits:
         Offsets in ``ids`` at which documents start, as they were counted.
     folds : int
         At least 2. With more, each model is nearer to the whole; memory and time to build them grow in proportion.
-    min_count : int
-        Tokens counted less often outside a fold are ``unknown`` to it; 0 leaves all as they are.
-    unknown : int
-        The id of unknown words, ``saffu.text.UNKNOWN_ID``.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
     memory : int
         Bytes of weights to keep; a fold beyond them is built again when its turn comes. One is always kept.
+    min_count : int
+        Tokens counted less often outside a fold are ``unknown`` to it; 0 leaves all as they are.
+    unknown : int
+        The id of unknown words, ``saffu.text.UNKNOWN_ID``.
 
     Attributes
     ----------
@@ -84,10 +85,10 @@ class HeldOutLogits:
         ids: ArrayLike,
         documents: ArrayLike | None = None,
         folds: int = 10,
-        min_count: int = 0,
-        unknown: int = UNKNOWN_ID,
         n_threads: int | None = None,
         memory: int = MEMORY,
+        min_count: int = 0,
+        unknown: int = UNKNOWN_ID,
     ) -> None:
         if not isinstance(model, ExplicitLM):
             raise TypeError(f"model must be an ExplicitLM, got {type(model).__name__}")
@@ -106,6 +107,7 @@ class HeldOutLogits:
         self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
         self._previous = previous_places(self._ids)
         self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
+        self._lock = threading.Lock()
 
     def _check_counted(self) -> None:
         fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
@@ -163,12 +165,13 @@ class HeldOutLogits:
     def text(self, fold: int) -> PooledText:
         """The positions of a fold under its model: built on first use, and again after it had to make room."""
         fold = self._fold(fold)
-        if fold not in self._kept:
-            self._kept[fold] = self._build(fold)
-        self._kept.move_to_end(fold)
-        while len(self._kept) > 1 and sum(text.n_bytes for text in self._kept.values()) > self.memory:
-            self._kept.popitem(last=False)
-        return self._kept[fold]
+        with self._lock:  # batches may be scored from several threads
+            if fold not in self._kept:
+                self._kept[fold] = self._build(fold)
+            self._kept.move_to_end(fold)
+            while len(self._kept) > 1 and sum(text.n_bytes for text in self._kept.values()) > self.memory:
+                self._kept.popitem(last=False)
+            return self._kept[fold]
 
     def _fold(self, fold: int) -> int:
         fold = _validate.integer(fold, "fold", 0)

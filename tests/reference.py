@@ -89,17 +89,19 @@ class KneserNey:
 class DenseExplicitLM:
     """The pooled explicit model by its equations: every row dense, every softmax over the whole vocabulary."""
 
-    def __init__(self, ids, documents, vocab_size, radius, order, windows, induction, table_discounts):
+    def __init__(self, ids, documents, vocab_size, radius, order, windows, induction, table_discounts, counted=None):
+        """``counted`` (M) says which tokens of the text count; the others are context only."""
+        counted = np.ones(len(ids), bool) if counted is None else counted
         self.vocab_size, self.radius, self.order = vocab_size, radius, order
         self.windows, self.induction, self.discounts = windows, induction, table_discounts
         self.count = defaultdict(lambda: np.zeros(vocab_size))
         for start, end in zip(documents, [*documents[1:], len(ids)], strict=True):
-            for t in range(start, end):
+            for t in np.flatnonzero(counted[start:end]) + start:
                 for feature, context in self.contexts(ids, t, start):
                     self.count[feature, context][ids[t]] += 1
-        self.unigram = self._smoothed(np.bincount(ids, minlength=vocab_size), len(ids))
+        self.unigram = self._smoothed(np.bincount(ids[counted], minlength=vocab_size), counted.sum())
         followed = sum((row > 0).astype(float) for (f, _), row in self.count.items() if f == ("distance", 1))
-        self.continuation = self._smoothed(followed, len(ids))
+        self.continuation = self._smoothed(followed, counted.sum())
 
     @staticmethod
     def _smoothed(counts, n_tokens):

@@ -377,29 +377,17 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
 
-/* Row of z + g - log Z in nats for one type of real, clearing z. Most blocks are touched as a rule, so all are walked,
- * a tile at a time: bits first, beside the exponentials, then the change of base and log Z. */
-#define DEFINE_LOGITS_ROW(REAL, NAME)                                                                                 \
-    SAFFU_INLINE void NAME(Prior prior, int64_t n_words, double *restrict z, REAL *restrict row) {                    \
-        Lanes low = lanes_zero(), high = lanes_zero();                                                                \
-        for (int64_t first = 0; first < n_words; first += TILE) {                                                     \
-            const double *restrict g = prior.g + first;                                                               \
-            double p[TILE], *restrict zt = z + first;                                                                 \
-            int64_t n = saffu_min(TILE, n_words - first), n_padded = (n + BLOCK - 1) / BLOCK * BLOCK;                 \
-            for (int64_t w = 0; w < n_padded; w++) p[w] = zt[w] + g[w];                                               \
-            for (int64_t w = 0; w < n; w++) row[first + w] = (REAL)p[w];                                              \
-            for (int64_t w = 0; w < n_padded; w++) p[w] = vexp2_bounded(p[w]);                                        \
-            for (int64_t w = 0; w < n_padded; w += BLOCK) {                                                           \
-                low = lanes_add(low, lanes_load(p + w));                                                              \
-                high = lanes_add(high, lanes_load(p + w + N_LANES));                                                  \
-            }                                                                                                         \
-            memset(zt, 0, (size_t)n_padded * sizeof *zt);                                                             \
-        }                                                                                                             \
-        REAL shift = (REAL)vlog(lanes_sum(lanes_add(low, high)));                                                     \
-        for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)LN_2 * row[w] - shift;                                   \
-    }
-DEFINE_LOGITS_ROW(float, logits_row_f32)
-DEFINE_LOGITS_ROW(double, logits_row_f64)
+#define REAL float
+#define NAME(name) name##_f32
+#include "pool_real.h"
+#undef REAL
+#undef NAME
+
+#define REAL double
+#define NAME(name) name##_f64
+#include "pool_real.h"
+#undef REAL
+#undef NAME
 
 SAFFU_SIMD static void logits_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *logits, int size) {
     int64_t n_words = job->pool->vocab_size;
@@ -408,9 +396,9 @@ SAFFU_SIMD static void logits_chunk(const Job *job, int64_t from, int64_t to, Sc
         Prior prior = prior_of(job->pool, job->batch->states[i]);
         add_rows(job, i, s);
         if (size == (int)sizeof(float))
-            logits_row_f32(prior, n_words, s->z, (float *)logits + i * n_words);
+            write_logits_f32(prior, n_words, s->z, (float *)logits + i * n_words);
         else
-            logits_row_f64(prior, n_words, s->z, (double *)logits + i * n_words);
+            write_logits_f64(prior, n_words, s->z, (double *)logits + i * n_words);
     }
 }
 

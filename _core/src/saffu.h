@@ -109,7 +109,7 @@ typedef struct {
     const int32_t *rows;                      /* (n, n_contexts) packed rows, -1 for none */
     const int32_t *states;                    /* (n) which row of theta */
     const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
-    const int32_t *previous;                  /* (n_ids) last place before with the same token, or -1; NULL: found here */
+    const int32_t *previous;                  /* (n_ids) last place before with the same token, or -1; may be NULL */
 } saffu_batch;
 
 /* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
