@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from saffu import _core, explicit_attention, latent, units
 from saffu.cipher import BitCipher, enriched_embeddings
-from saffu.context import Stream
+from saffu.context import Stream, ranges
 from saffu.explicit import newton
 from saffu.ngram import smoothed_distribution
 from saffu.passages import LogitSource, Passages
@@ -60,6 +60,7 @@ class SharedCounts:
         self.n_threads = n_threads
         self._codes: dict[int, Float32] = {}
         self._embeddings: dict[int, Float32] = {}
+        self.sources: dict[tuple[int, int], Any] = {}  # logits of other models, by model and what it calls rare
 
     def codes(self, bits: int) -> Float32:
         """Bit-cipher codes of the types, (V, bits)."""
@@ -76,20 +77,22 @@ class SharedCounts:
             )
         return self._embeddings[bits]
 
-    def sample(self, seed: int) -> Int64:
-        """At most 400,000 positions, in whole segments, each with a token of its document before it."""
-        first, last = self.stream.segments()
-        share = POSITIONS / max(self.stream.ids.size, 1)
-        chosen = np.arange(first.size)
-        if share < 1:
-            chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
-        positions = np.concatenate([np.arange(a, b) for a, b in zip(first[chosen], last[chosen], strict=True)])
-        return positions[positions > self.stream.begins(positions)]
+
+def sample(stream: Stream, seed: int) -> Int64:
+    """At most 400,000 positions, in whole segments, each with a token of its document before it."""
+    first, last = stream.segments()
+    share = POSITIONS / max(stream.ids.size, 1)
+    if share < 1:
+        chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
+        first, last = first[chosen], last[chosen]
+    positions = ranges(first, last)
+    return positions[positions > stream.begins(positions)]
 
 
 def solve(
     network: Network,
     shared: SharedCounts,
+    stream: Stream,
     bits: int,
     hidden: int,
     attention: str,
@@ -103,6 +106,8 @@ def solve(
     ----------
     network : Network
     shared : SharedCounts
+    stream : Stream
+        The text, or the text as another model reads it: as long, with the same documents.
     bits, hidden : int
         Width of the embeddings and of each unit.
     attention : {"responsibilities", "uniform"}
@@ -112,12 +117,12 @@ def solve(
     tick : callable
         Told of positions done.
     """
-    positions = shared.sample(seed)
+    positions = sample(stream, seed)
     first = [unit for unit in network.units if unit.layer == 0]
     # A document says too little of a single word to shape embeddings beside the tokens just before it.
     local = [unit for unit in first if unit.context != "document"] or first
     mixture = explicit_attention.AttentiveMixture(
-        shared.stream,
+        stream,
         local,
         {unit.context: unit.size for unit in local},
         network.span,
@@ -137,13 +142,13 @@ def solve(
                 start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
                 if layer:
                     parameters |= _upper_attention(unit)
-                Z, y = _aggregated(network, parameters, unit, shared.stream, positions, found.X)
+                Z, y = _aggregated(network, parameters, unit, stream, positions, found.X)
                 solved = latent.solve(Z, y, start, shared.codes(hidden), shared.unigram, shared.n_threads, seed)
                 parameters[f"{unit.name}.weights"] = solved.weights
                 parameters[f"{unit.name}.bias"] = solved.bias
                 words[unit.name] = solved.B
                 tick(positions.size)
-    output = _Output(network, parameters, shared, found.X, source)
+    output = _Output(network, parameters, shared, stream, found.X, source)
     parameters |= output.solve(positions, seed)
     tick(positions.size)
     return parameters, {"attention_losses": found.losses, "scalars": output.scalars}
@@ -208,11 +213,13 @@ class _Output:
         network: Network,
         parameters: dict[str, Float32],
         shared: SharedCounts,
+        stream: Stream,
         X: Float32,
         source: LogitSource | None,
     ) -> None:
         self.network, self.parameters, self.shared, self.X, self.source = network, parameters, shared, X, source
-        self.text = Passages(shared.stream, shared.unigram.size, np.dtype(np.float32), shared.n_threads, source)
+        self.stream = stream
+        self.text = Passages(stream, shared.unigram.size, np.dtype(np.float32), shared.n_threads, source)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
         self.scalars: list[float] = []
@@ -236,7 +243,7 @@ class _Output:
         return {"output.weights": O, "output.bias": (bias - bias.mean()).astype(np.float32)}
 
     def _hidden(self, positions: Int64) -> Float32:
-        seen = self.network.chunk(self.shared.stream, *_runs(positions))
+        seen = self.network.chunk(self.stream, *_runs(positions))
         return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
 
     def _lift(self, positions: Int64, block: slice) -> Float32:
@@ -245,7 +252,7 @@ class _Output:
         for begin in range(0, positions.size, PART):
             chosen = positions[begin : begin + PART]
             H = np.ascontiguousarray(self._hidden(chosen)[:, block])
-            _core.moments_labels(H, self.shared.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
+            _core.moments_labels(H, self.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
         smooth = OUTPUT_MASS * self.shared.unigram[:, None]
         lift = (F + smooth) / (F.sum(axis=0) + OUTPUT_MASS) / self.shared.unigram[:, None]
         return np.log(lift).astype(np.float32)
@@ -263,7 +270,7 @@ class _Output:
             P = _core.softmax(P, False, self.shared.n_threads)
             told = np.ascontiguousarray(H[:, block])
             E += P.T @ told
-            _core.moments_labels(told, self.shared.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
+            _core.moments_labels(told, self.stream.ids[chosen], None, F, mass, True, self.shared.n_threads)
         return np.log((F + COMPARED_MASS) / (E + COMPARED_MASS)).astype(np.float32)
 
     def _base(self, positions: Int64, scalar: float) -> Float32:
@@ -279,7 +286,7 @@ class _Output:
         """(scalar of the unigram, or 1 for another model; scalars of the first units), by Newton."""
         if positions.size == 0:
             return start
-        H, y, n = self._hidden(positions), self.shared.stream.ids[positions], positions.size
+        H, y, n = self._hidden(positions), self.stream.ids[positions], positions.size
         blocks = self.blocks[: start.size - 1]
 
         def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
@@ -310,6 +317,3 @@ def _pooled(groups: list[Float32], y: Int32, theta: Float64, n_threads: int) -> 
     gradient = np.array([(mean - x[row, y]).sum() for mean, x in zip(means, groups, strict=True)])
     second = np.array([[np.einsum("nw,nw->", w, x, dtype=np.float32) for x in groups] for w in weighted])
     return value, gradient, second - means @ means.T
-
-
-

@@ -133,9 +133,7 @@ class Chunk(NamedTuple):
     means: DocumentMeans | None
 
 
-def chunk(
-    stream: Stream, first: Int64, last: Int64, sizes: dict[str, int], n_layers: int, span: int
-) -> Chunk:
+def chunk(stream: Stream, first: Int64, last: Int64, sizes: dict[str, int], n_layers: int, span: int) -> Chunk:
     """Lay out runs of positions ``first[i] .. last[i] - 1``.
 
     Parameters

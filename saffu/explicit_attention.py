@@ -186,9 +186,7 @@ class AttentiveMixture:
         view = seen.windows[0][unit.context]._view
         # Without W nothing flows through the comparisons, and what remains of the gradient are expected counts.
         none = np.zeros_like(self.parameters[f"{unit.name}.attention"])
-        dW, dw, _ = _core.attend_backward(
-            view, self.X, none, S, A, dZ, False, arrays["embeddings"], self.n_threads
-        )
+        dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, arrays["embeddings"], self.n_threads)
         self.reach = max(self.reach, 1.0 + float(S.sum(axis=1).max(initial=0.0)))
         expected = A * share[:, None].astype(np.float32)
         arrays[f"{unit.name}.attention"] += np.stack([dW, S.T @ expected])

@@ -82,9 +82,7 @@ class _Solver:
         return R
 
 
-def solve(
-    Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_threads: int, seed: int = 0
-) -> Layer:
+def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_threads: int, seed: int = 0) -> Layer:
     """Solve the hidden layer of a unit.
 
     Parameters

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from saffu import _core, _validate, checkpoint, refine, text_loss, units
+from saffu import _core, _validate, checkpoint, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.attention import ComparisonCache
@@ -19,9 +18,11 @@ from saffu.bottom_up import solve as solve_bottom_up
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
-from saffu.held_out import HeldOutLogits
-from saffu.passages import CHUNK, LogitSource, Passage, Passages, one_blas_thread
-from saffu.pooled_text import PooledText
+from saffu.passages import CHUNK, Passage, Passages, one_blas_thread
+from saffu.refine import LEARNING_RATE
+from saffu.refine import random_start as start_at_random
+from saffu.refine import refine as improve
+from saffu.residual import HeldOutSource, TextSource, is_counted
 from saffu.text import Vocabulary
 from saffu.text_loss import Embeddings, Network
 
@@ -31,10 +32,9 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Parameters = dict[str, NDArray]
 
-FOLDS = 10
 BATCH_TOKENS = 1024
 EMBEDDINGS = "embeddings.logits"
-SETTINGS = ("bits", "contexts", "block", "radius", "heads", "layers", "hidden", "span", "attention")
+SETTINGS = ("bits", "contexts", "block", "radius", "heads", "layers", "hidden", "span", "attention", "min_count")
 
 
 @checkpoint.register("saffu-lm")
@@ -67,6 +67,9 @@ class SaffuLM:
         How far back the document context reaches, tokens.
     attention : {"responsibilities", "uniform"}
         How attention is solved: by which tokens explain the next word, or not at all.
+    min_count : int
+        With a residual: words that the text holds fewer times elsewhere are read as ``<unk>`` in training, as they
+        would be in new text. That of the vocabulary.
     seed : int
         Of the positions that the solution is made on.
     n_threads : int, optional
@@ -106,6 +109,7 @@ class SaffuLM:
         residual: ExplicitLM | None = None,
         span: int = 2000,
         attention: str = "responsibilities",
+        min_count: int = 0,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
@@ -118,6 +122,7 @@ class SaffuLM:
         self.hidden = _validate.integer(hidden, "hidden", 1)
         self.span = _validate.integer(span, "span", SEGMENT)
         self.attention = _validate.choice(attention, "attention", ATTENTIONS)
+        self.min_count = _validate.integer(min_count, "min_count", 0)
         self.seed = _validate.integer(seed, "seed", 0)
         self.n_threads = n_threads
         resolve_threads(n_threads)
@@ -127,7 +132,9 @@ class SaffuLM:
             raise ValueError("layers above the first see blocks or the last tokens: add one of them to contexts")
         self.residual = residual
         sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
-        self._network = Network(units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span)
+        self._network = Network(
+            units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span
+        )
         self._values: Parameters | None = None
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
@@ -172,14 +179,15 @@ class SaffuLM:
             raise ValueError("ids must hold at least one token, got none")
         threads = resolve_threads(self.n_threads)
         began = time.perf_counter()
-        source = self._training_source(stream, vocab_size, threads)
-        self.seconds["residual"] = time.perf_counter() - began
-        began = time.perf_counter()
         if shared is None:
             shared = SharedCounts(stream.ids, stream.documents, vocab_size, threads)
+        source = self._training_source(stream, vocab_size, threads, shared)
+        self.seconds["residual"] = time.perf_counter() - began
+        began = time.perf_counter()
         with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
+            read = stream if source is None else source.stream
             found, facts = solve_bottom_up(
-                self._network, shared, self.bits, self.hidden, self.attention, source, self.seed, bar.update
+                self._network, shared, read, self.bits, self.hidden, self.attention, source, self.seed, bar.update
             )
         self._values = found
         self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
@@ -200,13 +208,18 @@ class SaffuLM:
         starts = _validate.document_starts(documents, checked.size)
         return Stream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
 
-    def _training_source(self, stream: Stream, vocab_size: int, n_threads: int) -> LogitSource | None:
-        """Logits of the residual as if the text around each position had not been counted."""
+    def _training_source(
+        self, stream: Stream, vocab_size: int, n_threads: int, shared: SharedCounts
+    ) -> HeldOutSource | None:
+        """Logits of the residual as if the text around each position had not been counted; one for all who share."""
         if self.residual is None:
             return None
         if not self.residual.n_tokens:
             self.residual.fit(stream.ids, vocab_size, stream.documents)
-        return _HeldOutSource(self.residual, stream, n_threads)
+        key = (id(self.residual), self.min_count)
+        if key not in shared.sources:
+            shared.sources[key] = HeldOutSource(self.residual, stream, self.min_count, n_threads)
+        return shared.sources[key]
 
     # ---- parameters --------------------------------------------------------------------------------------------------
 
@@ -288,7 +301,9 @@ class SaffuLM:
         with one_blas_thread():
             for n_epochs, frozen in stages:
                 if n_epochs:
-                    model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
+                    model = model._stage(
+                        ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options
+                    )
         return model
 
     def _stage(
@@ -297,11 +312,11 @@ class SaffuLM:
         start = self._copy()
         start._frozen = start._fixed(np.float32) if frozen else None
         if thawed and not frozen:
-            rate = options.get("learning_rate", refine.LEARNING_RATE)
+            rate = options.get("learning_rate", LEARNING_RATE)
             slow = {EMBEDDINGS: 0.1 * rate} if not isinstance(rate, dict) else {}
             names = [name for name in start._solved if name != EMBEDDINGS]
             options = {**options, "learning_rate": {**dict.fromkeys(names, rate), **slow} if slow else rate}
-        model = refine.refine(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
+        model = improve(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
         model._frozen = None
         return model
 
@@ -311,7 +326,7 @@ class SaffuLM:
         The output bias is that of the unigram, or zero on a residual: nobody starts a language model without it. See
         :func:`saffu.random_start`.
         """
-        found = refine.random_start(self, scale, seed)
+        found = start_at_random(self, scale, seed)
         bias = self._solved["output.bias"]
         if self.residual is not None:
             bias = np.zeros_like(bias)
@@ -335,10 +350,13 @@ class SaffuLM:
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
         stream, vocab_size = self._read_text(X, y, self.vocab_size)
-        source: LogitSource | None = None
+        source: HeldOutSource | TextSource | None = None
         if self.residual is not None:
-            counted = _is_counted(self.residual, stream)
-            source = _HeldOutSource(self.residual, stream, n_threads) if counted else _TextSource(self.residual, stream)
+            if is_counted(self.residual, stream):
+                source = HeldOutSource(self.residual, stream, self.min_count, n_threads)
+            else:
+                source = TextSource(self.residual, stream)
+            stream = source.stream
         dtype = self._solved["output.weights"].dtype
         return Passages(stream, vocab_size, dtype, n_threads, source)
 
@@ -377,7 +395,7 @@ class SaffuLM:
             Nats.
         """
         stream, vocab_size = self._read_text(ids, documents, self.vocab_size)
-        source = None if self.residual is None else _TextSource(self.residual, stream)
+        source = None if self.residual is None else TextSource(self.residual, stream)
         text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source)
         fixed, values = self._fixed(np.float32), self._solved
 
@@ -408,40 +426,3 @@ def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:
     if not contexts:
         raise ValueError(f"contexts must name at least one of {', '.join(CONTEXTS)}")
     return contexts_in_order(contexts)
-
-
-# ---- the model below -------------------------------------------------------------------------------------------------
-
-
-class _HeldOutSource:
-    """Logits of a text that a model has counted, as if it had not."""
-
-    def __init__(self, model: ExplicitLM, stream: Stream, n_threads: int) -> None:
-        self._folds = HeldOutLogits(model, stream.ids, stream.documents, min(FOLDS, stream.ids.size), n_threads)
-        for fold in range(self._folds.n_folds):
-            self._folds.text(fold).n_threads = 1  # the workers call
-
-    def fill(self, positions: Int64, out: NDArray) -> None:
-        """Write logits of ascending positions."""
-        folds = self._folds.fold_of(positions)
-        cuts = [0, *(np.flatnonzero(np.diff(folds)) + 1).tolist(), positions.size]
-        for low, high in zip(cuts[:-1], cuts[1:], strict=True):
-            self._folds.logits(int(folds[low]), positions[low:high], out[low:high])
-
-
-class _TextSource:
-    """Logits of a text that a model has not counted."""
-
-    def __init__(self, model: ExplicitLM, stream: Stream) -> None:
-        self._text: PooledText = model.read(stream.ids, stream.documents)
-        self._text.n_threads = 1
-
-    def fill(self, positions: Int64, out: NDArray) -> None:
-        """Write logits of positions."""
-        self._text.logits(positions, out)
-
-
-def _is_counted(model: ExplicitLM, stream: Stream) -> bool:
-    """Whether a text is what the model has counted, all of it."""
-    counts = model.counts.unigram
-    return counts.sum() == stream.ids.size and np.array_equal(np.bincount(stream.ids, minlength=counts.size), counts)
