@@ -290,6 +290,23 @@ SAFFU_INLINE void NAME(compare)(const NAME(Work) *w, const NAME(Row) *row, int64
     NAME(dots)(NAME(embedding)(w, row, w->view->n_positions, head), row->x, n, w->width, row->s);
 }
 
+/* The sum and the maximum of 16 lanes, by halves: each in an array of its own, or they would wait for one another. */
+SAFFU_INLINE REAL NAME(sum_lanes)(const REAL lane[LANES]) {
+    REAL a[8], b[4];
+    for (int l = 0; l < 8; l++) a[l] = lane[l] + lane[l + 8];
+    for (int l = 0; l < 4; l++) b[l] = a[l] + a[l + 4];
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+SAFFU_INLINE REAL NAME(max_lanes)(const REAL lane[LANES]) {
+    REAL a[8], b[4];
+    for (int l = 0; l < 8; l++) a[l] = lane[l] > lane[l + 8] ? lane[l] : lane[l + 8];
+    for (int l = 0; l < 4; l++) b[l] = a[l] > a[l + 4] ? a[l] : a[l + 4];
+    b[0] = b[0] > b[2] ? b[0] : b[2];
+    b[1] = b[1] > b[3] ? b[1] : b[3];
+    return b[0] > b[1] ? b[0] : b[1];
+}
+
 /* a (whole lanes, n > 0 of them used) <- softmax(a): nothing but -inf is uniform, lanes beyond n become 0. */
 SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
     REAL high[LANES], sum[LANES];
@@ -301,24 +318,25 @@ SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) high[l] = a[k + l] > high[l] ? a[k + l] : high[l];
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) high[l] = high[l + half] > high[l] ? high[l + half] : high[l];
-    int nothing = high[0] == -(REAL)INFINITY;
-    REAL shift = nothing ? 0 : high[0];
+    REAL most = NAME(max_lanes)(high);
+    int nothing = most == -(REAL)INFINITY;
+    REAL shift = nothing ? 0 : most;
     for (int64_t k = 0; k < end; k += LANES) {
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) a[k + l] = EXP(a[k + l] - shift);
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) sum[l] += a[k + l];
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
-    if (nothing && sum[0] == 0) {
+    REAL total = NAME(sum_lanes)(sum);
+    if (nothing && total == 0) {
         for (int64_t k = 0; k < n; k++) a[k] = 1 / (REAL)n;
         return;
     }
-    REAL scale = 1 / sum[0];
-    for (int64_t k = 0; k < end; k++) a[k] *= scale;
+    REAL scale = 1 / total;
+    for (int64_t k = 0; k < end; k += LANES) {
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) a[k + l] *= scale;
+    }
 }
 
 /* The first n of x, then zeros, into row m of Y (n, K). */
@@ -430,9 +448,11 @@ SAFFU_INLINE void NAME(back_softmax)(const REAL *a, int64_t n, REAL *l) {
         SAFFU_LANES
         for (int i = 0; i < LANES; i++) sum[i] += a[k + i] * l[k + i];
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) sum[i] += sum[i + half];
-    for (int64_t k = 0; k < whole_lanes(n); k++) l[k] = a[k] * (l[k] - sum[0]);
+    REAL mean = NAME(sum_lanes)(sum);
+    for (int64_t k = 0; k < whole_lanes(n); k += LANES) {
+        SAFFU_LANES
+        for (int i = 0; i < LANES; i++) l[k + i] = a[k + i] * (l[k + i] - mean);
+    }
 }
 
 /* sums[k + i, j ..] += sum_m S[m, k + i] L[m, j ..], i < n_k <= AT_ONCE, one or two vectors of j. */
