@@ -236,23 +236,27 @@ SAFFU_INLINE void NAME(find_embeddings)(const NAME(Work) *w, const NAME(Row) *ro
     for (int64_t k = 0; k < n; k++) row->x[k] = NAME(embedding)(w, row, k, id_at(w->view, m, k));
 }
 
+/* Fetch x (n) into the L2 cache, four lines of 64 bytes a step: with one line a step the loop takes twice as long. */
+SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
+    for (int64_t j = 0; j < n; j += 4 * NAME(WIDTH)) {
+        const int64_t line = NAME(WIDTH);
+        SAFFU_PREFETCH_L2(x + j);
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + line));
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 2 * line));
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 3 * line));
+    }
+}
+
 /* Fetch what the next row reads, n tokens of window m, while the present one is computed. */
 SAFFU_INLINE void NAME(prefetch)(const NAME(Work) *w, int64_t m, int64_t n, int embeddings) {
     if (n <= 0) return;
-    int64_t head = w->view->ids[w->view->head[m]], size = w->d * (int64_t)sizeof(REAL);
+    int64_t head = w->view->ids[w->view->head[m]];
     const REAL *table = head < w->n_cached ? w->cache + head * w->n_cached : NULL;
     for (int64_t k = 0; k < n; k++) {
         int64_t id = id_at(w->view, m, k);
-        const char *x = (const char *)(w->X + id * w->d);
         int known = table && id < w->n_cached;
         if (known) SAFFU_PREFETCH(table + id);
-        if (known && !embeddings) continue;
-        for (int64_t j = 0; j < size; j += 256) { /* four lines a step: one line a step takes twice as long */
-            SAFFU_PREFETCH_L2(x + j);
-            SAFFU_PREFETCH_L2(x + saffu_min(size - 1, j + 64));
-            SAFFU_PREFETCH_L2(x + saffu_min(size - 1, j + 128));
-            SAFFU_PREFETCH_L2(x + saffu_min(size - 1, j + 192));
-        }
+        if (embeddings || !known) NAME(fetch)(w->X + id * w->d, w->d);
     }
 }
 
@@ -521,15 +525,21 @@ SAFFU_INLINE void NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int6
 /* Columns [from, to) of dX, for all rows. */
 SAFFU_INLINE void NAME(add_embeddings)(const saffu_view *view, const REAL *X, const REAL *dZ, const REAL *A,
                                        const REAL *dS, int64_t d, int64_t from, int64_t to, REAL *dX) {
-    enum { TILE = 4 * LANES };
+    enum { TILE = 16 * LANES };
     int64_t n_positions = view->n_positions;
     for (int64_t m = 0; m < view->n; m++) {
         if (view->length[m] == 0) continue;
         int64_t head = view->ids[view->head[m]];
         for (int64_t t = from; t < to; t += TILE) {
             int64_t width = saffu_min(TILE, to - t);
+            for (int64_t k = 0; m + 1 < view->n && k < view->length[m + 1]; k++) {
+                int64_t place = id_at(view, m + 1, k) * d + t;
+                NAME(fetch)(X + place, width);
+                NAME(fetch)(dX + place, width);
+            }
             const REAL *restrict dz = dZ + m * d + t, *restrict x_head = X + head * d + t;
-            REAL own[TILE] = {0};
+            REAL own[TILE];
+            memset(own, 0, (size_t)width * sizeof *own);
             for (int64_t k = 0; k < view->length[m]; k++) {
                 int64_t id = id_at(view, m, k);
                 const REAL *restrict x = X + id * d + t;

@@ -265,7 +265,8 @@ int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
  * with the leading length x length part of W (K, K) and of bias (K) or NULL, and rows x of X (n_types, d), finite. A
  * window of length 0 has s = a = z = 0, and its other two places are not read. Positions beyond the length are 0 in
  * every (n, K). An id that is not below n_types, or a place outside of the stream, is SAFFU_OUT_OF_RANGE.
- * A dot product has the same bits wherever it is computed. */
+ * A dot product has the same bits wherever it is computed. X is read fastest if its rows are whole blocks of 64 bytes
+ * on boundaries of 64. */
 typedef struct {
     int64_t n, n_ids, n_positions; /* n_positions: K */
     const int32_t *ids;            /* (n_ids) the stream */
