@@ -1,7 +1,7 @@
 """Attention over windows of a stream beside numpy (gather, einsum, BLAS) and torch (gather, bmm), one thread each.
 
-Times are those of the processor. Ratios are medians over rounds in which saffu and its peer take turns, so that both see
-the same state of the machine.
+Times are those of the processor. Ratios are medians over rounds in which saffu and its peer take turns, so that both
+see the same state of the machine.
 """
 
 import time

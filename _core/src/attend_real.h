@@ -43,8 +43,9 @@ typedef REAL NAME(Half) __attribute__((vector_size(32), aligned(sizeof(REAL))));
 typedef INTEGER NAME(Places) __attribute__((vector_size(32)));
 
 /* The sums of pairs of half blocks, those of a beside those of b; lanes hold blocks of the given size. */
-#define PAIR(a, b, block) \
-    (__builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, 0)) + __builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, (block) / 2)))
+#define PAIR(a, b, block)                                        \
+    (__builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, 0)) + \
+     __builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, (block) / 2)))
 
 SAFFU_INLINE void NAME(fold)(const NAME(Vector) *part, REAL *out) {
     NAME(Half) v[NAME(FOLD)];
@@ -127,7 +128,8 @@ SAFFU_INLINE void NAME(sum_tile)(const REAL *a, const REAL *const *rows, int64_t
         memset(odd, 0, sizeof odd);
         for (; k + 2 <= n; k += 2) {
             const REAL *x = rows[k], *y = rows[k + 1];
-            for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add_one)(even[v], a[k], NAME(load)(x + PLACE(v)));
+            for (int v = 0; v < n_vectors; v++)
+                even[v] = NAME(multiply_add_one)(even[v], a[k], NAME(load)(x + PLACE(v)));
             for (int v = 0; v < n_vectors; v++)
                 odd[v] = NAME(multiply_add_one)(odd[v], a[k + 1], NAME(load)(y + PLACE(v)));
         }
@@ -320,11 +322,13 @@ SAFFU_INLINE REAL NAME(max_lanes)(const REAL lane[LANES]) {
 /* a (whole lanes, n > 0 of them used) <- softmax(a): nothing but -inf is uniform, lanes beyond n become 0. */
 SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
     REAL high[LANES], sum[LANES];
-    int64_t end = whole_lanes(n);
-    for (int64_t k = n; k < end; k++) a[k] = -(REAL)INFINITY;
+    int32_t used = (int32_t)((n - 1) % LANES + 1); /* of the last group */
+    int64_t end = whole_lanes(n), last = end - LANES;
     SAFFU_LANES
-    for (int l = 0; l < LANES; l++) high[l] = a[l], sum[l] = 0;
-    for (int64_t k = LANES; k < end; k += LANES) {
+    for (int32_t l = 0; l < LANES; l++) a[last + l] = l < used ? a[last + l] : -(REAL)INFINITY;
+    memcpy(high, a + last, sizeof high);
+    memset(sum, 0, sizeof sum);
+    for (int64_t k = 0; k < last; k += LANES) {
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) high[l] = a[k + l] > high[l] ? a[k + l] : high[l];
     }
@@ -333,9 +337,10 @@ SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
     REAL shift = nothing ? 0 : most;
     for (int64_t k = 0; k < end; k += LANES) {
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) a[k + l] = EXP(a[k + l] - shift);
-        SAFFU_LANES
-        for (int l = 0; l < LANES; l++) sum[l] += a[k + l];
+        for (int l = 0; l < LANES; l++) {
+            a[k + l] = EXP(a[k + l] - shift);
+            sum[l] += a[k + l];
+        }
     }
     REAL total = NAME(sum_lanes)(sum);
     if (nothing && total == 0) {
