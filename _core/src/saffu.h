@@ -305,7 +305,7 @@ int saffu_attend_f64(const saffu_view *view, const double *X, const double *cach
  *     dX[c_k] += a_k dz + ds_k x_head                dX[head] += sum_k ds_k x_k
  *
  * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d
- * flops, and K d entries read of X and read and written of dX, the limit. Scratch: up to 32 (K + 1) (K + 15) doubles. */
+ * flops, and K d entries read of X and read and written of dX, the limit. Scratch: 32 (K + 1) (K + 15) doubles. */
 int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
                               const float *dZ, int64_t n_types, int64_t d, float *dW, float *dbias, float *dS,
                               float *dX, int n_threads);
