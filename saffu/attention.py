@@ -179,6 +179,21 @@ class ComparisonCache:
         raise ValueError("the cache holds comparisons of other embeddings; refresh it with these, or invalidate it")
 
 
+def aligned(X: NDArray) -> NDArray:
+    """A copy of an array that begins on a boundary of 64 bytes.
+
+    Embeddings are read a vector of 64 bytes at a time, and numpy's own arrays rarely begin on such a boundary: aligned,
+    and with rows of whole vectors (d a multiple of 16 in float32, 8 in float64), no read touches two cache lines. The
+    values, and the bits of all results, are the same.
+    """
+    X = np.ascontiguousarray(X)
+    memory = np.empty(X.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + X.nbytes].view(X.dtype).reshape(X.shape)
+    copy[...] = X
+    return copy
+
+
 def comparisons(
     windows: Windows, X: NDArray, cache: ComparisonCache | None = None, n_threads: int | None = None
 ) -> NDArray:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import reference
 from saffu import _core
-from saffu.attention import ComparisonCache, Windows, attend, attend_backward, comparisons
+from saffu.attention import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
 
 pytestmark = pytest.mark.kernels
 
@@ -114,6 +114,16 @@ def test_bits_do_not_depend_on_threads(dtype, d, n_positions):
     for n_threads in (2, 3, 7):
         for a, b in zip(one, run(n_threads), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_alignment(dtype):
+    windows, X, W, bias, _ = many(dtype, 50, 9)
+    copy, shifted = aligned(X), aligned(np.concatenate([X.reshape(-1)[:1], X.reshape(-1)]))[1:].reshape(X.shape)
+    assert copy.ctypes.data % 64 == 0
+    assert shifted.ctypes.data % 64 == X.itemsize
+    for a, b in zip(attend(windows, copy, W, bias), attend(windows, shifted, W, bias), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def difference(function, x, place, step=1e-5):

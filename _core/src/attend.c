@@ -39,7 +39,9 @@ SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m, int64_t n_typ
 /* Windows may lie anywhere in a long stream: have the ids of window m at hand when their turn comes. */
 SAFFU_INLINE void prefetch_ids(const saffu_view *v, int64_t m) {
     if (m >= v->n || v->first[m] < 0 || v->first[m] >= v->n_ids) return;
-    SAFFU_PREFETCH(v->ids + v->first[m]);
+    int64_t first = v->first[m], last = first + v->step * v->length[m];
+    SAFFU_PREFETCH(v->ids + first);
+    SAFFU_PREFETCH(v->ids + saffu_max(0, saffu_min(last, v->n_ids - 1)));
 }
 
 SAFFU_INLINE int64_t id_at(const saffu_view *v, int64_t m, int64_t k) { return v->ids[v->first[m] + v->step * k]; }

@@ -43,8 +43,9 @@ typedef REAL NAME(Half) __attribute__((vector_size(32), aligned(sizeof(REAL))));
 typedef INTEGER NAME(Places) __attribute__((vector_size(32)));
 
 /* The sums of pairs of half blocks, those of a beside those of b; lanes hold blocks of the given size. */
-#define PAIR(a, b, block) \
-    (__builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, 0)) + __builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, (block) / 2)))
+#define PAIR(a, b, block)                                        \
+    (__builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, 0)) + \
+     __builtin_shuffle(a, b, (NAME(Places))FROM_ALL(block, (block) / 2)))
 
 SAFFU_INLINE void NAME(fold)(const NAME(Vector) *part, REAL *out) {
     NAME(Half) v[NAME(FOLD)];
@@ -127,7 +128,8 @@ SAFFU_INLINE void NAME(sum_tile)(const REAL *a, const REAL *const *rows, int64_t
         memset(odd, 0, sizeof odd);
         for (; k + 2 <= n; k += 2) {
             const REAL *x = rows[k], *y = rows[k + 1];
-            for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add_one)(even[v], a[k], NAME(load)(x + PLACE(v)));
+            for (int v = 0; v < n_vectors; v++)
+                even[v] = NAME(multiply_add_one)(even[v], a[k], NAME(load)(x + PLACE(v)));
             for (int v = 0; v < n_vectors; v++)
                 odd[v] = NAME(multiply_add_one)(odd[v], a[k + 1], NAME(load)(y + PLACE(v)));
         }
@@ -236,17 +238,27 @@ SAFFU_INLINE void NAME(find_embeddings)(const NAME(Work) *w, const NAME(Row) *ro
     for (int64_t k = 0; k < n; k++) row->x[k] = NAME(embedding)(w, row, k, id_at(w->view, m, k));
 }
 
+/* Fetch x (n) into the L2 cache, four lines of 64 bytes a step: with one line a step the loop takes twice as long. */
+SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
+    for (int64_t j = 0; j < n; j += 4 * NAME(WIDTH)) {
+        const int64_t line = NAME(WIDTH);
+        SAFFU_PREFETCH_L2(x + j);
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + line));
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 2 * line));
+        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 3 * line));
+    }
+}
+
 /* Fetch what the next row reads, n tokens of window m, while the present one is computed. */
 SAFFU_INLINE void NAME(prefetch)(const NAME(Work) *w, int64_t m, int64_t n, int embeddings) {
     if (n <= 0) return;
-    int64_t head = w->view->ids[w->view->head[m]], size = w->d * (int64_t)sizeof(REAL);
+    int64_t head = w->view->ids[w->view->head[m]];
     const REAL *table = head < w->n_cached ? w->cache + head * w->n_cached : NULL;
     for (int64_t k = 0; k < n; k++) {
         int64_t id = id_at(w->view, m, k);
-        const char *x = (const char *)(w->X + id * w->d);
         int known = table && id < w->n_cached;
         if (known) SAFFU_PREFETCH(table + id);
-        for (int64_t j = 0; (embeddings || !known) && j < size; j += 64) SAFFU_PREFETCH_L2(x + j);
+        if (embeddings || !known) NAME(fetch)(w->X + id * w->d, w->d);
     }
 }
 
@@ -290,35 +302,56 @@ SAFFU_INLINE void NAME(compare)(const NAME(Work) *w, const NAME(Row) *row, int64
     NAME(dots)(NAME(embedding)(w, row, w->view->n_positions, head), row->x, n, w->width, row->s);
 }
 
+/* The sum and the maximum of 16 lanes, by halves: each in an array of its own, or they would wait for one another. */
+SAFFU_INLINE REAL NAME(sum_lanes)(const REAL lane[LANES]) {
+    REAL a[8], b[4];
+    for (int l = 0; l < 8; l++) a[l] = lane[l] + lane[l + 8];
+    for (int l = 0; l < 4; l++) b[l] = a[l] + a[l + 4];
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+SAFFU_INLINE REAL NAME(max_lanes)(const REAL lane[LANES]) {
+    REAL a[8], b[4];
+    for (int l = 0; l < 8; l++) a[l] = lane[l] > lane[l + 8] ? lane[l] : lane[l + 8];
+    for (int l = 0; l < 4; l++) b[l] = a[l] > a[l + 4] ? a[l] : a[l + 4];
+    b[0] = b[0] > b[2] ? b[0] : b[2];
+    b[1] = b[1] > b[3] ? b[1] : b[3];
+    return b[0] > b[1] ? b[0] : b[1];
+}
+
 /* a (whole lanes, n > 0 of them used) <- softmax(a): nothing but -inf is uniform, lanes beyond n become 0. */
 SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
     REAL high[LANES], sum[LANES];
-    int64_t end = whole_lanes(n);
-    for (int64_t k = n; k < end; k++) a[k] = -(REAL)INFINITY;
+    int32_t used = (int32_t)((n - 1) % LANES + 1); /* of the last group */
+    int64_t end = whole_lanes(n), last = end - LANES;
     SAFFU_LANES
-    for (int l = 0; l < LANES; l++) high[l] = a[l], sum[l] = 0;
-    for (int64_t k = LANES; k < end; k += LANES) {
+    for (int32_t l = 0; l < LANES; l++) a[last + l] = l < used ? a[last + l] : -(REAL)INFINITY;
+    memcpy(high, a + last, sizeof high);
+    memset(sum, 0, sizeof sum);
+    for (int64_t k = 0; k < last; k += LANES) {
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) high[l] = a[k + l] > high[l] ? a[k + l] : high[l];
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) high[l] = high[l + half] > high[l] ? high[l + half] : high[l];
-    int nothing = high[0] == -(REAL)INFINITY;
-    REAL shift = nothing ? 0 : high[0];
+    REAL most = NAME(max_lanes)(high);
+    int nothing = most == -(REAL)INFINITY;
+    REAL shift = nothing ? 0 : most;
     for (int64_t k = 0; k < end; k += LANES) {
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) a[k + l] = EXP(a[k + l] - shift);
-        SAFFU_LANES
-        for (int l = 0; l < LANES; l++) sum[l] += a[k + l];
+        for (int l = 0; l < LANES; l++) {
+            a[k + l] = EXP(a[k + l] - shift);
+            sum[l] += a[k + l];
+        }
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) sum[l] += sum[l + half];
-    if (nothing && sum[0] == 0) {
+    REAL total = NAME(sum_lanes)(sum);
+    if (nothing && total == 0) {
         for (int64_t k = 0; k < n; k++) a[k] = 1 / (REAL)n;
         return;
     }
-    REAL scale = 1 / sum[0];
-    for (int64_t k = 0; k < end; k++) a[k] *= scale;
+    REAL scale = 1 / total;
+    for (int64_t k = 0; k < end; k += LANES) {
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) a[k + l] *= scale;
+    }
 }
 
 /* The first n of x, then zeros, into row m of Y (n, K). */
@@ -430,9 +463,11 @@ SAFFU_INLINE void NAME(back_softmax)(const REAL *a, int64_t n, REAL *l) {
         SAFFU_LANES
         for (int i = 0; i < LANES; i++) sum[i] += a[k + i] * l[k + i];
     }
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) sum[i] += sum[i + half];
-    for (int64_t k = 0; k < whole_lanes(n); k++) l[k] = a[k] * (l[k] - sum[0]);
+    REAL mean = NAME(sum_lanes)(sum);
+    for (int64_t k = 0; k < whole_lanes(n); k += LANES) {
+        SAFFU_LANES
+        for (int i = 0; i < LANES; i++) l[k + i] = a[k + i] * (l[k + i] - mean);
+    }
 }
 
 /* sums[k + i, j ..] += sum_m S[m, k + i] L[m, j ..], i < n_k <= AT_ONCE, one or two vectors of j. */
@@ -495,15 +530,21 @@ SAFFU_INLINE void NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int6
 /* Columns [from, to) of dX, for all rows. */
 SAFFU_INLINE void NAME(add_embeddings)(const saffu_view *view, const REAL *X, const REAL *dZ, const REAL *A,
                                        const REAL *dS, int64_t d, int64_t from, int64_t to, REAL *dX) {
-    enum { TILE = 4 * LANES };
+    enum { TILE = 16 * LANES };
     int64_t n_positions = view->n_positions;
     for (int64_t m = 0; m < view->n; m++) {
         if (view->length[m] == 0) continue;
         int64_t head = view->ids[view->head[m]];
         for (int64_t t = from; t < to; t += TILE) {
             int64_t width = saffu_min(TILE, to - t);
+            for (int64_t k = 0; m + 1 < view->n && k < view->length[m + 1]; k++) {
+                int64_t place = id_at(view, m + 1, k) * d + t;
+                NAME(fetch)(X + place, width);
+                NAME(fetch)(dX + place, width);
+            }
             const REAL *restrict dz = dZ + m * d + t, *restrict x_head = X + head * d + t;
-            REAL own[TILE] = {0};
+            REAL own[TILE];
+            memset(own, 0, (size_t)width * sizeof *own);
             for (int64_t k = 0; k < view->length[m]; k++) {
                 int64_t id = id_at(view, m, k);
                 const REAL *restrict x = X + id * d + t;

@@ -287,7 +287,8 @@ int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
  * with the leading length x length part of W (K, K) and of bias (K) or NULL, and rows x of X (n_types, d), finite. A
  * window of length 0 has s = a = z = 0, and its other two places are not read. Positions beyond the length are 0 in
  * every (n, K). An id that is not below n_types, or a place outside of the stream, is SAFFU_OUT_OF_RANGE.
- * A dot product has the same bits wherever it is computed. */
+ * A dot product has the same bits wherever it is computed. X is read fastest if its rows are whole blocks of 64 bytes
+ * on boundaries of 64. */
 typedef struct {
     int64_t n, n_ids, n_positions; /* n_positions: K */
     const int32_t *ids;            /* (n_ids) the stream */
@@ -310,7 +311,8 @@ int saffu_comparisons_f64(const saffu_view *view, const double *X, const double 
                           int64_t n_cached, double *S, int n_threads);
 
 /* S, A (n, K), Z (n, d), in one pass; with given, S is read. A window of K tokens gathers K d entries of X once
- * from the L2 or L3 cache, which is the limit, and once more from L1; it writes 2 K + d; 4 K d + 2 K^2 flops, K exps. */
+ * from the L2 or L3 cache, which is the limit for large d (small K and d: the steps of a row itself), and once more
+ * from L1; it writes 2 K + d entries; 4 K d + 2 K^2 flops, K exps. */
 int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W, const float *bias,
                      int64_t n_types, int64_t d, int64_t n_cached, int given, float *S, float *A, float *Z,
                      int n_threads);
@@ -324,8 +326,8 @@ int saffu_attend_f64(const saffu_view *view, const double *X, const double *cach
  *     da_k = dz . x_k      dl = a (da - a . da)      dW = sum s^T dl      dbias = sum dl      ds = dl W^T
  *     dX[c_k] += a_k dz + ds_k x_head                dX[head] += sum_k ds_k x_k
  *
- * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d flops,
- * and K d entries read of X and read and written of dX. Scratch: at most 32 (K + 1) (K + 15) doubles. */
+ * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d
+ * flops, and K d entries read of X and read and written of dX, the limit. Scratch: 32 (K + 1) (K + 15) doubles. */
 int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
                               const float *dZ, int64_t n_types, int64_t d, float *dW, float *dbias, float *dS,
                               float *dX, int n_threads);
