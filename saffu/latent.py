@@ -100,6 +100,10 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
     seed : int
         Of the order of the examples.
     """
+    if len(Z) == 0:  # no token has one before it: all hidden units are alike
+        hidden = codes.shape[1]
+        words = np.repeat(unigram[:, None].astype(np.float32), hidden, axis=1)
+        return Layer(np.zeros((Z.shape[1], hidden), np.float32), np.zeros(hidden, np.float32), words)
     solver = _Solver(Z, y, unigram, codes.shape[1], n_threads)
     rng = np.random.default_rng(seed)
     for step, rows in enumerate(_parts(len(Z), rng), start=1):
