@@ -1,7 +1,8 @@
 """Solving a network of units from the bottom up: embeddings and attention, hidden layers, output, scalars.
 
 Nothing here follows a gradient through layers. Embeddings and attention come from
-:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`: logarithms of counts, and one scalar a unit.
+:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`:
+logarithms of counts, and one scalar a unit.
 """
 
 from __future__ import annotations

@@ -129,7 +129,8 @@ class AttentiveMixture:
         for unit in units:
             if unit.context != "document":
                 self.parameters[f"{unit.name}.attention"] = np.zeros((unit.size, unit.size), np.float32)
-                self.parameters[f"{unit.name}.attention_bias"] = _first_bias(unit)
+                bias = _first_bias(unit) if self.solve_attention else np.zeros(unit.size, np.float32)
+                self.parameters[f"{unit.name}.attention_bias"] = bias
         self.shares = np.full(len(units), 1 / len(units))
         words = unigram[:, None] * (codes + FOREIGN / self.bits)
         self.counts = Counts({"embeddings": X * np.float32(EMBEDDING_MASS)}, 0.0, 0)

@@ -120,12 +120,12 @@ def _parts(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
 
 
 def _first_targets(Z: Float32, likelihood: Float32, codes: Float32) -> Float32:
-    """The classes of the inputs, dealt out to the hidden units, and told apart by the codes where units outnumber them."""
+    """The classes of the inputs, dealt out to the hidden units; the codes tell apart units of the same class."""
     classes, hidden = Z.shape[1], codes.shape[1]
     dealt = np.zeros((classes, hidden), np.float32)
     most = np.arange(max(classes, hidden))
     dealt[most % classes, most % hidden] = 1.0
-    R = (Z * likelihood) @ dealt
+    R: Float32 = (Z * likelihood) @ dealt
     R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
     if hidden > classes:
         R *= codes + np.float32(0.1 / hidden)
