@@ -125,7 +125,7 @@ def _first_targets(Z: Float32, likelihood: Float32, codes: Float32) -> Float32:
     dealt = np.zeros((classes, hidden), np.float32)
     most = np.arange(max(classes, hidden))
     dealt[most % classes, most % hidden] = 1.0
-    R: Float32 = (Z * likelihood) @ dealt
+    R = np.asarray((Z * likelihood) @ dealt, np.float32)
     R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
     if hidden > classes:
         R *= codes + np.float32(0.1 / hidden)
