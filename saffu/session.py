@@ -1,7 +1,7 @@
-"""One document, token by token: what is known of it so far is kept, so that the next token costs the same at any length.
+"""One document, token by token: what is known of it is kept, so that the next token costs the same at any length.
 
-A position sees the last tokens, the sum of its document, and, above the first layer, the last hidden states of the layer
-below. All of that is kept here. Its logits are those that the whole text gives at that position, to rounding.
+A position sees the last tokens, the sum of its document, and, above the first layer, the last hidden states of the
+layer below. All of that is kept here. Its logits are those that the whole text gives at that position, to rounding.
 """
 
 from __future__ import annotations
