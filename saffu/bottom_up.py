@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from saffu import explicit_attention, latent, output, units
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
+from saffu.evidence import Classes
 from saffu.ngram import smoothed_distribution
 from saffu.passages import LogitSource, Workers
 from saffu.text_loss import Network
@@ -104,9 +105,7 @@ def solve(
         Told of positions done.
     """
     positions = sample(stream, seed)
-    first = [unit for unit in network.units if unit.layer == 0]
-    # A document says too little of a single word to shape embeddings beside the tokens just before it.
-    local = [unit for unit in first if unit.context != "document"] or first
+    local = local_units(network)
     mixture = explicit_attention.AttentiveMixture(
         stream,
         local,
@@ -134,10 +133,14 @@ def solve(
                 parameters[f"{unit.name}.bias"] = solved.bias
                 words[unit.name] = solved.B
                 tick(positions.size)
-    weights, bias, scalars = output.solve(_Rows(network, parameters, stream, found.X, shared, source), positions, seed)
+    rows = _Rows(network, parameters, stream, found.X, shared, source)
+    weights, bias, scalars, evidence = output.solve(rows, positions, seed)
     parameters |= {"output.weights": weights, "output.bias": bias}
     tick(positions.size)
-    return parameters, {"attention_losses": found.losses, "scalars": scalars.tolist()}
+    mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
+    classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
+    facts = {"attention_losses": found.losses, "scalars": scalars.tolist(), "evidence": evidence, "classes": classes}
+    return parameters, facts
 
 
 class _Rows:
@@ -153,7 +156,7 @@ class _Rows:
         source: LogitSource | None,
     ) -> None:
         self.network, self.parameters, self.stream, self.X, self.source = network, parameters, stream, X, source
-        self.unigram, self.workers = shared.unigram, Workers(shared.n_threads)
+        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, Workers(shared.n_threads)
         self._log_unigram = np.log(shared.unigram).astype(np.float32)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
@@ -163,7 +166,7 @@ class _Rows:
         """Hidden states of all units, side by side, (n, H)."""
 
         def part(chosen: Int64) -> Float32:
-            seen = self.network.chunk(self.stream, *_runs(chosen))
+            seen = self.network.chunk(self.stream, *runs(chosen))
             return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
 
         return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
@@ -178,6 +181,13 @@ class _Rows:
             out[:] = self._log_unigram
         else:
             self.source.fill(positions, out)
+
+
+def local_units(network: Network) -> list[units.Unit]:
+    """The units that embeddings are solved with: those of the first layer that see the tokens just before."""
+    first = [unit for unit in network.units if unit.layer == 0]
+    # A document says too little of a single word to shape embeddings beside the tokens just before it.
+    return [unit for unit in first if unit.context != "document"] or first
 
 
 def _logits(X: Float32) -> Float32:
@@ -210,7 +220,7 @@ def _aggregated(
     below = [u for u in network.units if u.layer < unit.layer]
     for begin in range(0, positions.size, PART):
         chosen = positions[begin : begin + PART]
-        first, last = _runs(chosen)
+        first, last = runs(chosen)
         seen = network.chunk(stream, first, last)
         source = X
         if below:
@@ -221,7 +231,7 @@ def _aggregated(
     return np.concatenate(parts), stream.ids[positions]
 
 
-def _runs(positions: Int64) -> tuple[Int64, Int64]:
+def runs(positions: Int64) -> tuple[Int64, Int64]:
     """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
     cut = np.flatnonzero(np.diff(positions) != 1) + 1
     firsts = np.concatenate([[0], cut])

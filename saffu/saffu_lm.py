@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from saffu import _core, _validate, checkpoint, text_loss, units
+from saffu import _core, _validate, checkpoint, learning, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.attention import ComparisonCache
@@ -18,9 +18,11 @@ from saffu.bottom_up import SharedCounts
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
 from saffu.drawing import Drawing
+from saffu.evidence import Classes, Evidence
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import history_from
+from saffu.learning import Known
 from saffu.passages import CHUNK, Passage, Passages, one_blas_thread
 from saffu.refine import LEARNING_RATE
 from saffu.refine import random_start as start_at_random
@@ -140,6 +142,8 @@ class SaffuLM:
             units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span
         )
         self._values: Parameters | None = None
+        self._evidence: Evidence | None = None
+        self._classes: Classes | None = None
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
         self.attention_losses: list[float] = []
@@ -195,6 +199,7 @@ class SaffuLM:
             )
         self._values = found
         self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
+        self._evidence, self._classes = facts["evidence"], facts["classes"]
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -224,6 +229,94 @@ class SaffuLM:
         if key not in shared.sources:
             shared.sources[key] = HeldOutSource(self.residual, stream, self.min_count, n_threads)
         return shared.sources[key]
+
+    # ---- learning on the spot ----------------------------------------------------------------------------------------
+
+    def update(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+        """Learn on the spot: take new text into account, in time proportional to that text.
+
+        Besides, one pass is made over the output weights, and the old text is not needed. Hidden layers and attention
+        stay. The embeddings of the tokens in the text get their expected counts there, as one round of explicit
+        attention would; counts of words are exact, and counts of hidden states and words are added to those that the
+        output was solved of: 40,000 positions at most, so that new text weighs more in the output than as much old text
+        if that was longer. The output moves by the change of the logarithms of its counts, also in a refined model.
+        The model that this one stands on learns the text, too (:meth:`ExplicitLM.update`, which is exact).
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Token ids below ``vocab_size``; whole documents.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; the first starts at 0.
+        prime : bool
+            Prime the scalars, too: on the new text as it is predicted before it is learned, held by the curvature of
+            what they were primed on before. The model that this one stands on primes its own on all its text.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range or not integers, or the model was not solved.
+
+        Notes
+        -----
+        Other models that stand on the same residual see it change.
+
+        Examples
+        --------
+        >>> model = SaffuLM(bits=3, radius=2, hidden=4).solve([0, 1, 2] * 50, vocab_size=4)
+        >>> int(model.update([0, 1, 3] * 200).distribution([0, 1]).argmax())
+        3
+        """
+        stream, _ = self._read_text(ids, documents, self.vocab_size)
+        if stream.ids.size:
+            threads, source = resolve_threads(self.n_threads), self._text_source(stream)
+            with one_blas_thread():
+                self._become(learning.learned(self._network, self._known(), stream, source, prime, threads))
+            if self.residual is not None:
+                self.residual.update(stream.ids, stream.documents, prime)
+        return self
+
+    def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None) -> Self:
+        """Forget documents heard before, the scalars kept, in time proportional to their text.
+
+        It undoes an update to rounding if it is the last one; an earlier one, except for what the model expected of
+        hidden states, which is taken as it is now. Counts of words are exact always, as is the model that this one
+        stands on. Text that the model was solved on can be forgotten, too, but what the hidden layers made of it stays.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Whole documents, first token to last.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; the first starts at 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If these documents were never heard; the model is unchanged then.
+        """
+        stream, _ = self._read_text(ids, documents, self.vocab_size)
+        if stream.ids.size:
+            known, threads = self._known(), resolve_threads(self.n_threads)
+            learning.check_heard(known.evidence, stream)
+            if self.residual is not None:
+                self.residual.subtract(stream.ids, stream.documents)
+            with one_blas_thread():
+                self._become(learning.unlearned(self._network, known, stream, self._text_source(stream), threads))
+        return self
+
+    def _known(self) -> Known:
+        parameters = self._solved
+        assert self._evidence is not None
+        assert self._classes is not None
+        return Known(parameters, self._evidence, self._classes, np.array(self.scalars))
+
+    def _become(self, known: Known) -> None:
+        self._values, self._evidence, self._classes = known.parameters, known.evidence, known.classes
+        self.scalars = known.scalars.tolist()
+
+    def _text_source(self, stream: Stream) -> TextSource | None:
+        return None if self.residual is None else TextSource(self.residual, stream)
 
     # ---- parameters --------------------------------------------------------------------------------------------------
 
@@ -341,6 +434,7 @@ class SaffuLM:
         settings = {name: getattr(self, name) for name in SETTINGS}
         other = SaffuLM(**settings, residual=self.residual, seed=self.seed, n_threads=self.n_threads)
         other._values, other.history, other._frozen = self._values, self.history, self._frozen
+        other._evidence, other._classes = self._evidence, self._classes
         other.attention_losses, other.scalars = list(self.attention_losses), list(self.scalars)
         other.seconds, other.vocabulary = dict(self.seconds), self.vocabulary
         return other
@@ -399,8 +493,8 @@ class SaffuLM:
             Nats.
         """
         stream, vocab_size = self._read_text(ids, documents, self.vocab_size)
-        source = None if self.residual is None else TextSource(self.residual, stream)
-        text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source)
+        threads, source = resolve_threads(self.n_threads), self._text_source(stream)
+        text = Passages(stream, vocab_size, np.dtype(np.float32), threads, source)
         fixed, values = self._fixed(np.float32), self._solved
 
         def one(segments: Int64) -> Float64:
