@@ -6,11 +6,13 @@ normalised. All of these counts are sums over text, so that those of new text ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saffu import checkpoint
 from saffu.ngram import smoothed_distribution
 
 Float32 = NDArray[np.float32]
@@ -83,6 +85,23 @@ class Evidence:
             E[:, told] = np.maximum(E[:, told] + expected, 0)
         return Evidence(F, E, self.counts, self.curvature)
 
+    def arrays(self) -> dict[str, NDArray]:
+        """What a file keeps."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray], vocab_size: int, hidden: int, n_alone: int, n_units: int
+    ) -> Evidence:
+        """Of the arrays of a file, checked."""
+        observed = checkpoint.checked(arrays, "observed", np.float32, (vocab_size, hidden))
+        expected = checkpoint.checked(arrays, "expected", np.float32, (vocab_size, hidden - n_alone))
+        counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
+        curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
+        if min(observed.min(), expected.min(initial=0), counts.min()) < 0 or counts.sum() == 0:
+            raise ValueError("the counts of the output are damaged")
+        return cls(observed, expected, counts, curvature)
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -120,3 +139,23 @@ class Classes:
     def plus(self, counts: Float32) -> Classes:
         """With expected counts added, which may be negative."""
         return Classes(self.X, self.mass, self.more + counts, self.words, self.shares, self.attention)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """What a file keeps."""
+        arrays = {name: getattr(self, name) for name in ("X", "mass", "more", "words", "shares")}
+        return arrays | self.attention
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray], vocab_size: int, bits: int, n_units: int) -> Classes:
+        """Of the arrays of a file, checked; the shapes of the attention are not."""
+        X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))
+        mass = checkpoint.checked(arrays, "mass", np.float32, (vocab_size,))
+        more = checkpoint.checked(arrays, "more", np.float32, (vocab_size, bits))
+        words = checkpoint.checked(arrays, "words", np.float32, (n_units, vocab_size, bits))
+        shares = checkpoint.checked(arrays, "shares", np.float64, (n_units,))
+        attention = {name: arrays[name] for name in arrays if "attention" in name}
+        for name, array in attention.items():
+            checkpoint.checked(arrays, name, np.float32, array.shape)
+        if min(X.min(), mass.min(), words.min(), shares.min()) < 0:
+            raise ValueError("the counts of the embeddings are damaged")
+        return cls(X, mass, more, words, shares, attention)

@@ -133,7 +133,7 @@ def _with_classes(network: Network, known: Known, stream: Stream, sign: int, n_t
     mixture.X, mixture.B, mixture.shares = before.X, list(before.words), before.shares
     mixture.parameters = dict(before.attention)
     after = before.plus(np.float32(sign) * mixture.expect(positions).arrays["embeddings"])
-    touched = np.unique(stream.ids)
+    touched = np.unique(stream.ids).astype(np.int64)
     logits = known.parameters["embeddings.logits"].copy()
     logits[touched] += after.log_embeddings(touched) - before.log_embeddings(touched)
     return replace(known, classes=after, parameters={**known.parameters, "embeddings.logits": logits})
@@ -204,8 +204,7 @@ class _Text:
         return observed, expected
 
     def primed(self, known: Known) -> tuple[Float64, Float64]:
-        """Scalars fitted to this text as the network says it, held by what they were fitted to before; and by how much
-        both hold them."""
+        """Scalars fitted to this text as the network says it, held by their own, and the curvature of both."""
         evidence, start = known.evidence, known.scalars
         own = 0 if evidence.n_alone else 1  # the scalar of another model stays 1
         held = evidence.curvature[own:, own:] + np.eye(start.size - own)

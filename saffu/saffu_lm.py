@@ -14,7 +14,7 @@ from saffu import _core, _validate, checkpoint, learning, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.attention import ComparisonCache
-from saffu.bottom_up import SharedCounts
+from saffu.bottom_up import SharedCounts, local_units
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
 from saffu.drawing import Drawing
@@ -601,7 +601,10 @@ class SaffuLM:
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        arrays = {f"parameters.{name}": value for name, value in self._solved.items()}
+        known = self._known()
+        arrays = {f"parameters.{name}": value for name, value in known.parameters.items()}
+        arrays |= {f"evidence.{name}": array for name, array in known.evidence.arrays().items()}
+        arrays |= {f"classes.{name}": array for name, array in known.classes.arrays().items()}
         metadata: dict[str, Any] = {
             "settings": self._settings(),
             "scalars": self.scalars,
@@ -622,6 +625,12 @@ class SaffuLM:
             residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
         model = cls(**metadata["settings"], residual=residual)
         model._values = model._checked(_with_prefix(arrays, "parameters."))
+        sizes = model.vocab_size, model.hidden * len(model._network.units), model.hidden * (residual is None)
+        model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
+        n_local = len(local_units(model._network))
+        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, n_local)
+        if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
+            raise ValueError("the attention that the embeddings were solved with does not fit")
         model.scalars = [float(scalar) for scalar in metadata["scalars"]]
         model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
         model.history = history_from(metadata["history"])
@@ -630,10 +639,10 @@ class SaffuLM:
             model.vocabulary = Vocabulary._from_checkpoint(_with_prefix(arrays, "vocabulary."), metadata["vocabulary"])
         if len(model.scalars) != 1 + len(model._network.units):
             raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
-        sizes = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
-        sizes += [len(model.vocabulary)] if model.vocabulary is not None else []
-        if len(set(sizes)) > 1:
-            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, sizes))}")
+        types = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
+        types += [len(model.vocabulary)] if model.vocabulary is not None else []
+        if len(set(types)) > 1:
+            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
         return model
 
     def _checked(self, parameters: Parameters) -> Parameters:

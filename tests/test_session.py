@@ -161,6 +161,8 @@ def test_files_keep_every_bit(tmp_path, residual):
     assert again.vocabulary == model.vocabulary
     assert again.summary() == model.summary()
     new, starts = make_text(400, seed=4)
+    for either in (model, again):
+        either.update(new[:100])
     np.testing.assert_array_equal(again.log_prob(new, starts), model.log_prob(new, starts))
 
 
@@ -219,6 +221,26 @@ def damage_residual(arrays, metadata):
     arrays["residual.unigram"][0] += 1
 
 
+def lose_evidence(arrays, metadata):
+    del arrays["evidence.observed"]
+
+
+def narrow_evidence(arrays, metadata):
+    arrays["evidence.expected"] = arrays["evidence.expected"][:, 1:]
+
+
+def spoil_evidence(arrays, metadata):
+    arrays["evidence.observed"][2, 1] = -1
+
+
+def spoil_classes(arrays, metadata):
+    arrays["classes.mass"][2] = -1
+
+
+def cut_attention(arrays, metadata):
+    arrays["classes.radial1.attention"] = arrays["classes.radial1.attention"][1:]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -233,6 +255,11 @@ def damage_residual(arrays, metadata):
         (break_history, "history is damaged"),
         (swap_vocabulary, "vocabularies of different sizes, 13, 13, 3"),
         (damage_residual, "'unigram' is damaged"),
+        (lose_evidence, "'observed' is missing"),
+        (narrow_evidence, "'expected' must be finite float32"),
+        (spoil_evidence, "counts of the output are damaged"),
+        (spoil_classes, "counts of the embeddings are damaged"),
+        (cut_attention, "attention that the embeddings were solved with"),
     ],
 )
 def test_damage_is_named(tmp_path, damage, message):
