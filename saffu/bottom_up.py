@@ -1,7 +1,8 @@
 """Solving a network of units from the bottom up: embeddings and attention, hidden layers, output, scalars.
 
 Nothing here follows a gradient through layers. Embeddings and attention come from
-:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`: logarithms of counts, and one scalar a unit.
+:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`:
+logarithms of counts, and one scalar a unit.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import explicit_attention, latent, output, units
+from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
 from saffu.evidence import Classes
 from saffu.ngram import smoothed_distribution
-from saffu.passages import LogitSource, Workers
+from saffu.passages import LogitSource, Passages
 from saffu.text_loss import Network
 
 Float32 = NDArray[np.float32]
@@ -84,6 +86,7 @@ def solve(
     hidden: int,
     attention: str,
     source: LogitSource | None,
+    n_words: int,
     seed: int,
     tick: Callable[[int], Any],
 ) -> tuple[dict[str, Float32], dict[str, Any]]:
@@ -100,6 +103,8 @@ def solve(
     attention : {"responsibilities", "uniform"}
     source : LogitSource, optional
         Another model's logits of the text, as if it had not been counted.
+    n_words : int
+        With it, as many of the most frequent words have an output each; the others share those of their classes.
     seed : int
     tick : callable
         Told of positions done.
@@ -133,14 +138,28 @@ def solve(
                 parameters[f"{unit.name}.bias"] = solved.bias
                 words[unit.name] = solved.B
                 tick(positions.size)
-    rows = _Rows(network, parameters, stream, found.X, shared, source)
+    cells = None
+    if source is not None and n_words < shared.counts.size:
+        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
+    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
+    rows = _Rows(network, parameters, found.X, shared, text)
     weights, bias, scalars, evidence = output.solve(rows, positions, seed)
     parameters |= {"output.weights": weights, "output.bias": bias}
     tick(positions.size)
     mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
     classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
-    facts = {"attention_losses": found.losses, "scalars": scalars.tolist(), "evidence": evidence, "classes": classes}
-    return parameters, facts
+    return parameters, {
+        "attention_losses": found.losses,
+        "scalars": scalars.tolist(),
+        "cells": cells,
+        "evidence": evidence,
+        "classes": classes,
+    }
+
+
+def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
+    """The hidden unit that most often goes before each word."""
+    return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
 
 
 class _Rows:
@@ -150,17 +169,17 @@ class _Rows:
         self,
         network: Network,
         parameters: dict[str, Float32],
-        stream: Stream,
         X: Float32,
         shared: SharedCounts,
-        source: LogitSource | None,
+        text: Passages,
     ) -> None:
-        self.network, self.parameters, self.stream, self.X, self.source = network, parameters, stream, X, source
-        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, Workers(shared.n_threads)
+        self.network, self.parameters, self.X, self.text = network, parameters, X, text
+        self.stream, self.n_outputs = text.stream, text.n_outputs
+        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
         self._log_unigram = np.log(shared.unigram).astype(np.float32)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
-        self.alone = source is None
+        self.alone = text.source is None
 
     def hidden(self, positions: Int64) -> Float32:
         """Hidden states of all units, side by side, (n, H)."""
@@ -172,15 +191,15 @@ class _Rows:
         return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
 
     def targets(self, positions: Int64) -> Int32:
-        """The words that follow."""
-        return self.stream.ids[positions]
+        """The outputs that are right."""
+        return self.text.targets(positions)
 
     def base(self, positions: Int64, out: Float32) -> None:
-        """Write the logits of the unigram, or of the other model, (n, V)."""
-        if self.source is None:
+        """Write the logits of the unigram, or of the other model, (n, n_outputs)."""
+        if self.alone:
             out[:] = self._log_unigram
         else:
-            self.source.fill(positions, out)
+            self.text.fill(positions, out)
 
 
 def local_units(network: Network) -> list[units.Unit]:
@@ -218,7 +237,7 @@ def _aggregated(
     """What a unit sees at some positions, and the words that follow."""
     parts = []
     below = [u for u in network.units if u.layer < unit.layer]
-    for begin in range(0, positions.size, PART):
+    for begin in range(0, max(positions.size, 1), PART):
         chosen = positions[begin : begin + PART]
         first, last = runs(chosen)
         seen = network.chunk(stream, first, last)
@@ -233,6 +252,8 @@ def _aggregated(
 
 def runs(positions: Int64) -> tuple[Int64, Int64]:
     """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
+    if positions.size == 0:
+        return positions, positions
     cut = np.flatnonzero(np.diff(positions) != 1) + 1
     firsts = np.concatenate([[0], cut])
     return positions[firsts], positions[np.concatenate([cut - 1, [positions.size - 1]])] + 1

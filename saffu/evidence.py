@@ -41,9 +41,9 @@ class Evidence:
 
     Attributes
     ----------
-    observed : ndarray of float32, shape (V, H)
-        Sums of hidden states at the places of each word.
-    expected : ndarray of float32, shape (V, H') with H' <= H
+    observed : ndarray of float32, shape (n_outputs, H)
+        Sums of hidden states at the places of each output, a word or a class of them.
+    expected : ndarray of float32, shape (n_outputs, H') with H' <= H
         The same as the model without the unit expects them. The first H - H' hidden units, of a unit that stands on the
         unigram, are compared with that instead.
     counts : ndarray of int64, shape (V,)
@@ -91,11 +91,11 @@ class Evidence:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray], vocab_size: int, hidden: int, n_alone: int, n_units: int
+        cls, arrays: Mapping[str, NDArray], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
     ) -> Evidence:
-        """Of the arrays of a file, checked."""
-        observed = checkpoint.checked(arrays, "observed", np.float32, (vocab_size, hidden))
-        expected = checkpoint.checked(arrays, "expected", np.float32, (vocab_size, hidden - n_alone))
+        """Of the arrays of a file, checked; ``shape`` is that of the output."""
+        observed = checkpoint.checked(arrays, "observed", np.float32, shape)
+        expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_alone))
         counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
         curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
         if min(observed.min(), expected.min(initial=0), counts.min()) < 0 or counts.sum() == 0:

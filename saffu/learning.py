@@ -23,7 +23,7 @@ from saffu.evidence import Classes, Evidence
 from saffu.explicit import newton
 from saffu.explicit_attention import AttentiveMixture
 from saffu.output import pooled
-from saffu.passages import LogitSource
+from saffu.passages import Passages
 from saffu.text_loss import Network
 
 Float32 = NDArray[np.float32]
@@ -45,58 +45,53 @@ class Known:
     scalars: Float64
 
 
-def learned(
-    network: Network, known: Known, stream: Stream, source: LogitSource | None, prime: bool, n_threads: int
-) -> Known:
+def learned(network: Network, known: Known, text: Passages, prime: bool) -> Known:
     """The network with new text taken in.
 
     Parameters
     ----------
     network : Network
     known : Known
-    stream : Stream
-        Whole documents.
-    source : LogitSource, optional
-        Logits of another model that has not counted them.
+    text : Passages
+        Whole documents, and the logits of another model that has not counted them.
     prime : bool
         Fit the scalars to the new text, too, as the network before says it: so it is text that was not counted. Their
         own text, which is not kept, holds them by its curvature (a quadratic approximation of its loss).
-    n_threads : int
     """
-    known = _with_classes(network, known, stream, 1, n_threads)
-    text = _Text(network, known.parameters, stream, source, n_threads)
+    known = _with_classes(network, known, text, 1)
+    heard = _Heard(network, known.parameters, text)
     theta, evidence = known.scalars, known.evidence
     if prime:
-        theta, curvature = text.primed(known)
+        theta, curvature = heard.primed(known)
         evidence = replace(evidence, curvature=curvature)
-    evidence = replace(evidence, counts=evidence.counts + text.counts)
+    evidence = replace(evidence, counts=evidence.counts + heard.counts)
     bias = known.parameters["output.bias"] + _bias_change(known, evidence, theta)
     O = known.parameters["output.weights"].copy()  # noqa: E741 - the name of the equation
-    for i, block in enumerate(text.blocks):
-        evidence = evidence.plus(block, *text.count(block, O, bias, evidence.n_alone))
+    for i, block in enumerate(heard.blocks):
+        evidence = evidence.plus(block, *heard.count(block, O, bias, evidence.n_alone))
         O[:, block] += theta[1 + i] * evidence.lift(block) - known.scalars[1 + i] * known.evidence.lift(block)
     parameters = {**known.parameters, "output.weights": O, "output.bias": bias}
     return Known(parameters, evidence, known.classes, theta)
 
 
-def unlearned(network: Network, known: Known, stream: Stream, source: LogitSource | None, n_threads: int) -> Known:
+def unlearned(network: Network, known: Known, text: Passages) -> Known:
     """The network with text given back: the undoing of :func:`learned`, the scalars kept.
 
     The counts of words are exact; expectations of hidden states are those of the network as it is, and so the same as
     they were when the text was learned only if nothing else was learned since.
     """
-    text = _Text(network, known.parameters, stream, source, n_threads)
-    evidence = replace(known.evidence, counts=known.evidence.counts - text.counts)
+    heard = _Heard(network, known.parameters, text)
+    evidence = replace(known.evidence, counts=known.evidence.counts - heard.counts)
     O, bias = known.parameters["output.weights"], known.parameters["output.bias"]  # noqa: E741
-    counted = [text.count(block, O, bias, evidence.n_alone) for block in text.blocks]
-    for block, (observed, expected) in zip(text.blocks, counted, strict=True):
+    counted = [heard.count(block, O, bias, evidence.n_alone) for block in heard.blocks]
+    for block, (observed, expected) in zip(heard.blocks, counted, strict=True):
         evidence = evidence.plus(block, -observed, None if expected is None else -expected)
     O = O.copy()  # noqa: E741
-    for block, scalar in zip(text.blocks, known.scalars[1:], strict=True):
+    for block, scalar in zip(heard.blocks, known.scalars[1:], strict=True):
         O[:, block] += scalar * (evidence.lift(block) - known.evidence.lift(block))
     bias = bias + _bias_change(known, evidence, known.scalars)
     parameters = {**known.parameters, "output.weights": O, "output.bias": bias}
-    return _with_classes(network, Known(parameters, evidence, known.classes, known.scalars), stream, -1, n_threads)
+    return _with_classes(network, Known(parameters, evidence, known.classes, known.scalars), text, -1)
 
 
 def check_heard(evidence: Evidence, stream: Stream) -> None:
@@ -111,7 +106,7 @@ def check_heard(evidence: Evidence, stream: Stream) -> None:
 def _bias_change(known: Known, evidence: Evidence, theta: Float64) -> Float32:
     """By how much the unigram's part of the logits moves; nothing on another model."""
     if evidence.n_alone == 0:
-        return np.zeros(evidence.counts.size, np.float32)
+        return np.zeros_like(known.parameters["output.bias"])
     change = theta[0] * np.log(evidence.unigram) - known.scalars[0] * np.log(known.evidence.unigram)
     return (change - change.mean()).astype(np.float32)
 
@@ -119,8 +114,9 @@ def _bias_change(known: Known, evidence: Evidence, theta: Float64) -> Float32:
 # ---- embeddings ------------------------------------------------------------------------------------------------------
 
 
-def _with_classes(network: Network, known: Known, stream: Stream, sign: int, n_threads: int) -> Known:
+def _with_classes(network: Network, known: Known, text: Passages, sign: int) -> Known:
     """Embeddings with the expected counts of a text added or taken away: one step of EM for the tokens in it."""
+    stream = text.stream
     positions = _positions(stream)
     if positions.size == 0:
         return known
@@ -128,7 +124,7 @@ def _with_classes(network: Network, known: Known, stream: Stream, sign: int, n_t
     local = local_units(network)
     sizes = {unit.context: unit.size for unit in local}
     mixture = AttentiveMixture(
-        stream, local, sizes, network.span, before.X, before.X, known.evidence.unigram, "uniform", n_threads
+        stream, local, sizes, network.span, before.X, before.X, known.evidence.unigram, "uniform", text.n_threads
     )
     mixture.X, mixture.B, mixture.shares = before.X, list(before.words), before.shares
     mixture.parameters = dict(before.attention)
@@ -148,26 +144,18 @@ def _positions(stream: Stream) -> Int64:
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 
-class _Text:
+class _Heard:
     """A text under a network: its words, hidden states, and the logits below."""
 
-    def __init__(
-        self,
-        network: Network,
-        parameters: dict[str, Float32],
-        stream: Stream,
-        source: LogitSource | None,
-        n_threads: int,
-    ) -> None:
-        self.source, self.n_threads = source, n_threads
-        self.vocab_size = parameters["output.bias"].size
-        self.counts = np.bincount(stream.ids, minlength=self.vocab_size)
-        self.positions = _positions(stream)
-        self.y = stream.ids[self.positions]
-        X = units.embeddings(parameters, n_threads)
+    def __init__(self, network: Network, parameters: dict[str, Float32], text: Passages) -> None:
+        self.text, self.n_threads = text, text.n_threads
+        self.counts = np.bincount(text.stream.ids, minlength=text.vocab_size)
+        self.positions = _positions(text.stream)
+        self.y = text.targets(self.positions)
+        X = units.embeddings(parameters, self.n_threads)
         parts = [np.empty((0, parameters["output.weights"].shape[1]), np.float32)]
         for begin in range(0, self.positions.size, PART):
-            seen = network.chunk(stream, *runs(self.positions[begin : begin + PART]))
+            seen = network.chunk(text.stream, *runs(self.positions[begin : begin + PART]))
             parts.append(units.hidden(units.forward(parameters, network.units, seen, X)[0], seen))
         self.H: Float32 = np.concatenate(parts)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
@@ -177,9 +165,8 @@ class _Text:
         return [slice(begin, begin + ROWS) for begin in range(0, self.y.size, ROWS)]
 
     def _below(self, part: slice) -> Float32:
-        logits = np.zeros((self.y[part].size, self.vocab_size), np.float32)
-        if self.source is not None:
-            self.source.fill(self.positions[part], logits)
+        logits = np.empty((self.y[part].size, self.text.n_outputs), np.float32)
+        self.text.fill(self.positions[part], logits)
         return logits
 
     def count(
@@ -190,9 +177,9 @@ class _Text:
         n_alone: int,
     ) -> tuple[Float64, Float64 | None]:
         """Sums of the hidden states of a unit at the places of each word, and what those before it expect of them."""
-        observed = np.zeros((self.vocab_size, block.stop - block.start))
+        observed = np.zeros((self.text.n_outputs, block.stop - block.start))
         H = np.ascontiguousarray(self.H[:, block])
-        _core.moments_labels(H, self.y, None, observed, np.zeros(self.vocab_size), True, self.n_threads)
+        _core.moments_labels(H, self.y, None, observed, np.zeros(len(observed)), True, self.n_threads)
         if block.start < n_alone:
             return observed, None
         expected = np.zeros_like(observed)

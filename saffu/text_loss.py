@@ -1,8 +1,8 @@
 """The loss of a network of units on passages of text, and its gradients.
 
 For a batch of N positions and a vocabulary of V words nearly all of the work is in three products of H V N
-multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks of
-positions, the third over blocks of words; each is split over the workers, none is done twice.
+multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks
+of positions, the third over blocks of words; each is split over the workers, none is done twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS = 2048  # words in a block of the output's gradient
 
 
 class Network(NamedTuple):
-    """An architecture: units, K of each context, number of layers, reach of the document, and fixed embeddings if any."""
+    """An architecture: units, K of each context, number of layers, and how far back the document reaches."""
 
     units: list[units.Unit]
     sizes: dict[str, int]
@@ -65,18 +65,11 @@ def position_losses(
     """Negative log-probability of the token at each position of some runs, nats."""
     seen = network.chunk(text.stream, first, last)
     positions = seen.positions[seen.scored]
-    logits = np.empty((positions.size, text.vocab_size), embeddings.X.dtype)
+    logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
     H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
-    _fill(text, positions, logits)
+    within = text.fill(positions, logits)
     units.add_logits(parameters, H, logits)
-    return _core.cross_entropy_labels(logits, text.stream.ids[positions], 1)
-
-
-def _fill(text: Passages, positions: Int64, logits: NDArray) -> None:
-    if text.source is None:
-        logits.fill(0)
-    else:
-        text.source.fill(positions, logits)
+    return within + _core.cross_entropy_labels(logits, text.targets(positions), 1)
 
 
 def loss_and_gradients(
@@ -100,10 +93,10 @@ def loss_and_gradients(
         h[:] = units.hidden(passed, seen)
         kept = _dropout(passage, place, h)
         positions = seen.positions[seen.scored]
-        _fill(text, positions, logits)
+        within = text.fill(positions, logits)
         units.add_logits(parameters, h, logits)
         share = np.full(positions.size, 1.0 / n)
-        loss = _core.cross_entropy_backward(logits, text.stream.ids[positions], share, 1).sum()
+        loss = (within + _core.cross_entropy_backward(logits, text.targets(positions), share, 1)).sum()
         dH = logits @ parameters["output.weights"]
         if kept is not None:
             dH *= kept
@@ -117,7 +110,7 @@ def loss_and_gradients(
         np.sum([own[name] for _, own, _ in parts], axis=0, out=value)
     if embeddings.moving:
         dX = gradients["embeddings.logits"]
-        np.sum([part for _, _, part in parts], axis=0, out=dX)
+        np.sum([part for _, _, part in parts if part is not None], axis=0, out=dX)
         units.embedding_gradient(embeddings.X, dX, text.n_threads)
     _output_gradient(text, H, G, gradients)
     return sum(loss for loss, _, _ in parts) / n
