@@ -614,7 +614,7 @@ class SaffuLM:
             "units": [unit.name for unit in self._network.units],
             "n_parameters": self.n_parameters,
             "bytes_parameters": sum(value.nbytes for value in self._solved.values()),
-            "epochs_refined": 0 if self.history is None else len(self.history),
+            "epochs_refined": self.history[-1]["epoch"] if self.history else 0,
         }
         return facts if self.residual is None else facts | {"residual": self.residual.summary()}
 
