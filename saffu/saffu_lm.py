@@ -356,6 +356,8 @@ class SaffuLM:
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
         stream, vocab_size = self._read_text(X, y, self.vocab_size)
+        if stream.ids.size == 0:
+            raise ValueError("ids must hold at least one token, got none")
         source: HeldOutSource | TextSource | None = None
         if self.residual is not None:
             if is_counted(self.residual, stream):
