@@ -196,6 +196,28 @@ def test_without_output_weights_it_is_its_explicit_model(residual, base, new):
     assert np.abs(residual.log_prob(*new) - base.log_prob(*new)).max() > 0.05
 
 
+@pytest.mark.parametrize("words", [1, 5])
+def test_words_beyond_the_frequent_share_outputs(words, training, base, new):
+    model = SaffuLM(**SMALL, residual=base, words=words).solve(training[0], documents=training[1])
+    cells = model._cells
+    assert words < cells.n_cells < V
+    assert len(model._solved["output.bias"]) == cells.n_cells
+    frequent = np.argsort(-np.bincount(training[0], minlength=V), kind="stable")[:words]
+    assert cells.of_word[frequent].tolist() == list(range(words))
+    context = new[0][:60]
+    p, told = model.distribution(context), base.distribution(context)
+    for cell in range(cells.n_cells):
+        own = cells.of_word == cell
+        np.testing.assert_allclose(p[own] / p[own].sum(), told[own] / told[own].sum(), rtol=1e-4)
+    assert model.log_prob([*context, 7])[-1] == pytest.approx(np.log(p[7]), abs=1e-4)
+    refined = model.refine(training[0], 1, documents=training[1])
+    assert sample_loss(refined, *training) <= sample_loss(model, *training)
+    assert refined.distribution(context).sum() == pytest.approx(1, abs=1e-6)
+    all_words = SaffuLM(**SMALL, residual=base, words=V).solve(training[0], documents=training[1])
+    assert all_words._cells is None
+    assert all_words.n_parameters > model.n_parameters
+
+
 def test_the_residual_is_solved_on_the_text_if_it_has_seen_none(training, base):
     fresh = ExplicitLM(**BASE, n_threads=1)
     model = SaffuLM(**SMALL, residual=fresh).solve(training[0], V, training[1])
@@ -313,6 +335,7 @@ def test_random_starts(name, training, new, request):
         ({"heads": 0}, ValueError, "heads must be at least 1"),
         ({"layers": 0}, ValueError, "layers must be at least 1"),
         ({"hidden": 0}, ValueError, "hidden must be at least 1"),
+        ({"words": 0}, ValueError, "words must be at least 1"),
         ({"span": 31}, ValueError, "span must be at least 32"),
         ({"min_count": -1}, ValueError, "min_count must be at least 0"),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
