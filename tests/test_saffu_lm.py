@@ -320,6 +320,8 @@ def test_random_starts(name, training, new, request):
     assert start._solved["output.bias"].any() == (name == "alone")
     refined = start.refine(training[0], 2, documents=training[1], freeze_embeddings=False, batch_tokens=128)
     assert refined.perplexity(*new) < start.perplexity(*new)
+    assert refined._solved["output.bias"].any()
+    assert refined.random_start()._solved["output.bias"].any() == (name == "alone")
     assert refined.n_parameters == model.n_parameters == sum(a.size for a in model._solved.values())
 
 
