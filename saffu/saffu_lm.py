@@ -410,27 +410,27 @@ class SaffuLM:
         validation : (ids, documents), optional
             Other text to choose the best epoch by.
         **options
-            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint``, ``seed``,
-            ``progress``, ``soften``.
+            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint`` (that of the
+            epochs after the thaw ends in ``.thawed``), ``seed``, ``progress``, ``soften``.
 
         Returns
         -------
         SaffuLM
             A refined model; this one stays as it is.
         """
+        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1)
         options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
         options["validation"] = validation
+        epochs = _validate.integer(epochs, "epochs", 0)
         stages = [(epochs, freeze_embeddings)]
         if thaw_after is not None:
             thaw_after = _validate.integer(thaw_after, "thaw_after", 0)
             stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
+            stages = [stage for stage in stages if stage[0]] or stages[:1]
         model: SaffuLM = self
         with one_blas_thread():
             for n_epochs, frozen in stages:
-                if n_epochs:
-                    model = model._stage(
-                        ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options
-                    )
+                model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
         return model
 
     def _stage(
@@ -443,6 +443,8 @@ class SaffuLM:
             slow = {EMBEDDINGS: 0.1 * rate} if not isinstance(rate, dict) else {}
             names = [name for name in start._solved if name != EMBEDDINGS]
             options = {**options, "learning_rate": {**dict.fromkeys(names, rate), **slow} if slow else rate}
+            if options.get("checkpoint") is not None:  # that of the epochs before is another refinement's
+                options["checkpoint"] = f"{os.fspath(options['checkpoint'])}.thawed"
         model = improve(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
         model._frozen = None
         return model
@@ -479,6 +481,8 @@ class SaffuLM:
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
         stream, vocab_size = self._read_text(X, y, self.vocab_size)
+        if stream.ids.size == 0:
+            raise ValueError("ids must hold at least one token, got none")
         source: HeldOutSource | TextSource | None = None
         if self.residual is not None:
             if is_counted(self.residual, stream):
