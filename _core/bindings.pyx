@@ -117,6 +117,10 @@ def weigh(const int64_t[::1] indptr, const int64_t[::1] counts, const int32_t[::
     return total, mass, u, p
 
 
+ctypedef fused real:
+    float
+    double
+
 # ---- pool.c ------------------------------------------------------------------------------------------------------
 
 BLOCK = k.SAFFU_BLOCK
@@ -153,12 +157,13 @@ cdef class Batch:
     cdef object kept
 
     def __init__(self, const int32_t[::1] ids, const int64_t[::1] positions, const int64_t[::1] begins,
-                 const int32_t[:, ::1] rows, const int32_t[::1] states, const double[:, ::1] target_u=None):
+                 const int32_t[:, ::1] rows, const int32_t[::1] states, const double[:, ::1] target_u=None,
+                 const int32_t[::1] previous=None):
         cdef int64_t n = positions.shape[0]
         same_length(begins.shape[0], n, "begins and positions")
         same_length(rows.shape[0], n, "rows and positions")
         same_length(states.shape[0], n, "states and positions")
-        self.kept = (ids, positions, begins, rows, states, target_u)
+        self.kept = (ids, positions, begins, rows, states, target_u, previous)
         self.c.n, self.c.n_ids, self.n_contexts = n, ids.shape[0], rows.shape[1]
         self.c.ids, self.c.positions, self.c.begins = &ids[0], &positions[0], &begins[0]
         self.c.rows, self.c.states = &rows[0, 0], &states[0]
@@ -167,6 +172,10 @@ cdef class Batch:
             same_length(target_u.shape[0], n, "target_u and positions")
             same_length(target_u.shape[1], rows.shape[1], "columns of target_u and rows")
             self.c.target_u = &target_u[0, 0]
+        self.c.previous = NULL
+        if previous is not None:
+            same_length(previous.shape[0], ids.shape[0], "previous and ids")
+            self.c.previous = &previous[0]
 
 
 @cython.final
@@ -175,7 +184,7 @@ cdef class Pool:
     """A pooled model: views of the arrays of saffu_pool, kept alive."""
 
     cdef k.saffu_pool c
-    cdef object kept
+    cdef object kept, prior, moments
 
     def __init__(self, packed, const double[:, ::1] log_prior, const double[::1] unigram, const double[:, ::1] theta,
                  int64_t n_contexts, const int64_t[::1] window, const double[::1] window_mass, int64_t induction,
@@ -196,6 +205,16 @@ cdef class Pool:
         self.c.tail_word, self.c.tail_u = &tail_word[0], &tail_u[0]
         self.c.log_prior, self.c.unigram, self.c.theta = &log_prior[0, 0], &unigram[0], &theta[0, 0]
         self.c.window, self.c.window_mass = &window[0], &window_mass[0]
+        n_blocks = log_prior.shape[1] // BLOCK
+        self.prior = np.empty((theta.shape[0], log_prior.shape[1]))
+        self.moments = np.empty((theta.shape[0], n_blocks + 1, k.SAFFU_MOMENTS))
+        cdef double[:, ::1] prior_ = self.prior
+        cdef double[:, :, ::1] moments_ = self.moments
+        cdef int status
+        with nogil:
+            status = k.saffu_pool_prior(&self.c, &prior_[0, 0], &moments_[0, 0, 0])
+        check(status)
+        self.c.prior, self.c.prior_moments = &prior_[0, 0], &moments_[0, 0, 0]
 
     cdef int fits(self, Batch batch) except -1:
         return same_length(batch.n_contexts, self.c.n_contexts, "columns of rows and contexts")
@@ -222,6 +241,16 @@ cdef class Pool:
         check(status)
         return out
 
+    def logits(self, Batch batch, real[:, ::1] out, int n_threads):
+        """Log-probabilities of every word, nats, into out (n, vocab_size)."""
+        cdef int status
+        self.fits(batch)
+        same_length(out.shape[0], batch.c.n, "rows of out and positions")
+        same_length(out.shape[1], self.c.vocab_size, "columns of out and words")
+        with nogil:
+            status = k.saffu_pool_logits(&self.c, &batch.c, &out[0, 0], sizeof(real), n_threads)
+        check(status)
+
     def derivatives(self, Batch batch, bint second, int n_threads):
         """(log_prob, gradient, hessian or None), summed over the batch."""
         cdef int status
@@ -246,10 +275,6 @@ cdef class Pool:
 
 
 # ---- moments.c, weigh.c (dense), softmax.c -----------------------------------------------------------------------
-
-ctypedef fused real:
-    float
-    double
 
 ctypedef fused real_target:
     float
@@ -595,6 +620,53 @@ def cross_entropy_soft(const real[:, ::1] X, const real[:, ::1] T, int n_threads
     return loss
 
 
+def cross_entropy_backward(real[:, ::1] X, const int32_t[::1] labels, const double[::1] scale, int n_threads):
+    """Minus the log-probability of each row's label, float64; X becomes the gradient of their scaled sum, in place."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1]
+    cdef int status
+    cdef const double *scale_ = NULL
+    same_length(n_rows, labels.shape[0], "rows and labels")
+    if scale is not None:
+        same_length(n_rows, scale.shape[0], "rows and scale")
+        scale_ = &scale[0]
+    loss = np.empty(n_rows)
+    cdef double[::1] loss_ = loss
+    with nogil:
+        if real is float:
+            status = k.saffu_cross_entropy_backward_f32(&X[0, 0], &labels[0], scale_, n_rows, n_columns, &loss_[0],
+                                                        &X[0, 0], n_threads)
+        else:
+            status = k.saffu_cross_entropy_backward_f64(&X[0, 0], &labels[0], scale_, n_rows, n_columns, &loss_[0],
+                                                        &X[0, 0], n_threads)
+    check(status)
+    return loss
+
+
+def log_sums(const real[:, ::1] X, const int32_t[::1] words, const int64_t[::1] begins, real[:, ::1] Z,
+             int n_threads):
+    """Logs of the sums of exponentials over the columns of each cell, into Z (n_rows, n_cells)."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_cells = begins.shape[0] - 1, i
+    cdef int status
+    same_length(n_rows, Z.shape[0], "rows of X and Z")
+    same_length(n_cells, Z.shape[1], "cells and columns of Z")
+    if begins[0] != 0 or begins[n_cells] != words.shape[0]:
+        raise ValueError("begins must go from 0 to the number of words")
+    for i in range(n_cells):
+        if begins[i + 1] < begins[i]:
+            raise ValueError("begins must be ascending")
+    for i in range(words.shape[0]):
+        if words[i] < 0 or words[i] >= n_columns:
+            raise ValueError("words must be columns of X")
+    with nogil:
+        if real is float:
+            status = k.saffu_log_sums_f32(&X[0, 0], &words[0], &begins[0], n_rows, n_columns, n_cells, &Z[0, 0],
+                                          n_threads)
+        else:
+            status = k.saffu_log_sums_f64(&X[0, 0], &words[0], &begins[0], n_rows, n_columns, n_cells, &Z[0, 0],
+                                          n_threads)
+    check(status)
+
+
 def softmax_backward(const real[:, ::1] P, real[:, ::1] dP, int n_threads):
     """Turn dP, the gradient by P = softmax(X), into the gradient by X, in place."""
     cdef int64_t n_rows = P.shape[0], n_columns = P.shape[1]
@@ -681,6 +753,151 @@ def log(const real[::1] x, int n_threads):
             status = k.saffu_log_f64(&x[0], n, &y_[0], n_threads)
     check(status)
     return y
+
+
+# ---- attend.c ----------------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class View:
+    """Windows of a stream: views of the arrays of saffu_view, kept alive."""
+
+    cdef k.saffu_view c
+    cdef object kept
+
+    def __init__(self, const int32_t[::1] ids, const int64_t[::1] first, const int32_t[::1] length,
+                 const int64_t[::1] head, int64_t step, int64_t n_positions):
+        cdef int64_t n = first.shape[0]
+        same_length(n, length.shape[0], "first and length")
+        same_length(n, head.shape[0], "first and head")
+        if step * step != 1 or n_positions < 0:
+            raise ValueError("step must be 1 or -1, and n_positions not negative")
+        self.kept = (ids, first, length, head)
+        self.c.n, self.c.n_ids, self.c.n_positions, self.c.step = n, ids.shape[0], n_positions, step
+        self.c.ids, self.c.first, self.c.length, self.c.head = &ids[0], &first[0], &length[0], &head[0]
+
+
+cdef int table_size(Py_ssize_t n_rows, Py_ssize_t n_columns, Py_ssize_t n_types) except -1:
+    """Cached ids of a square table."""
+    same_length(n_rows, n_columns, "the sides of the table of comparisons")
+    if n_rows > n_types:
+        raise ValueError("the table of comparisons is larger than the vocabulary")
+    return 0
+
+
+cdef int positions_fit(View view, Py_ssize_t n_rows, Py_ssize_t n_columns, str name) except -1:
+    same_length(n_rows, view.c.n, f"the rows of {name} and windows")
+    same_length(n_columns, view.c.n_positions, f"the columns of {name} and positions")
+    return 0
+
+
+def compare_all(const real[:, ::1] X, int n_threads):
+    """X X^T: the table of comparisons."""
+    cdef int64_t n = X.shape[0], d = X.shape[1]
+    cdef int status
+    C = np.empty((n, n), np.float32 if real is float else np.float64)
+    cdef real[:, ::1] C_ = C
+    with nogil:
+        if real is float:
+            status = k.saffu_compare_all_f32(&X[0, 0], n, d, &C_[0, 0], n_threads)
+        else:
+            status = k.saffu_compare_all_f64(&X[0, 0], n, d, &C_[0, 0], n_threads)
+    check(status)
+    return C
+
+
+def comparisons(View view, const real[:, ::1] X, const real[:, ::1] cache, int n_threads):
+    """S (n, K): the comparisons of each window; cache may be None."""
+    cdef int64_t n_types = X.shape[0], d = X.shape[1], n_cached = 0
+    cdef const real *table = NULL
+    cdef int status
+    if cache is not None:
+        table_size(cache.shape[0], cache.shape[1], n_types)
+        table, n_cached = &cache[0, 0], cache.shape[0]
+    S = np.empty((view.c.n, view.c.n_positions), np.float32 if real is float else np.float64)
+    cdef real[:, ::1] S_ = S
+    with nogil:
+        if real is float:
+            status = k.saffu_comparisons_f32(&view.c, &X[0, 0], table, n_types, d, n_cached, &S_[0, 0], n_threads)
+        else:
+            status = k.saffu_comparisons_f64(&view.c, &X[0, 0], table, n_types, d, n_cached, &S_[0, 0], n_threads)
+    check(status)
+    return S
+
+
+def attend(View view, const real[:, ::1] X, const real[:, ::1] cache, const real[:, ::1] W, const real[::1] bias,
+           const real[:, ::1] given, int n_threads):
+    """(Z, A, S) of each window; cache, bias and given may be None. Comparisons that are given are not returned."""
+    cdef int64_t n = view.c.n, n_positions = view.c.n_positions, n_types = X.shape[0], d = X.shape[1], n_cached = 0
+    cdef const real *table = NULL
+    cdef const real *b = NULL
+    cdef int status, with_s = given is not None
+    same_length(W.shape[0], n_positions, "the rows of W and positions")
+    same_length(W.shape[1], n_positions, "the columns of W and positions")
+    if cache is not None:
+        table_size(cache.shape[0], cache.shape[1], n_types)
+        table, n_cached = &cache[0, 0], cache.shape[0]
+    if bias is not None:
+        same_length(bias.shape[0], n_positions, "bias and positions")
+        b = &bias[0]
+    dtype = np.float32 if real is float else np.float64
+    Z, A = np.empty((n, d), dtype), np.empty((n, n_positions), dtype)
+    S = np.empty((n, n_positions), dtype) if given is None else None
+    cdef real[:, ::1] Z_ = Z, A_ = A
+    cdef real *s
+    cdef real[:, ::1] S_
+    if given is None:
+        S_ = S
+        s = &S_[0, 0]
+    else:
+        positions_fit(view, given.shape[0], given.shape[1], "the comparisons")
+        s = <real *>&given[0, 0]  # only read
+    with nogil:
+        if real is float:
+            status = k.saffu_attend_f32(&view.c, &X[0, 0], table, &W[0, 0], b, n_types, d, n_cached, with_s, s,
+                                        &A_[0, 0], &Z_[0, 0], n_threads)
+        else:
+            status = k.saffu_attend_f64(&view.c, &X[0, 0], table, &W[0, 0], b, n_types, d, n_cached, with_s, s,
+                                        &A_[0, 0], &Z_[0, 0], n_threads)
+    check(status)
+    return Z, A, S
+
+
+def attend_backward(View view, const real[:, ::1] X, const real[:, ::1] W, const real[:, ::1] S,
+                    const real[:, ::1] A, const real[:, ::1] dZ, bint by_comparisons, real[:, ::1] dX, int n_threads):
+    """(dW, dbias, dS or None); dX, where it is not None, is added to in place."""
+    cdef int64_t n = view.c.n, n_positions = view.c.n_positions, n_types = X.shape[0], d = X.shape[1]
+    cdef real *dx = NULL
+    cdef real *ds = NULL
+    cdef int status
+    same_length(W.shape[0], n_positions, "the rows of W and positions")
+    same_length(W.shape[1], n_positions, "the columns of W and positions")
+    positions_fit(view, S.shape[0], S.shape[1], "S")
+    positions_fit(view, A.shape[0], A.shape[1], "A")
+    same_length(dZ.shape[0], n, "the rows of dZ and windows")
+    same_length(dZ.shape[1], d, "the columns of dZ and X")
+    dtype = np.float32 if real is float else np.float64
+    dW, dbias = np.empty((n_positions, n_positions), dtype), np.empty(n_positions, dtype)
+    dS = np.empty((n, n_positions), dtype) if by_comparisons or dX is not None else None
+    cdef real[:, ::1] dW_ = dW, dS_
+    cdef real[::1] dbias_ = dbias
+    if dS is not None:
+        dS_ = dS
+        ds = &dS_[0, 0]
+    if dX is not None:
+        same_length(dX.shape[0], n_types, "the rows of dX and X")
+        same_length(dX.shape[1], d, "the columns of dX and X")
+        dx = &dX[0, 0]
+    with nogil:
+        if real is float:
+            status = k.saffu_attend_backward_f32(&view.c, &X[0, 0], &W[0, 0], &S[0, 0], &A[0, 0], &dZ[0, 0], n_types,
+                                                 d, &dW_[0, 0], &dbias_[0], ds, dx, n_threads)
+        else:
+            status = k.saffu_attend_backward_f64(&view.c, &X[0, 0], &W[0, 0], &S[0, 0], &A[0, 0], &dZ[0, 0], n_types,
+                                                 d, &dW_[0, 0], &dbias_[0], ds, dx, n_threads)
+    check(status)
+    return dW, dbias, dS
 
 
 # ---- adam.c ------------------------------------------------------------------------------------------------------

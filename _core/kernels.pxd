@@ -23,6 +23,7 @@ cdef extern from "saffu.h" nogil:
 
     enum:
         SAFFU_BLOCK
+        SAFFU_MOMENTS
     int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr,
                          int64_t *tail_ptr, int n_threads)
     int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
@@ -43,6 +44,8 @@ cdef extern from "saffu.h" nogil:
         const double *window_mass
         int64_t induction
         double induction_mass
+        const double *prior
+        const double *prior_moments
 
     ctypedef struct saffu_batch:
         int64_t n, n_ids
@@ -52,9 +55,12 @@ cdef extern from "saffu.h" nogil:
         const int32_t *rows
         const int32_t *states
         const double *target_u
+        const int32_t *previous
 
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
+    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads)
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
 
@@ -129,6 +135,14 @@ cdef extern from "saffu.h" nogil:
     int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
     int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
     int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
+    int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                         int64_t n_columns, double *loss, float *dX, int n_threads)
+    int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                         int64_t n_columns, double *loss, double *dX, int n_threads)
+    int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                           int64_t n_columns, int64_t n_cells, float *Z, int n_threads)
+    int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                           int64_t n_columns, int64_t n_cells, double *Z, int n_threads)
     int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
                                    int n_threads)
     int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
@@ -138,6 +152,32 @@ cdef extern from "saffu.h" nogil:
     int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
                           int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
                           double *dX, int n_threads)
+    ctypedef struct saffu_view:
+        int64_t n, n_ids, n_positions
+        const int32_t *ids
+        const int64_t *first
+        const int32_t *length
+        const int64_t *head
+        int64_t step
+
+    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads)
+    int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
+                              int64_t n_cached, float *S, int n_threads)
+    int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W,
+                         const float *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, float *S,
+                         float *A, float *Z, int n_threads)
+    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S,
+                                  const float *A, const float *dZ, int64_t n_types, int64_t d, float *dW,
+                                  float *dbias, float *dS, float *dX, int n_threads)
+    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads)
+    int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
+                              int64_t n_cached, double *S, int n_threads)
+    int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W,
+                         const double *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, double *S,
+                         double *A, double *Z, int n_threads)
+    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
+                                  const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW,
+                                  double *dbias, double *dS, double *dX, int n_threads)
     int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                        int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
     int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,

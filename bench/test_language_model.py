@@ -5,9 +5,12 @@ import pytest
 
 from bench import corpora, language_model
 from bench.measure import installed, record, timed
+from saffu import _core
+from saffu.held_out import HeldOutLogits
 
 AGREEMENT = 1e-9  # nats
 D_MODEL = 128  # of the transformer
+BATCH, N_BATCHES = 256, 32
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,49 @@ def test_scoring(benchmark, brown, model):
         times_numpy_cpu=per_token["numpy"].cpu / per_token["saffu"].cpu,
         perplexity=float(np.exp(-found.mean())),
     )
+
+
+@pytest.fixture(scope="module")
+def held_out(brown, model):
+    """Folds read as new text is, on one thread."""
+    return HeldOutLogits(model, brown.train.ids, brown.train.documents, min_count=corpora.MIN_COUNT, n_threads=1)
+
+
+@pytest.mark.parametrize("order", ["in order", "shuffled"])
+def test_held_out_logits(benchmark, held_out, order):
+    """Batches of one fold, as a residual is trained on: runs of the text, or positions from anywhere in it."""
+    own, out = held_out.positions(0), np.zeros((BATCH, held_out.vocab_size), np.float32)
+    places = np.random.default_rng(0).permutation(own) if order == "shuffled" else own
+    batches = places[: N_BATCHES * BATCH].reshape(N_BATCHES, BATCH)
+    held_out.text(0)
+
+    def score():
+        for batch in batches:
+            held_out.logits(0, batch, out)
+
+    _, seconds = record(benchmark, score, 5, threads=1)
+    own_log_prob = out[np.arange(BATCH), held_out.tokens(0)[batches[-1]]]
+    np.testing.assert_allclose(own_log_prob, held_out.log_prob(0, batches[-1]), rtol=0, atol=1e-5)
+    benchmark.extra_info.update(positions_per_second=batches.size / seconds.cpu)
+
+
+def test_held_out_fold(benchmark, held_out):
+    """Building the model of a fold, and the perplexity of the whole training text, each part by its own fold."""
+    text, seconds = record(benchmark, lambda: held_out._build(1), 3, threads=1)
+    log_prob = np.concatenate([held_out.log_prob(fold) for fold in range(held_out.n_folds)])
+    benchmark.extra_info.update(
+        bytes_a_fold=text.n_bytes, perplexity=float(np.exp(-log_prob.mean())), cpu_seconds=seconds.cpu
+    )
+
+
+def test_cross_entropy_backward(benchmark, brown):
+    """The gradient of the output layer's logits, in place."""
+    V = len(brown.vocabulary)
+    Z = np.random.default_rng(0).normal(0, 3, (BATCH, V)).astype(np.float32)
+    labels = np.arange(BATCH, dtype=np.int32)
+    _, seconds = record(benchmark, lambda: _core.cross_entropy_backward(Z, labels, None, 1), 20, threads=1)
+    assert np.isfinite(Z).all()
+    benchmark.extra_info.update(rows_per_second=BATCH / seconds.cpu, bytes_per_second=2 * Z.nbytes / seconds.cpu)
 
 
 @pytest.fixture(scope="module")

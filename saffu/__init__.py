@@ -11,19 +11,24 @@ except ImportError as error:
 from saffu import text
 from saffu._config import show_config
 from saffu.checkpoint import load
+from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.counts import cooccurrence
 from saffu.explicit import log_weights, moments
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import SoftmaxLayer
 from saffu.network import ExplicitNetwork
 from saffu.refine import random_start, refine
+from saffu.saffu_lm import SaffuLM
 
 __version__ = "0.1.0"
 __all__ = [
+    "BitCipher",
     "ExplicitLM",
     "ExplicitNetwork",
+    "SaffuLM",
     "SoftmaxLayer",
     "cooccurrence",
+    "enriched_embeddings",
     "load",
     "log_weights",
     "moments",

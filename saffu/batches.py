@@ -38,6 +38,8 @@ class Examples:
         several times as long as keeping the kernels to one thread.
     """
 
+    sample_rows, check_all = 10_000, True
+
     def __init__(self, features: Matrix, targets: NDArray[np.int32], n_threads: int, blas: bool = False):
         self.features = features
         self.targets = targets

@@ -96,6 +96,22 @@ def load(path: Path) -> Any:
         raise ValueError(f"{_name(path)} is a damaged {kind} model: {reason}") from error
 
 
+def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of a file.
+
+    Raises
+    ------
+    KeyError
+        If it is missing.
+    ValueError
+        If it is of another type or shape, or not finite.
+    """
+    array = arrays[name]
+    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
 def _known_kinds() -> str:
     return ", ".join(sorted(_kinds)) or "none"
 
@@ -127,7 +143,7 @@ def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Map
     headers = {_HEADER_KEY: json.dumps(header, allow_nan=False)}
     # The writer of safetensors takes the memory as it lies, and so corrupts Fortran order without a word.
     contiguous = {name: _storable(name, array) for name, array in arrays.items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=headers)
 
 
@@ -163,7 +179,7 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[str]:
+def replacing(path: Path) -> Iterator[str]:
     """Yield a temporary name beside ``path``; rename it on success, remove it on any error."""
     target = _target(path)
     temporary, mode = _create_temporary(target)

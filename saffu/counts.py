@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from saffu._threads import resolve_threads
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Combined = tuple[csr_array, Int64, Int64]
+MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
 Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
 
 
@@ -144,9 +146,14 @@ class NgramCounts:
         return [self.distance[0], *self.suffix]
 
     @property
+    def tables(self) -> list[csr_array]:
+        """Distance tables, then suffix tables."""
+        return [*self.distance, *self.suffix]
+
+    @property
     def n_entries(self) -> int:
         """Stored counts over all tables."""
-        return sum(table.nnz for table in [*self.distance, *self.suffix])
+        return sum(table.nnz for table in self.tables)
 
     def add(self, other: NgramCounts) -> NgramCounts:
         """Return the counts of both streams together; exact, in any order of additions."""
@@ -161,6 +168,29 @@ class NgramCounts:
         rest.n_tokens = self.n_tokens - other.n_tokens
         rest.unigram = self.unigram - other.unigram
         return rest
+
+    def negative(self) -> NgramCounts:
+        """Every count with the other sign: what adding it takes away."""
+        turned = NgramCounts(self.vocab_size, self.radius, self.order)
+        turned.n_tokens, turned.unigram = -self.n_tokens, -self.unigram
+        turned.distance = [_with_data(table, -table.data) for table in self.distance]
+        turned.suffix = [_with_data(table, -table.data) for table in self.suffix]
+        return turned
+
+    def pruned(self) -> NgramCounts:
+        """The same counts without the entries of zero, but for those that are the context of another entry."""
+        left = NgramCounts(self.vocab_size, self.radius, self.order)
+        left.n_tokens, left.unigram = self.n_tokens, self.unigram
+        chain = self.chain
+        kept = [table.data != 0 for table in chain]
+        for n in range(len(chain) - 2, -1, -1):
+            row_of_entry = np.repeat(np.arange(chain[n].nnz), np.diff(chain[n + 1].indptr))
+            kept[n][row_of_entry[kept[n + 1]]] = True
+        rows = [np.ones(self.vocab_size, bool), *kept[:-1]]
+        chain = [_selected(table, *which) for table, *which in zip(chain, rows, kept, strict=True)]
+        far = [_selected(table, rows[0], table.data != 0) for table in self.distance[1:]]
+        left.distance, left.suffix = [chain[0], *far], chain[1:]
+        return left
 
     def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
         shape = (self.vocab_size, self.radius, self.order)
@@ -179,6 +209,51 @@ class NgramCounts:
         both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size)[0] for a, b in far)]
         both.suffix = chain[1:]
         return both
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What every row of explicit weights depends on, besides its own counts.
+
+    Attributes
+    ----------
+    n_tokens : int
+    unigram : ndarray of int64, shape (V,)
+    followed : ndarray of int64, shape (V,)
+        Number of distinct tokens before each token.
+    repeats : ndarray of int64, shape (n_tables, 6)
+        ``repeats[j, k]`` entries of table j occur k times; the last column is of those that occur more often, too.
+    """
+
+    n_tokens: int
+    unigram: Int64
+    followed: Int64
+    repeats: Int64
+
+    @classmethod
+    def of(cls, counts: NgramCounts) -> Statistics:
+        """Those of all counts."""
+        nearest = counts.distance[0]
+        followed = np.bincount(nearest.indices[nearest.data > 0], minlength=counts.vocab_size)
+        return cls(counts.n_tokens, counts.unigram, followed, np.stack([repeats(t.data) for t in counts.tables]))
+
+    def changed(self, piece: NgramCounts, before: Sequence[Int64]) -> Statistics:
+        """Those after a piece has been added to counts that held ``before[j]`` at the entries of its table j."""
+        after = [old + table.data for old, table in zip(before, piece.tables, strict=True)]
+        moved = [repeats(new) - repeats(old) for new, old in zip(after, before, strict=True)]
+        arrived = (after[0] > 0).astype(np.int64) - (before[0] > 0)
+        followed = self.followed.copy()
+        np.add.at(followed, piece.distance[0].indices, arrived)
+        return Statistics(
+            self.n_tokens + piece.n_tokens, self.unigram + piece.unigram, followed, self.repeats + np.stack(moved)
+        )
+
+
+def repeats(counts: Int64) -> Int64:
+    """How many of these counts are 1, 2, 3, 4, and 5 or more, at these indices; shape (6,), nothing at 0."""
+    found = np.bincount(np.minimum(counts, MOST_REPEATS), minlength=MOST_REPEATS + 1)
+    found[0] = 0
+    return found
 
 
 def suffix_contexts(chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None) -> Iterator[Int32]:
@@ -241,6 +316,17 @@ def _from_keys(keys: Int64, data: Int64, n_rows: int, n_cols: int) -> csr_array:
     indptr = np.zeros(n_rows + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
     return as_csr(indptr, (keys - rows * n_cols).astype(np.int32), data, (n_rows, n_cols))
+
+
+def _with_data(table: csr_array, data: Int64) -> csr_array:
+    return as_csr(table.indptr, table.indices, data, table.shape)
+
+
+def _selected(table: csr_array, rows: NDArray[np.bool_], entries: NDArray[np.bool_]) -> csr_array:
+    """Some rows of a table, with some of their entries; no entry of another row is selected."""
+    ends = np.concatenate([[0], np.cumsum(entries)])[table.indptr]
+    indptr = np.concatenate([[0], np.cumsum(np.diff(ends)[rows])])
+    return as_csr(indptr, table.indices[entries], table.data[entries], (indptr.size - 1, table.shape[1]))
 
 
 def _keys(table: csr_array, rows: Int64) -> Int64:

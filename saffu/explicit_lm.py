@@ -15,8 +15,11 @@ from saffu import _validate, checkpoint
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.counts import NgramCounts, as_csr
+from saffu.drawing import Drawing
+from saffu.ledger import Ledger
 from saffu.ngram import NgramWeights
-from saffu.pooled import PooledModel
+from saffu.pooled import PooledModel, default_scalars, previous_places
+from saffu.pooled_text import PooledText, Real
 from saffu.priming import FOLDS, fold_parts, leave_one_out_part, prime
 from saffu.sample import Piece, TokenSample
 from saffu.text import Vocabulary
@@ -27,6 +30,8 @@ Int64 = NDArray[np.int64]
 
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
 BATCH = 1 << 15  # positions scored at a time
+# Tokens of all text in which weighing every row costs what the rows of one position do.
+TOKENS_PER_POSITION = 512
 
 
 @checkpoint.register("explicit-lm")
@@ -68,7 +73,7 @@ class ExplicitLM:
     Notes
     -----
     Discounts: Chen and Goodman 1998. Explicit solution: Williams and Zhao, arXiv 2311.07498. Kernels:
-    ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_derivatives``.
+    ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_logits``, ``saffu_pool_derivatives``.
 
     Examples
     --------
@@ -98,12 +103,14 @@ class ExplicitLM:
 
     def _reset(self) -> None:
         self._vocab_size: int | None = None
-        self._counts: list[NgramCounts] = []  # of pieces of the stream, merged like the digits of a binary counter
+        self._ledger = Ledger()
         self._sample = TokenSample()
         self._tail = np.empty(0, np.int32)  # end of the document that the next chunk may continue
         self._bounds: Float64 | None = None
         self._scalars: Float64 | None = None
-        self._model: PooledModel | None = None
+        self._stale = False  # whether text has come or gone since the scalars were primed
+        self._model: PooledModel | None = None  # of all counts as they are now
+        self._asked = 0  # positions whose rows were weighed alone since the counts changed
         self.seconds = {"count": 0.0, "weigh": 0.0, "prime": 0.0}
 
     # ---- counting ----------------------------------------------------------------------------------------------------
@@ -155,12 +162,112 @@ class ExplicitLM:
             vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
             if self._vocab_size not in (None, vocab_size):
                 raise ValueError(f"vocab_size must stay {self._vocab_size}, as counted so far, got {vocab_size}")
-        ids = _validate.token_ids(ids, "ids", self._vocab_size if vocab_size is None else vocab_size)
-        starts = _validate.document_starts(documents, ids.size, from_zero=not self._counts)
+        counts = self._count(ids, vocab_size, documents, progress)
+        if counts is not None:
+            self._ledger.push(counts)
+            self._scalars = self._bounds = None
+        return self
+
+    def update(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+        """Learn on the spot: take new text into account, in time proportional to that text.
+
+        From here on the model equals, to the bit, one that has counted everything heard in one go and weighed it with
+        the scalars of this one: counts, discounts, unigram and lower orders are all those of the whole. What it leaves
+        to :meth:`solve` are the scalars alone; once that is called the model is the same as one fitted to everything.
+
+        Nothing is weighed here. A position that is scored next has its own rows summed and weighed on the spot; when
+        so many have been asked for that weighing all rows would have been cheaper, that is done instead, to the same
+        bits. The time of an update is that of counting ``ids``, of one pass over the vocabulary for each table, and, on
+        the average, of merging the new counts into older ones, a logarithm of the corpus times. With
+        ``priming="kneser-ney"`` the update is as quick, but the next answer weighs everything: it rests on types, not
+        tokens, and these do not add up.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Token ids below ``vocab_size``, which the first text of a model sets.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; without one at 0 the document before goes on.
+        prime : bool
+            Prime the scalars anew, too, on a sample of all text that the new text has entered: as :meth:`solve`, in
+            time proportional to everything. A model that was never primed is primed when it first answers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range or not integers.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50, vocab_size=4)
+        >>> int(model.update([0, 1, 3] * 90, documents=[0]).distribution([0, 1]).argmax())
+        3
+        """
+        counts = self._count(ids, None, documents)
+        if counts is not None:
+            self._ledger.add(counts)
+            self._stale = True
+        return self.solve() if prime else self
+
+    def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+        """Forget documents heard before: the model equals one that has counted the rest, with the scalars kept.
+
+        In time proportional to the text forgotten, and to one look through the sample kept for priming (at most two
+        million tokens). Of equal documents the latest is forgotten; :meth:`solve` then makes the model the same as one
+        fitted to the rest, unless text was so long that only a part of it is in the sample.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Whole documents, first token to last.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; the first starts at 0.
+        prime : bool
+            As in :meth:`update`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If these documents were never heard; the model is unchanged then.
+        """
+        ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        starts = _validate.document_starts(documents, ids.size)
         if ids.size == 0:
             return self
-        if self._vocab_size is None:
+        began = time.perf_counter()
+        radius, order = self._counted
+        forgotten = Piece(ids, starts)
+        sample = self._sample.without(forgotten)
+        self._ledger.subtract(
+            NgramCounts.from_stream(ids, starts, self.vocab_size, radius, order, n_threads=self.n_threads)
+        )
+        self._sample = sample
+        self._tail = self._tail_without(forgotten)
+        self._changed()
+        self._stale = True
+        self.seconds["count"] += time.perf_counter() - began
+        return self.solve() if prime else self
+
+    def _tail_without(self, forgotten: Piece) -> Int32:
+        """End of the last document left; of a long text, whose sample has gaps, none if it was forgotten."""
+        n = max(self._counted[0], self.order - 1)
+        if self._sample.stride == 1:
+            return self._sample.end(n)
+        ends = np.append(forgotten.starts[1:], forgotten.ids.size)
+        same = [np.array_equal(forgotten.ids[max(end - self._tail.size, 0) : end], self._tail) for end in ends]
+        return self._tail[:0] if any(same) else self._tail
+
+    def _count(
+        self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool = False
+    ) -> NgramCounts | None:
+        """Counts of the next chunk of the stream, which the sample takes in; None if it is empty."""
+        ids = _validate.token_ids(ids, "ids", self._vocab_size if vocab_size is None else vocab_size)
+        starts = _validate.document_starts(documents, ids.size, from_zero=self._tail.size == 0)
+        if self._vocab_size is None and (ids.size or vocab_size is not None):
             self._vocab_size = int(ids.max()) + 1 if vocab_size is None else vocab_size
+        if ids.size == 0:
+            return None
+        assert self._vocab_size is not None
         began = time.perf_counter()
         continues = starts.size == 0 or starts[0] != 0
         prefix = self._tail if continues else self._tail[:0]
@@ -171,34 +278,29 @@ class ExplicitLM:
             counts = NgramCounts.from_stream(
                 stream, stream_starts, self._vocab_size, radius, order, prefix.size, self.n_threads, bar.update
             )
-        self._push(counts)
         self._sample.append(ids, starts)
         self._tail = stream[max(int(stream_starts[-1]), stream.size - max(radius, order - 1)) :].copy()
-        self._model = None
-        self._scalars = None
+        self._changed()
         self.seconds["count"] += time.perf_counter() - began
-        return self
+        return counts
+
+    def _changed(self) -> None:
+        self._model, self._asked = None, 0
 
     @property
     def _counted(self) -> tuple[int, int]:
         """Radius and order of the tables: Kneser-Ney has no use for distances beyond the first."""
         return (1 if self.priming == "kneser-ney" else self.radius), self.order
 
-    def _push(self, counts: NgramCounts) -> None:
-        self._counts.append(counts)
-        while len(self._counts) > 1 and self._counts[-2].n_tokens <= self._counts[-1].n_tokens:
-            last = self._counts.pop()
-            self._counts[-1] = self._counts[-1].add(last)
-
     @property
     def counts(self) -> NgramCounts:
         """The counts of everything seen so far."""
-        if not self._counts:
-            raise ValueError("the model has seen no text yet; call fit or partial_fit first")
-        while len(self._counts) > 1:
-            last = self._counts.pop()
-            self._counts[-1] = self._counts[-1].add(last)
-        return self._counts[0]
+        self._check_has_text()
+        return self._ledger.total()
+
+    def _check_has_text(self) -> None:
+        if not self._ledger.pieces:
+            raise ValueError("the model has seen no text yet; call fit, partial_fit or update first")
 
     def merge(self, other: ExplicitLM) -> Self:
         """Add the counts of a model of the same shape, as if its text had followed; re-primes when next needed.
@@ -216,40 +318,47 @@ class ExplicitLM:
             )
         if self.vocabulary is not None and other.vocabulary is not None and self.vocabulary != other.vocabulary:
             raise ValueError("models to merge must have equal vocabularies; train both with one")
-        if other._counts:
+        if other._ledger.pieces:
             if self._vocab_size not in (None, other._vocab_size):
                 raise ValueError(f"vocab_size must be equal to merge, got {self._vocab_size} and {other._vocab_size}")
             self._vocab_size = other._vocab_size
-            self._push(other.counts)
+            self._ledger.push(other.counts)
             self._sample = self._sample.merge(other._sample)
             self._tail = other._tail.copy()
-            self._model = None
-            self._scalars = None
+            self._changed()
+            self._scalars = self._bounds = None
         return self
 
     # ---- weighing and priming ----------------------------------------------------------------------------------------
 
     def solve(self, progress: bool = False) -> Self:
         """Weigh the counts and prime the scalars now, if anything has changed since."""
-        if self._model is not None:
+        if self._stale:
+            self._scalars = self._bounds = None
+        if self._model is not None and self._scalars is not None:
             return self
         counts = self.counts
         began = time.perf_counter()
-        model = self._build(counts)
+        model = PooledModel(self._weights(counts), *self._windows) if self._model is None else self._model
         self.seconds["weigh"] += time.perf_counter() - began
         began = time.perf_counter()
         if self._scalars is None:
             with progress_bar(FOLDS + 16, "prime", progress) as bar:
                 self._bounds, self._scalars = self._prime(model, counts, bar.update)
         model.bounds = self._bounds
-        self._model = model
+        self._model, self._stale = model, False
         self.seconds["prime"] += time.perf_counter() - began
         return self
 
+    def _weights(self, counts: NgramCounts) -> NgramWeights:
+        return NgramWeights(counts, self.priming == "kneser-ney", self.n_threads, self._ledger.statistics)
+
+    @property
+    def _windows(self) -> tuple[tuple[int, ...], int]:
+        return ((), 0) if self.priming == "kneser-ney" else (self.windows, self.induction)
+
     def _build(self, counts: NgramCounts) -> PooledModel:
-        textbook = self.priming == "kneser-ney"
-        weights = NgramWeights(counts, textbook, self.n_threads)
-        return PooledModel(weights, () if textbook else self.windows, 0 if textbook else self.induction)
+        return PooledModel(NgramWeights(counts, False, self.n_threads), *self._windows)
 
     def _prime(
         self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object]
@@ -259,6 +368,8 @@ class ExplicitLM:
             return None, np.array([[0.0, 1.0, *[1.0] * n_features]])
         if self.priming == "unit":
             return None, np.array([[1.0, 0.0, *[1.0] * n_features]])
+        if self._sample.n_tokens == 0:  # all was forgotten
+            return None, default_scalars(self.radius, self.order - 2, len(self.windows))[None]
         history = max([*self.windows, self.induction, *self._counted])
         if self.priming == "leave-one-out":
             parts = [leave_one_out_part(model, self._sample, history)]
@@ -267,10 +378,38 @@ class ExplicitLM:
         return prime(parts, advance)
 
     def _solved(self) -> tuple[PooledModel, Float64]:
-        self.solve()
-        assert self._model is not None
+        """All rows weighed, and the scalars: those there are, even if text has come since they were primed."""
+        scalars = self._primed_scalars()
+        if self._model is None:
+            began = time.perf_counter()
+            self._model = PooledModel(self._weights(self.counts), *self._windows, self._bounds)
+            self.seconds["weigh"] += time.perf_counter() - began
+        return self._model, scalars
+
+    def _primed_scalars(self) -> Float64:
+        if self._scalars is None:
+            self.solve()
         assert self._scalars is not None
-        return self._model, self._scalars
+        return self._scalars
+
+    def _at(self, ids: Int32, starts: Int64, positions: Int64) -> tuple[PooledModel, Int32]:
+        """A model with the rows of these positions at least, and which rows they are, shape (n_tables, n_positions)."""
+        # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
+        first = max(int(positions[0]) - max(self.radius, self.order - 1), 0)
+        near = np.union1d([0], np.maximum(starts - first, 0)).astype(np.int64)
+        if self._few(positions.size):
+            found = self._ledger.rows(ids[first:], near, positions - first)
+            weights = NgramWeights.of_rows(found, self._ledger.statistics, self.n_threads)
+            return PooledModel(weights, *self._windows, self._bounds), found.place
+        model, _ = self._solved()
+        return model, np.ascontiguousarray(model.weights.contexts(ids[first:], near)[:, positions - first])
+
+    def _few(self, n_positions: int) -> bool:
+        """Whether it is cheaper to weigh the rows of so many positions alone than to weigh all, now or soon."""
+        if self._model is not None or self._scalars is None or self.priming == "kneser-ney":
+            return False
+        self._asked += n_positions
+        return self._asked * TOKENS_PER_POSITION <= self._ledger.n_tokens
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
@@ -290,22 +429,69 @@ class ExplicitLM:
         ndarray of float64, shape (M,)
             Nats.
         """
-        model, scalars = self._solved()
         ids = _validate.token_ids(ids, "ids", self.vocab_size)
         starts = _validate.document_starts(documents, ids.size)
         found = np.empty(ids.size)
         if ids.size == 0:
             return found
-        rows = model.weights.contexts(ids, starts)
+        model, rows = self._at(ids, starts, np.arange(ids.size))
+        scalars = self._primed_scalars()
         pool, threads = model.pool(scalars), resolve_threads(self.n_threads)
+        previous = previous_places(ids)
         with progress_bar(ids.size, "score", progress) as bar:
             for first in range(0, ids.size, BATCH):
                 positions = np.arange(first, min(first + BATCH, ids.size))
                 batch_rows = rows[:, positions]
-                batch = model.batch(ids, starts, positions, batch_rows, model.states(batch_rows))
+                batch = model.batch(ids, starts, positions, batch_rows, model.states(batch_rows), None, previous)
                 found[positions] = pool.log_prob(batch, threads)
                 bar.update(positions.size)
         return found
+
+    def read(self, ids: ArrayLike, documents: ArrayLike | None = None) -> PooledText:
+        """Look up what every position of a text sees, to score batches of positions in any order.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        documents : array_like of int, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        PooledText
+            Has ``logits(positions, out)`` and ``log_prob(positions)``.
+        """
+        model, scalars = self._solved()
+        ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        starts = _validate.document_starts(documents, ids.size)
+        rows = model.weights.contexts(ids, starts)
+        return PooledText(model, scalars, ids, starts, np.arange(ids.size), rows, resolve_threads(self.n_threads))
+
+    def logits(
+        self,
+        ids: ArrayLike,
+        positions: ArrayLike | None = None,
+        documents: ArrayLike | None = None,
+        out: Real | None = None,
+    ) -> Real:
+        """Log-probabilities of every token of the vocabulary at positions of a text; for many batches, :meth:`read`.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+        positions : array_like of int, shape (n,), optional
+            Places in ``ids``, in any order; by default all. The row of t is told by what precedes ``ids[t]``.
+        documents : array_like of int, optional
+            As in :meth:`fit`.
+        out : ndarray of float32 or float64, shape (n, V), optional
+            Where to write; by default a new array of float32.
+
+        Returns
+        -------
+        ndarray, shape (n, V)
+            Nats.
+        """
+        return self.read(ids, documents).logits(positions, out)
 
     def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
         """``exp`` of the mean negative log-probability per token."""
@@ -331,13 +517,13 @@ class ExplicitLM:
         -------
         ndarray of float64, shape (V,)
         """
-        model, scalars = self._solved()
         context = _validate.token_ids(context, "context", self.vocab_size)[-self.history :]
         ids = np.append(context, np.int32(0))  # a place for the token to come
         start = np.zeros(1, np.int64)
-        rows = np.ascontiguousarray(model.weights.contexts(ids, start)[:, -1:])
-        batch = model.batch(ids, start, np.array([ids.size - 1]), rows, model.states(rows))
-        return model.pool(scalars).distribution(batch, 1)[0]
+        last = np.array([ids.size - 1])
+        model, rows = self._at(ids, start, last)
+        batch = model.batch(ids, start, last, rows, model.states(rows))
+        return model.pool(self._primed_scalars()).distribution(batch, 1)[0]
 
     @property
     def history(self) -> int:
@@ -372,51 +558,28 @@ class ExplicitLM:
         ------
         int
         """
-        n_tokens = _validate.integer(n_tokens, "n_tokens", 0)
-        if not temperature >= 0 or not np.isfinite(temperature):
-            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature}")
-        if top_k is not None:
-            top_k = _validate.integer(top_k, "top_k", 1)
-        context = _validate.token_ids(prompt, "prompt", self._solved()[0].weights.vocab_size)
-        barred = _validate.token_ids(exclude, "exclude", self.vocab_size)
-        if np.unique(barred).size == self.vocab_size:
-            raise ValueError("exclude must leave at least one token to draw")
-        return self._draw(context, barred, n_tokens, temperature, top_k, np.random.default_rng(seed))
+        drawing = Drawing(self.vocab_size, n_tokens, temperature, top_k, seed, exclude)
+        context = _validate.token_ids(prompt, "prompt", self.vocab_size)
 
-    def _draw(
-        self,
-        context: Int32,
-        barred: Int32,
-        n_tokens: int,
-        temperature: float,
-        top_k: int | None,
-        rng: np.random.Generator,
-    ) -> Iterator[int]:
-        for _ in range(n_tokens):
-            p = self.distribution(context)
-            p[barred] = 0.0
-            if temperature == 0:
-                token = int(p.argmax())
-            else:
-                kept = np.arange(p.size) if top_k is None else np.argsort(-p, kind="stable")[:top_k]
-                with np.errstate(divide="ignore"):
-                    logits = np.log(p[kept]) / temperature
-                weights = np.exp(logits - logits.max())
-                token = int(kept[np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")])
+        def hear(token: int) -> None:
+            nonlocal context
             context = np.append(context, np.int32(token))[-self.history :]
-            yield token
+
+        return drawing.tokens(lambda: self.distribution(context), hear)
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def vocab_size(self) -> int:
         """V, the number of token types."""
-        return self.counts.vocab_size
+        self._check_has_text()
+        assert self._vocab_size is not None
+        return self._vocab_size
 
     @property
     def n_tokens(self) -> int:
         """Number of tokens counted."""
-        return self.counts.n_tokens if self._counts else 0
+        return self._ledger.n_tokens
 
     @property
     def feature_names(self) -> list[str]:
@@ -431,7 +594,7 @@ class ExplicitLM:
     @property
     def scalars(self) -> dict[str, list[float]]:
         """The scalars of each feature, one per state of the context (from little known to well known)."""
-        _, scalars = self._solved()
+        scalars = self._primed_scalars()
         names = ["prior", "continuation prior", *self.feature_names]
         return {name: column.tolist() for name, column in zip(names, scalars.T, strict=False)}
 
@@ -470,7 +633,7 @@ class ExplicitLM:
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        _, scalars = self._solved()
+        scalars = self._primed_scalars()
         counts = self.counts
         blocks = self._sample.blocks
         arrays: dict[str, np.ndarray] = {
@@ -494,6 +657,7 @@ class ExplicitLM:
             "n_tokens": counts.n_tokens,
             "sample_seen": self._sample.n_seen,
             "sample_stride": self._sample.stride,
+            "stale": self._stale,
             "seconds": self.seconds,
         }
         if self.vocabulary is not None:
@@ -507,8 +671,8 @@ class ExplicitLM:
         model = cls(**{name: metadata[name] for name in names})
         radius, order = model._counted
         counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
-        counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 1)
-        counts.unigram = _checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 0)
+        counts.unigram = checkpoint.checked(arrays, "unigram", np.int64, (counts.vocab_size,))
         if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
             raise ValueError("array 'unigram' is damaged")
         tables: list[csr_array] = []
@@ -516,13 +680,14 @@ class ExplicitLM:
             n_rows = counts.vocab_size if j < radius else (tables[0] if j == radius else tables[-1]).nnz
             tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
         counts.distance, counts.suffix = tables[:radius], tables[radius:]
-        model._counts, model._vocab_size = [counts], counts.vocab_size
+        model._ledger, model._vocab_size = Ledger([counts]), counts.vocab_size
+        model._stale = bool(metadata.get("stale", False))
         model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
         model._sample = _read_sample(arrays, metadata, counts.vocab_size)
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
-        model._bounds = _checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
+        model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
         n_states = 1 if model._bounds is None else 2 * (order - 1)
-        model._scalars = _checked(arrays, "scalars", np.float64, (n_states, n_features))
+        model._scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, n_features))
         model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
         if "vocabulary" in metadata:
             inner = {
@@ -536,16 +701,9 @@ def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
     return np.concatenate([*parts, np.empty(0, dtype)]).astype(dtype, copy=False)
 
 
-def _checked(arrays: dict[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    array = arrays[name]
-    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-    return array
-
-
 def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int) -> csr_array:
     """One table, checked so that no kernel can be led out of bounds by a damaged file."""
-    lengths = _checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
+    lengths = checkpoint.checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
     words = arrays[f"{name}.words"]
     counts = arrays[f"{name}.counts"]
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -555,7 +713,7 @@ def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: i
         words.dtype == np.int32
         and counts.shape == words.shape == (indptr[-1],)
         and (lengths >= 0).all()
-        and (words.size == 0 or (words.min() >= 0 and words.max() < n_cols and counts.min() > 0))
+        and (words.size == 0 or (words.min() >= 0 and words.max() < n_cols and counts.min() >= 0))
         and (np.diff(words)[inner] > 0).all()
     )
     if not sound:

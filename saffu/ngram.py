@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu._threads import resolve_threads
-from saffu.counts import NgramCounts, as_csr, suffix_contexts
+from saffu.counts import NgramCounts, Statistics, as_csr, repeats, suffix_contexts
+from saffu.ledger import Rows
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -36,7 +38,12 @@ def discounts(counts: Int64) -> Float64:
     -------
     ndarray of float64, shape (3,)
     """
-    n = np.bincount(np.minimum(counts, 5), minlength=6).astype(np.float64)
+    return discounts_from(repeats(counts))
+
+
+def discounts_from(counts_of_counts: Int64) -> Float64:
+    """The same from the numbers of entries that occur 1, 2, 3 and 4 times, at these indices."""
+    n = counts_of_counts.astype(np.float64)
     shared = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.0
     found = np.empty(3)
     previous = 0.5
@@ -92,19 +99,48 @@ class NgramWeights:
     continuation : bool
         Below the top order of the suffix chain, count the distinct tokens before an n-gram instead of its
         occurrences, and prime on the continuation unigram: textbook modified Kneser-Ney.
+    statistics : Statistics, optional
+        Of these counts, if they are at hand.
     """
 
-    def __init__(self, counts: NgramCounts, continuation: bool, n_threads: int | None = None) -> None:
-        self.vocab_size, self.order = counts.vocab_size, counts.order
-        self.n_threads = resolve_threads(n_threads)
-        followed = np.bincount(counts.distance[0].indices[counts.distance[0].data > 0], minlength=self.vocab_size)
+    def __init__(
+        self,
+        counts: NgramCounts,
+        continuation: bool,
+        n_threads: int | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self._set_priors(Statistics.of(counts) if statistics is None else statistics, continuation, n_threads)
+        self._weigh_tables(counts.distance, counts.chain, None, continuation)
+
+    @classmethod
+    def of_rows(cls, rows: Rows, statistics: Statistics, n_threads: int | None = None) -> Self:
+        """The weights of some rows alone, equal to the bit to those of the whole; not for continuation counts."""
+        weights = cls.__new__(cls)
+        weights._set_priors(statistics, False, n_threads)
+        weights._weigh_tables(rows.distance, [rows.distance[0], *rows.suffix], rows.shorter, False)
+        return weights
+
+    def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
+        self.vocab_size, self.n_threads = statistics.unigram.size, resolve_threads(n_threads)
         # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
-        share = 1e-10 if continuation else 1.0 / (counts.n_tokens + 1.0)
-        self.unigram = smoothed_distribution(counts.unigram, share)
-        self.continuation = smoothed_distribution(followed, share)
-        chain = self._weigh_chain(counts.chain, continuation)
-        far = [self._weigh(table, table.indices, self.unigram)[0] for table in counts.distance[1:]]
-        self.distance, self.suffix = [chain[0], *far], chain[1:]
+        share = 1e-10 if continuation else 1.0 / (statistics.n_tokens + 1.0)
+        self.unigram = smoothed_distribution(statistics.unigram, share)
+        self.continuation = smoothed_distribution(statistics.followed, share)
+        self._discounts = [discounts_from(row) for row in statistics.repeats]
+
+    def _weigh_tables(
+        self, distance: Sequence[csr_array], chain: Sequence[csr_array], shorter: Sequence[Int32] | None, types: bool
+    ) -> None:
+        """Weigh and pack; ``shorter[n]`` names the row of table n - 1 of the chain that a row of table n prolongs."""
+        radius = len(distance)
+        near = [self._discounts[0], *self._discounts[radius:]]
+        weighed = self._weigh_chain(chain, near, shorter, types)
+        far = [
+            self._weigh(table, table.indices, self.unigram, d)[0]
+            for table, d in zip(distance[1:], self._discounts[1:radius], strict=True)
+        ]
+        self.distance, self.suffix = [weighed[0], *far], weighed[1:]
         self.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in self.tables)])
         self.packed = self._pack()
 
@@ -113,26 +149,31 @@ class NgramWeights:
         """Distance tables, then suffix tables."""
         return [*self.distance, *self.suffix]
 
-    def _weigh_chain(self, chain: Sequence[csr_array], continuation: bool) -> list[Table]:
+    def _weigh_chain(
+        self,
+        chain: Sequence[csr_array],
+        table_discounts: Sequence[Float64],
+        shorter: Sequence[Int32] | None,
+        continuation: bool,
+    ) -> list[Table]:
         parents = [chain[0].indices]
         for n in range(1, len(chain)):
-            # The shortened context of row r is the parent of entry r in the table before.
-            row_of_entry = np.repeat(parents[n - 1], np.diff(chain[n].indptr))
+            # Of the whole tables, the shortened context of row r is the parent of entry r in the table before.
+            row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
             below = chain[n - 1]
             parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
         weighed: list[Table] = []
         lower = self.continuation
-        for n, table in enumerate(chain):
+        for n, (table, d) in enumerate(zip(chain, table_discounts, strict=True)):
             if continuation and n + 1 < len(chain):
                 used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
-                table = as_csr(table.indptr, table.indices, used, table.shape)
-            found, lower = self._weigh(table, parents[n], lower)
+                table, d = as_csr(table.indptr, table.indices, used, table.shape), discounts(used)
+            found, lower = self._weigh(table, parents[n], lower, d)
             weighed.append(found)
         return weighed
 
-    def _weigh(self, table: csr_array, parent: Int32, lower: Float64) -> tuple[Table, Float64]:
+    def _weigh(self, table: csr_array, parent: Int32, lower: Float64, d: Float64) -> tuple[Table, Float64]:
         """The weighed table, and the probabilities of its entries: the lower order of the table above it."""
-        d = discounts(table.data)
         total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
         return Table(table, d, total, mass, u), p
 

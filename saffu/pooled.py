@@ -13,6 +13,7 @@ from saffu.ngram import NgramWeights, take
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Packed = tuple[Int64, Float64, Int64, Int32, Float64]
 
 INDUCTION_MASS = 2.0
 
@@ -20,6 +21,15 @@ INDUCTION_MASS = 2.0
 def window_mass(lengths: Sequence[int]) -> Float64:
     """Tokens of the unigram that a window of L tokens is smoothed by: M = L."""
     return np.array(lengths, np.float64)
+
+
+def previous_places(ids: Int32) -> Int32:
+    """The last place before each with the same token, or -1."""
+    order = np.argsort(ids, kind="stable").astype(np.int32)
+    again = ids[order[1:]] == ids[order[:-1]]
+    found = np.full(ids.size, -1, np.int32)
+    found[order[1:][again]] = order[:-1][again]
+    return found
 
 
 def default_scalars(n_distances: int, n_suffixes: int, n_windows: int) -> Float64:
@@ -73,6 +83,10 @@ class PooledModel:
         level, count = self.level_and_count(rows, left_out)
         return (2 * level + (count > self.bounds[level])).astype(np.int32)
 
+    def packed_rows(self, rows: Int32) -> Int32:
+        """Rows within their own tables, shape (n_tables, T), as rows of the packed tables."""
+        return np.where(rows >= 0, rows + self.weights.first_rows[:-1, None], -1).astype(np.int32)
+
     def batch(
         self,
         ids: Int32,
@@ -81,23 +95,27 @@ class PooledModel:
         rows: Int32,
         states: Int32,
         target_u: Float64 | None = None,
+        previous: Int32 | None = None,
     ) -> _core.Batch:
-        """Positions of a stream, ready for the kernels; rows and target_u have shape (n_tables, n_positions)."""
+        """Positions of a stream, ready for the kernels; rows and target_u have shape (n_tables, n_positions).
+
+        ``previous``, from :func:`previous_places`, spares many batches of one stream a pass over it each.
+        """
         begins = documents[np.searchsorted(documents, positions, side="right") - 1]
-        packed_rows = np.where(rows >= 0, rows + self.weights.first_rows[:-1, None], -1)
         return _core.Batch(
             ids,
             np.ascontiguousarray(positions, np.int64),
             np.ascontiguousarray(begins, np.int64),
-            np.ascontiguousarray(packed_rows.T, np.int32),
+            np.ascontiguousarray(self.packed_rows(rows).T),
             states,
             None if target_u is None else np.ascontiguousarray(target_u.T),
+            previous,
         )
 
-    def pool(self, scalars: Float64) -> _core.Pool:
-        """The model with these scalars, shape (n_states, 2 + n_features)."""
+    def pool(self, scalars: Float64, packed: Packed | None = None) -> _core.Pool:
+        """The model with these scalars, shape (n_states, 2 + n_features); ``packed`` may stand in for its rows."""
         return _core.Pool(
-            self.weights.packed,
+            self.weights.packed if packed is None else packed,
             self._log_prior,
             self.weights.unigram,
             np.ascontiguousarray(scalars),

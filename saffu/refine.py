@@ -22,7 +22,6 @@ from saffu.batches import checksum
 
 LEARNING_RATE = 3e-3
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-SAMPLE_ROWS = 10_000  # training rows whose loss is taken after every epoch
 BLOCK_ROWS = 2048  # rows in one evaluation
 KIND = "refinement"
 
@@ -38,6 +37,8 @@ class Rows(Protocol):
 
     dtype: np.dtype
     n_threads: int
+    sample_rows: int  # training rows whose loss is taken after every epoch
+    check_all: bool  # whether the loss of all training rows is compared at the end, or that of the sample
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -272,7 +273,7 @@ class _Data:
             order = rng.permutation(n_rows)
             self.held_out, self.training = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
         # By chance and not evenly spaced: data sets often alternate between their sources.
-        n_sample = min(SAMPLE_ROWS, self.training.size)
+        n_sample = min(self.rows.sample_rows, self.training.size)
         self.sample = np.sort(rng.choice(self.training, n_sample, replace=False))
 
     def training_loss(self, model: Refinable, parameters: Parameters, whole: bool) -> float:
@@ -435,7 +436,7 @@ class _Run:
     def _is_better(self, criterion: float, parameters: Parameters) -> bool:
         if not criterion <= _criterion(self.history[0]):
             return False
-        if self.data.sample.size == self.data.training.size:
+        if self.data.sample.size == self.data.training.size or not self.data.rows.check_all:
             refined, given = (self.history[i]["training_loss"] for i in (self.best_epoch, 0))
         else:
             refined = self.data.training_loss(self.model, parameters, whole=True)

@@ -72,6 +72,66 @@ class TokenSample:
             both._thin()
         return both
 
+    def without(self, forgotten: Piece) -> TokenSample:
+        """The sample of the stream without some whole documents, of equal ones the latest.
+
+        Where every block is at hand, it is what the rest of the stream would have left. Where blocks have been dropped,
+        parts of documents at the edges of a block go if they could belong to one that is forgotten: less text to prime
+        on does no harm, text that is no longer counted would.
+
+        Raises
+        ------
+        ValueError
+            If a document is not in the sample although every block is at hand.
+        """
+        ids, starts, cut = self._segments()
+        ends = np.append(starts, ids.size)[1:]
+        kept = np.ones(starts.size, bool)
+        for first, last in zip(forgotten.starts, np.append(forgotten.starts[1:], forgotten.ids.size), strict=True):
+            document = forgotten.ids[first:last]
+            same = np.flatnonzero(kept & ~cut & (ends - starts == document.size))
+            same = same[(ids[starts[same, None] + np.arange(document.size)] == document).all(axis=1)]
+            if same.size:
+                kept[same[-1]] = False
+            elif self.stride == 1:
+                raise ValueError("documents to forget must have been heard, and be given whole")
+            for j in np.flatnonzero(kept & cut & (ends - starts <= document.size)):
+                kept[j] = not _holds(document, ids[starts[j] : ends[j]])
+        return self._only(kept, ids, starts, ends)
+
+    def _segments(self) -> tuple[Int32, Int64, NDArray[np.bool_]]:
+        """All tokens, where documents start, and which of these may be parts: none if every block is at hand."""
+        lengths = [block.ids.size for block in self.blocks]
+        offsets = np.cumsum([0, *lengths])
+        ids = np.concatenate([np.empty(0, np.int32), *(block.ids for block in self.blocks)])
+        true = [block.starts + offset for block, offset in zip(self.blocks, offsets, strict=False)]
+        starts = np.concatenate([np.empty(0, np.int64), *true])
+        if self.stride == 1:
+            return ids, starts, np.zeros(starts.size, bool)
+        segments = np.union1d(starts, offsets[:-1][np.array(lengths) > 0]).astype(np.int64)
+        ends_a_block = np.isin(np.append(segments, ids.size)[1:], offsets)
+        return ids, segments, ends_a_block | ~np.isin(segments, starts)
+
+    def _only(self, kept: NDArray[np.bool_], ids: Int32, starts: Int64, ends: Int64) -> TokenSample:
+        left = TokenSample()
+        of_kept = np.repeat(kept, ends - starts)
+        if self.stride == 1:
+            left.append(ids[of_kept], _places(of_kept)[starts[kept]])
+            return left
+        left.stride = self.stride
+        left.n_seen = -(-self.n_seen // BLOCK) * BLOCK  # nothing may extend a block whose end may be gone
+        offset = 0
+        for block in self.blocks:
+            mask = of_kept[offset : offset + block.ids.size]
+            left.blocks.append(Piece(block.ids[mask], _places(mask)[block.starts[mask[block.starts]]]))
+            offset += block.ids.size
+        return left
+
+    def end(self, n: int) -> Int32:
+        """The last tokens of the last document, at most n; of a sample whose every block is at hand."""
+        ids, starts, _ = self._segments()
+        return ids[max(int(starts[-1]), ids.size - n) :].copy() if starts.size else ids
+
     def units(self, length: int) -> list[Piece]:
         """The sample cut into pieces of ``length`` tokens (the last piece of a block may be shorter)."""
         return [
@@ -84,6 +144,17 @@ class TokenSample:
     def n_tokens(self) -> int:
         """Tokens kept."""
         return sum(block.ids.size for block in self.blocks)
+
+
+def _holds(document: Int32, part: Int32) -> bool:
+    """Whether a part occurs in a document, anywhere."""
+    places = np.flatnonzero(document[: document.size - part.size + 1] == part[0])
+    return any(np.array_equal(document[place : place + part.size], part) for place in places)
+
+
+def _places(kept: NDArray[np.bool_]) -> Int64:
+    """Where each kept element stands among those kept."""
+    return np.cumsum(kept, dtype=np.int64) - kept
 
 
 def _between(starts: Int64, low: int, high: int) -> Int64:

@@ -89,17 +89,19 @@ class KneserNey:
 class DenseExplicitLM:
     """The pooled explicit model by its equations: every row dense, every softmax over the whole vocabulary."""
 
-    def __init__(self, ids, documents, vocab_size, radius, order, windows, induction, table_discounts):
+    def __init__(self, ids, documents, vocab_size, radius, order, windows, induction, table_discounts, counted=None):
+        """``counted`` (M) says which tokens of the text count; the others are context only."""
+        counted = np.ones(len(ids), bool) if counted is None else counted
         self.vocab_size, self.radius, self.order = vocab_size, radius, order
         self.windows, self.induction, self.discounts = windows, induction, table_discounts
         self.count = defaultdict(lambda: np.zeros(vocab_size))
         for start, end in zip(documents, [*documents[1:], len(ids)], strict=True):
-            for t in range(start, end):
+            for t in np.flatnonzero(counted[start:end]) + start:
                 for feature, context in self.contexts(ids, t, start):
                     self.count[feature, context][ids[t]] += 1
-        self.unigram = self._smoothed(np.bincount(ids, minlength=vocab_size), len(ids))
+        self.unigram = self._smoothed(np.bincount(ids[counted], minlength=vocab_size), counted.sum())
         followed = sum((row > 0).astype(float) for (f, _), row in self.count.items() if f == ("distance", 1))
-        self.continuation = self._smoothed(followed, len(ids))
+        self.continuation = self._smoothed(followed, counted.sum())
 
     @staticmethod
     def _smoothed(counts, n_tokens):
@@ -217,6 +219,12 @@ def log_softmax(X):
     return out
 
 
+def cross_entropy_backward(X, labels, scale):
+    """Loss of each row, and scale (softmax(X) - one_hot(labels))."""
+    log_p = log_softmax(X)
+    return -log_p[np.arange(len(X)), labels], scale[:, None] * (np.exp(log_p) - one_hot(labels, X.shape[1]))
+
+
 # ---- sparse products -------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +302,185 @@ def correction(X, y, blocks, means, log_share, ceiling, scale, pace, least, sett
         return present / present.sum(0) * means.sum(0)
     absent = np.maximum(kept * (1 - means) + difference.sum(0) - D, least * kept * (1 - means))
     return present / (present + absent)
+
+
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def attend(ids, first, length, head, step, X, W, bias):
+    """(Z, A, S) of each window, one after the other, from a copy of its embeddings."""
+    X, W = np.asarray(X, np.float64), np.asarray(W, np.float64)
+    Z, A, S = np.zeros((len(first), X.shape[1])), np.zeros((len(first), len(W))), np.zeros((len(first), len(W)))
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        x = X[[ids[first[m] + step * k] for k in range(n)]]
+        S[m, :n] = x @ X[ids[head[m]]]
+        A[m, :n] = np.exp(log_softmax((S[m, :n] @ W[:n, :n] + (0 if bias is None else bias[:n]))[None])[0])
+        Z[m] = A[m, :n] @ x
+    return Z, A, S
+
+
+def attend_backward(ids, first, length, head, step, X, W, dZ, A, S):
+    """(dW, dbias, dS, dX) by the chain rule, window by window."""
+    X, W, dZ, A, S = (np.asarray(array, np.float64) for array in (X, W, dZ, A, S))
+    dW, dbias, dS, dX = np.zeros(W.shape), np.zeros(len(W)), np.zeros(S.shape), np.zeros(X.shape)
+    for m, n in enumerate(length):
+        if n == 0:
+            continue
+        c, h = [ids[first[m] + step * k] for k in range(n)], ids[head[m]]
+        dl = softmax_backward(A[m : m + 1, :n], (X[c] @ dZ[m])[None])[0]
+        dW[:n, :n] += np.outer(S[m, :n], dl)
+        dbias[:n] += dl
+        dS[m, :n] = W[:n, :n] @ dl
+        np.add.at(dX, c, np.outer(A[m, :n], dZ[m]) + np.outer(dS[m, :n], X[h]))
+        dX[h] += dS[m, :n] @ X[c]
+    return dW, dbias, dS, dX
+
+
+# ---- self-attentive feed-forward units -------------------------------------------------------------------------------
+
+
+def unit_logits(ids, documents, parameters, units, span):
+    """Logits of every token of a text by the equations of ``saffu.units``, one position after the other, (T, V)."""
+    p = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
+    X = np.exp(log_softmax(p["embeddings.logits"]))
+    H = [{} for _ in range(1 + max(u.layer for u in units))]  # states of each layer, by unit and position
+    for layer, states in enumerate(H):
+        own = [u for u in units if u.layer == layer]
+        for t in range(len(ids)):
+            begin = max(d for d in documents if d <= t)
+            for u in own:
+                if layer == 0:
+                    rows = [X[ids[k]] for k in _tokens_seen(u, begin, t, span)]
+                else:
+                    below = [v for v in units if v.layer == layer - 1]
+                    seen = [[H[layer - 1][v.name, k] for v in below] for k in _states_seen(u, begin, t)]
+                    rows = [np.concatenate(h) / len(below) for h in seen]
+                z = np.zeros(p[f"{u.name}.weights"].shape[0]) if not rows else _aggregate(u, np.stack(rows), p)
+                states[u.name, t] = np.exp(log_softmax((z @ p[f"{u.name}.weights"] + p[f"{u.name}.bias"])[None])[0])
+    joined = [np.concatenate([H[u.layer][u.name, t] for u in units]) for t in range(len(ids))]
+    return np.stack(joined) @ p["output.weights"].T + p["output.bias"]
+
+
+def _tokens_seen(unit, begin, t, span):
+    """Places of tokens, the newest first; in a block the oldest."""
+    if unit.context == "radial":
+        return range(t - 1, max(begin, t - unit.size) - 1, -1)
+    if unit.context == "block":
+        return range(begin + max(t - 1 - begin, 0) // unit.size * unit.size, t)
+    return range(t - 1, max(begin, t - (t - begin) % 32 - span) - 1, -1)
+
+
+def _states_seen(unit, begin, t):
+    if unit.context == "radial":
+        return range(t, max(begin, t - unit.size + 1) - 1, -1)
+    return range(begin + (t - begin) // unit.size * unit.size, t + 1)
+
+
+def _aggregate(unit, x, p):
+    """z = a X of one window; the head, with which all are compared, is the newest."""
+    if unit.context == "document":
+        return x.mean(axis=0)
+    n = len(x)
+    s = x @ x[0 if unit.context == "radial" else -1]
+    W, w = p[f"{unit.name}.attention"][:n, :n], p[f"{unit.name}.attention_bias"][:n]
+    return np.exp(log_softmax((s @ W + w)[None])[0]) @ x
+
+
+def attention_round(ids, documents, positions, units, span, state, prior, unigram, embedding_mass, word_mass):
+    """One round of EM of ``saffu.explicit_attention``: new (X, B, shares, attention), and the loss before it.
+
+    Every share of every class of every token of every unit in every word is written out.
+    """
+    X, B, shares, attention = state
+    X, B = X.astype(np.float64), [b.astype(np.float64) for b in B]
+    attention = {name: value.astype(np.float64) for name, value in attention.items()}
+    embeddings, words, mass, loss = np.zeros(X.shape), [np.zeros(X.shape) for _ in B], np.zeros(len(units)), 0.0
+    observed = {name: np.zeros(value.shape) for name, value in attention.items()}
+    expected = {name: np.zeros(value.shape) for name, value in attention.items()}
+    reach = 1.0
+    for t in positions:
+        begin, y, terms = max(d for d in documents if d <= t), ids[t], []
+        for i, u in enumerate(units):
+            tokens = [ids[k] for k in _tokens_seen(u, begin, t, span)]
+            n = len(tokens)
+            s, a = None, np.full(n, 1 / n)
+            if u.context != "document":
+                s = X[tokens] @ X[tokens[0 if u.context == "radial" else -1]]
+                W, w = attention[f"{u.name}.attention"][:n, :n], attention[f"{u.name}.attention_bias"][:n]
+                a = np.exp(log_softmax((s @ W + w)[None])[0])
+                reach = max(reach, 1 + s.sum())
+            terms.append((u, tokens, s, a, shares[i] * a[:, None] * X[tokens] * B[i][y]))
+        p = sum(term[-1].sum() for term in terms)
+        loss -= np.log(p)
+        for i, (u, tokens, s, a, joint) in enumerate(terms):
+            tau = joint / p
+            mass[i] += tau.sum()
+            words[i][y] += tau.sum(axis=0)
+            for k, c in enumerate(tokens):
+                embeddings[c] += tau[k]
+            if s is not None:
+                n = len(tokens)
+                for counts, each in ((observed, tau.sum(axis=1)), (expected, a * tau.sum())):
+                    counts[f"{u.name}.attention"][:n, :n] += np.outer(s, each)
+                    counts[f"{u.name}.attention_bias"][:n] += each
+    loss -= embedding_mass * (np.log(X) @ prior).sum() + word_mass * sum((unigram @ np.log(b)).sum() for b in B)
+    for name, value in attention.items():
+        seen = expected[name] > 0
+        value[seen] += np.log(observed[name][seen] / expected[name][seen]) / reach
+    X = embeddings + embedding_mass * prior
+    B = [w + word_mass * unigram[:, None] for w in words]
+    state = X / X.sum(axis=1, keepdims=True), [b / b.sum(axis=0) for b in B], mass / mass.sum(), attention
+    return state, loss / len(positions)
+
+
+# ---- bit-cipher ------------------------------------------------------------------------------------------------------
+
+
+def cipher_codes(bits):
+    """All codes in their order: |v - e| if it has one bit more than the level before and is new."""
+    basis = [tuple(int(i == j) for j in range(bits)) for i in range(bits)]
+    found, level = list(basis), list(basis)
+    basis.reverse()
+    for k in range(2, bits + 1):
+        before, level = level[::-1], []
+        for e in basis:
+            for v in before:
+                w = tuple(abs(x - y) for x, y in zip(v, e, strict=True))
+                if sum(w) == k and w not in level:
+                    level.append(w)
+        found += level
+    return found
+
+
+def enriched_embeddings(ids, codes, radii, documents, combine, own, discounts=None):
+    """Average code of the neighbours at each radius, by counts or, given discounts(counts), by explicit weights."""
+    V = len(codes)
+    starts = sorted({0, *(documents or [])})
+    document = np.searchsorted(starts, np.arange(len(ids)), "right")
+    blocks = [codes.astype(float)] if own else []
+    for radius in radii:
+        n = np.zeros((V, V), int)
+        for t, c in enumerate(ids):
+            if 0 <= t + radius < len(ids) and document[t] == document[t + radius]:
+                n[c, ids[t + radius]] += 1
+        weight = n.astype(float) if discounts is None else _ratios(n, np.bincount(ids, minlength=V), discounts)
+        total = weight.sum(axis=1, keepdims=True)
+        blocks.append(weight @ codes / np.where(total > 0, total, 1))
+    rows = np.concatenate(blocks, axis=1) if combine == "concatenate" else sum(blocks)
+    total = rows.sum(axis=1, keepdims=True)
+    return rows / np.where(total > 0, total, 1)
+
+
+def _ratios(n, counts, discounts):
+    """log(1 + (n - D(n)) / (m p)) of the pairs that occur; types never seen do not matter."""
+    if not n.any():
+        return np.zeros(n.shape)
+    D = np.concatenate([[0.0], discounts(n[n > 0])])[np.minimum(n, 3)]
+    unseen = (counts == 0).any() / (counts.sum() + 1)
+    freed = D.sum(axis=1, keepdims=True) * (counts / counts.sum() * (1 - unseen))
+    return np.where(n > 0, np.log1p((n - D) / np.where(n > 0, freed, 1)), 0.0)
 
 
 # ---- backward passes and Adam ------------------------------------------------------------------------------------

@@ -11,18 +11,28 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     ["_core"],
     ["_threads", "_validate", "_progress"],
-    ["_config", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
+    ["grid", "journal", "plot"],
+    ["_config", "attention", "batches", "checkpoint", "counts", "drawing", "sample", "sparse", "text"],
+    ["ledger"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
-    ["hidden", "pooled", "layer"],
-    ["priming", "network"],
-    ["explicit_lm"],
+    ["cells", "cipher", "context", "evidence", "hidden", "pooled", "layer"],
+    ["units", "pooled_text", "priming", "network"],
+    ["explicit_attention", "latent", "explicit_lm"],
+    ["held_out"],
+    ["passages", "residual"],
+    ["output", "text_loss"],
+    ["bottom_up", "session"],
+    ["learning"],
+    ["saffu_lm"],
+    ["report"],
+    ["roadmap"],
     ["__init__"],
     ["demo"],
     ["cli"],
     ["__main__"],
 ]
 LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
-OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask", "threadpoolctl"}
+OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask"}
 ADAPTERS = {"sklearn", "torch", "dask"}  # modules of ours named after the library that they adapt to
 # A header of a template, *_real.h, is part of the file of its stem.
 INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h"], ["*_real.h", "windows.h"], ["*.c"]]

@@ -361,7 +361,7 @@ def test_better_on_validation_but_worse_in_training_returns_the_given_model():
 
 def test_the_whole_training_loss_decides_where_the_sample_errs(monkeypatch):
     # saffu.refine is the function; its module has the same name.
-    monkeypatch.setattr(sys.modules["saffu.refine"], "SAMPLE_ROWS", 1)
+    monkeypatch.setattr(Examples, "sample_rows", 1)
     X, y = problem()
     row = sys.modules["saffu.refine"]._Data(network(), X, y, None, 0, 1).sample[0]
     y[row] = (y[row] + 1) % 3  # the one row of the sample contradicts the others

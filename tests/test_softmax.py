@@ -47,6 +47,34 @@ def test_cross_entropy_equals_reference(X, seed):
     np.testing.assert_allclose(_core.cross_entropy_soft(X, targets, 1), expected, rtol=1e-4, atol=tolerance)
 
 
+@given(logits(), st.integers(0, 2**32 - 1), st.booleans())
+def test_cross_entropy_backward_equals_reference(X, seed, weighted):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, X.shape[1], len(X)).astype(np.int32)
+    scale = rng.normal(size=len(X)) if weighted else None
+    expected_loss, expected = reference.cross_entropy_backward(X, labels, np.ones(len(X)) if scale is None else scale)
+    tolerance = TOLERANCE[X.dtype] * max(1.0, np.abs(X[np.isfinite(X)]).max(initial=0.0))
+    for n_threads in (1, 3):
+        gradient = X.copy()
+        loss = _core.cross_entropy_backward(gradient, labels, scale, n_threads)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=tolerance)
+        np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_cross_entropy_backward_on_any_number_of_threads():
+    """Enough work for a team; a label that is none is refused."""
+    X = np.random.default_rng(0).normal(size=(40, 1003)).astype(np.float32)
+    labels = np.arange(40, dtype=np.int32)
+    gradients = [X.copy() for _ in range(3)]
+    losses = [_core.cross_entropy_backward(g, labels, None, n) for g, n in zip(gradients, (1, 2, 5), strict=True)]
+    for loss, gradient in zip(losses[1:], gradients[1:], strict=True):
+        np.testing.assert_array_equal(loss, losses[0])
+        np.testing.assert_array_equal(gradient, gradients[0])
+    labels[7] = 1003
+    with pytest.raises(ValueError, match="out of range"):
+        _core.cross_entropy_backward(X, labels, None, 2)
+
+
 def test_nan_and_infinity_are_not_hidden():
     X = np.array([[np.nan, 1.0], [np.nan, -np.inf], [np.inf, 0.0]])
     assert np.isnan(_core.softmax(X, False, 1)[:2]).all()

@@ -27,7 +27,7 @@
 #define LOG2_E 1.4426950408889634 /* bits in a nat */
 #define LN_2 0.6931471805599453
 
-enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512 };
+enum { BLOCK = SAFFU_BLOCK, SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK };
 
 /* Chunks long enough to begin windows seldom, and short enough to keep a team busy; no matter how large a team. */
 SAFFU_INLINE int64_t chunk_length(int64_t n) {
@@ -94,13 +94,22 @@ int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, con
 /* ---- the prior --------------------------------------------------------------------------------------------------- */
 
 /* Moments of the dense features under exp g: 1, x_0, x_1, x_0^2, x_0 x_1, x_1^2. */
-enum { N_MOMENTS = 6 };
+enum { N_MOMENTS = SAFFU_MOMENTS };
 
 typedef struct {
-    double *g;       /* (n_blocks * BLOCK) logits of the prior in bits, -inf beyond the vocabulary */
-    double *moments; /* (n_blocks, N_MOMENTS) */
-    double total[N_MOMENTS];
+    const double *g;       /* (n_blocks * BLOCK) logits of the prior in bits, -inf beyond the vocabulary */
+    const double *moments; /* (n_blocks, N_MOMENTS) */
+    const double *total;   /* (N_MOMENTS) */
 } Prior;
+
+SAFFU_INLINE int64_t blocks_of(const saffu_pool *pool) { return (pool->vocab_size + BLOCK - 1) / BLOCK; }
+
+/* The prior of a state; the sums over all blocks follow those of each. */
+SAFFU_INLINE Prior prior_of(const saffu_pool *pool, int64_t state) {
+    int64_t n_blocks = blocks_of(pool);
+    const double *moments = pool->prior_moments + state * (n_blocks + 1) * N_MOMENTS;
+    return (Prior){pool->prior + state * n_blocks * BLOCK, moments, moments + n_blocks * N_MOMENTS};
+}
 
 SAFFU_INLINE void add_moments(double *restrict m, double mass, double x0, double x1) {
     m[0] += mass;
@@ -111,40 +120,27 @@ SAFFU_INLINE void add_moments(double *restrict m, double mass, double x0, double
     m[5] += mass * x1 * x1;
 }
 
-static void free_priors(Prior *priors, int64_t n_states) {
-    for (int64_t s = 0; priors && s < n_states; s++) {
-        free(priors[s].g);
-        free(priors[s].moments);
-    }
-    free(priors);
-}
-
-SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, int64_t n_blocks, Prior *prior) {
+SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, double *g, double *moments) {
+    int64_t n_blocks = blocks_of(pool);
     const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
+    double *total = moments + n_blocks * N_MOMENTS;
     for (int64_t w = 0; w < n_blocks * BLOCK; w++)
-        prior->g[w] = w < pool->vocab_size ? LOG2_E * (alpha * x0[w] + beta * x1[w]) : -(double)INFINITY;
-    memset(prior->total, 0, sizeof prior->total);
+        g[w] = w < pool->vocab_size ? LOG2_E * (alpha * x0[w] + beta * x1[w]) : -(double)INFINITY;
+    memset(moments, 0, (size_t)(n_blocks + 1) * N_MOMENTS * sizeof *moments);
     for (int64_t b = 0; b < n_blocks; b++) {
-        double *m = prior->moments + b * N_MOMENTS, mass[BLOCK];
-        memset(m, 0, N_MOMENTS * sizeof *m);
-        for (int i = 0; i < BLOCK; i++) mass[i] = vexp2_bounded(prior->g[b * BLOCK + i]);
+        double *m = moments + b * N_MOMENTS, mass[BLOCK];
+        for (int i = 0; i < BLOCK; i++) mass[i] = vexp2_bounded(g[b * BLOCK + i]);
         for (int i = 0; i < BLOCK; i++) add_moments(m, mass[i], x0[b * BLOCK + i], x1[b * BLOCK + i]);
-        for (int j = 0; j < N_MOMENTS; j++) prior->total[j] += m[j];
+        for (int j = 0; j < N_MOMENTS; j++) total[j] += m[j];
     }
 }
 
-static Prior *new_priors(const saffu_pool *pool, int64_t n_blocks) {
-    Prior *priors = calloc((size_t)pool->n_states, sizeof *priors);
-    for (int64_t s = 0; priors && s < pool->n_states; s++) {
-        priors[s].g = malloc((size_t)(n_blocks * BLOCK) * sizeof(double));
-        priors[s].moments = malloc((size_t)(n_blocks * N_MOMENTS) * sizeof(double));
-        if (!priors[s].g || !priors[s].moments) {
-            free_priors(priors, pool->n_states);
-            return NULL;
-        }
-        fill_prior(pool, theta_of(pool, s)[0], theta_of(pool, s)[1], n_blocks, &priors[s]);
-    }
-    return priors;
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments) {
+    int64_t n_blocks = blocks_of(pool);
+    for (int64_t s = 0; s < pool->n_states; s++)
+        fill_prior(pool, theta_of(pool, s)[0], theta_of(pool, s)[1], prior + s * n_blocks * BLOCK,
+                   moments + s * (n_blocks + 1) * N_MOMENTS);
+    return SAFFU_OK;
 }
 
 /* ---- the features of one position -------------------------------------------------------------------------------- */
@@ -172,21 +168,18 @@ SAFFU_INLINE int worse(int a, int b) { return a < b ? a : b; }
 typedef struct {
     const saffu_pool *pool;
     const saffu_batch *batch;
-    Prior *priors;     /* (n_states) */
-    int32_t *previous; /* (n_ids) */
+    const int32_t *previous; /* (n_ids) */
+    int32_t *own_previous;   /* the same if found here */
     int64_t n_blocks, chunk, n_chunks;
 } Job;
 
-static void free_job(Job *job) {
-    free_priors(job->priors, job->pool->n_states);
-    free(job->previous);
-}
+static void free_job(Job *job) { free(job->own_previous); }
 
 static int new_job(const saffu_pool *pool, const saffu_batch *batch, int64_t chunk, Job *job) {
-    int64_t n_blocks = (pool->vocab_size + BLOCK - 1) / BLOCK;
-    *job = (Job){pool, batch, new_priors(pool, n_blocks), new_previous(pool, batch), n_blocks, chunk,
+    int32_t *own = batch->previous ? NULL : new_previous(pool, batch);
+    *job = (Job){pool, batch, batch->previous ? batch->previous : own, own, blocks_of(pool), chunk,
                  (batch->n + chunk - 1) / chunk};
-    return job->priors && job->previous ? SAFFU_OK : SAFFU_NO_MEMORY;
+    return job->previous ? SAFFU_OK : SAFFU_NO_MEMORY;
 }
 
 static void free_scratch(Scratch *s) {
@@ -306,17 +299,17 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
 /* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
-SAFFU_INLINE double seen_mass(const Prior *prior, const int32_t *restrict block, int64_t n, double *restrict z) {
+SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_t n, double *restrict z) {
     Lanes low = lanes_zero(), high = lanes_zero();
     double before = 0.0;
     for (int64_t j = 0; j < n; j++) {
         double *restrict zb = z + (int64_t)block[j] * BLOCK, p[BLOCK];
-        const double *restrict gb = prior->g + (int64_t)block[j] * BLOCK;
+        const double *restrict gb = prior.g + (int64_t)block[j] * BLOCK;
         for (int i = 0; i < BLOCK; i++) p[i] = vexp2_bounded(zb[i] + gb[i]);
         low = lanes_add(low, lanes_load(p));
         high = lanes_add(high, lanes_load(p + N_LANES));
         memset(zb, 0, BLOCK * sizeof *zb);
-        before += prior->moments[(int64_t)block[j] * N_MOMENTS];
+        before += prior.moments[(int64_t)block[j] * N_MOMENTS];
     }
     return lanes_sum(lanes_add(low, high)) - before;
 }
@@ -325,11 +318,11 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
     const saffu_batch *batch = job->batch;
     s->windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
     for (int64_t i = from; i < to; i++) {
-        const Prior *prior = job->priors + batch->states[i];
+        Prior prior = prior_of(job->pool, batch->states[i]);
         int64_t n = add_rows(job, i, s);
         int32_t target = batch->ids[batch->positions[i]];
-        double z = LN_2 * (s->z[target] + prior->g[target]);
-        log_prob[i] = z - vlog(prior->total[0] + seen_mass(prior, s->block, n, s->z));
+        double z = LN_2 * (s->z[target] + prior.g[target]);
+        log_prob[i] = z - vlog(prior.total[0] + seen_mass(prior, s->block, n, s->z));
     }
 }
 
@@ -354,12 +347,12 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */
 
 SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, Scratch *s, double *p) {
-    const Prior *prior = job->priors + job->batch->states[i];
+    Prior prior = prior_of(job->pool, job->batch->states[i]);
     int64_t n = job->n_blocks * BLOCK;
     double *restrict z = s->z, total = 0.0;
     s->windows.begin = -1;
     add_rows(job, i, s);
-    for (int64_t w = 0; w < n; w++) z[w] = vexp2_bounded(z[w] + prior->g[w]);
+    for (int64_t w = 0; w < n; w++) z[w] = vexp2_bounded(z[w] + prior.g[w]);
     for (int64_t w = 0; w < n; w++) total += z[w];
     for (int64_t w = 0; w < job->pool->vocab_size; w++) p[w] = z[w] / total;
     memset(z, 0, (size_t)n * sizeof *z);
@@ -376,6 +369,51 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
         SAFFU_OMP(for schedule(dynamic, 1))
         for (int64_t i = 0; i < batch->n; i++)
             if (status == SAFFU_OK) distribution_row(&job, i, &s, distribution + i * pool->vocab_size);
+        free_scratch(&s);
+    }
+    free_job(&job);
+    return status;
+}
+
+/* ---- logits ------------------------------------------------------------------------------------------------------ */
+
+#define REAL float
+#define NAME(name) name##_f32
+#include "pool_real.h"
+#undef REAL
+#undef NAME
+
+#define REAL double
+#define NAME(name) name##_f64
+#include "pool_real.h"
+#undef REAL
+#undef NAME
+
+SAFFU_SIMD static void logits_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *logits, int size) {
+    int64_t n_words = job->pool->vocab_size;
+    s->windows.begin = -1;
+    for (int64_t i = from; i < to; i++) {
+        Prior prior = prior_of(job->pool, job->batch->states[i]);
+        add_rows(job, i, s);
+        if (size == (int)sizeof(float))
+            write_logits_f32(prior, n_words, s->z, (float *)logits + i * n_words);
+        else
+            write_logits_f64(prior, n_words, s->z, (double *)logits + i * n_words);
+    }
+}
+
+int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads) {
+    Job job;
+    int ready = new_job(pool, batch, chunk_length(batch->n), &job), status = ready;
+    int team = job.n_chunks > 1 ? n_threads : 1;
+    (void)team;
+    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+        Scratch s;
+        status = worse(ready, new_scratch(&job, &s));
+        SAFFU_OMP(for schedule(dynamic, 1))
+        for (int64_t m = 0; m < job.n_chunks; m++)
+            if (status == SAFFU_OK)
+                logits_chunk(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, logits, size);
         free_scratch(&s);
     }
     free_job(&job);
@@ -444,16 +482,16 @@ static void gather_targets(const Job *job, int64_t i, const Scratch *s, Local *l
 
 /* z -> 2^(z + g) on the touched blocks, except the target's own cell, which becomes 0. moments receives those of the
  * dense features over all words but the target: the first is Z less the target's own term. */
-SAFFU_INLINE void exponentiate(const Prior *prior, const double *x0, const double *x1, int64_t n, int32_t target,
+SAFFU_INLINE void exponentiate(Prior prior, const double *x0, const double *x1, int64_t n, int32_t target,
                                Scratch *s, double *moments) {
     Lanes sum[N_MOMENTS];
     for (int m = 0; m < N_MOMENTS; m++) sum[m] = lanes_zero();
-    memcpy(moments, prior->total, N_MOMENTS * sizeof *moments);
+    memcpy(moments, prior.total, N_MOMENTS * sizeof *moments);
     s->z[target] = -(double)INFINITY;
     for (int64_t j = 0; j < n; j++) {
         int64_t b = s->block[j];
         double *restrict z = s->z + b * BLOCK;
-        const double *restrict g = prior->g + b * BLOCK;
+        const double *restrict g = prior.g + b * BLOCK;
         for (int w = 0; w < BLOCK; w++) z[w] = vexp2_bounded(z[w] + g[w]);
         for (int w = 0; w < BLOCK; w += N_LANES) {
             Lanes p = lanes_load(z + w), a = lanes_load(x0 + b * BLOCK + w), c = lanes_load(x1 + b * BLOCK + w);
@@ -465,7 +503,7 @@ SAFFU_INLINE void exponentiate(const Prior *prior, const double *x0, const doubl
             sum[4] = lanes_add(sum[4], lanes_multiply(pa, c));
             sum[5] = lanes_add(sum[5], lanes_multiply(pc, c));
         }
-        for (int m = 0; m < N_MOMENTS; m++) moments[m] -= prior->moments[b * N_MOMENTS + m];
+        for (int m = 0; m < N_MOMENTS; m++) moments[m] -= prior.moments[b * N_MOMENTS + m];
     }
     for (int m = 0; m < N_MOMENTS; m++) moments[m] += lanes_sum(sum[m]);
 }
@@ -534,11 +572,11 @@ SAFFU_INLINE void sum_moments(const Job *job, const double *dense, int second, S
 /* Moments of all features at position i; returns log p(y). */
 SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch *s, Local *local) {
     const saffu_batch *batch = job->batch;
-    const Prior *prior = job->priors + batch->states[i];
+    Prior prior = prior_of(job->pool, batch->states[i]);
     const double *theta = theta_of(job->pool, batch->states[i]);
     int32_t target = batch->ids[batch->positions[i]];
     int64_t n_local = job->pool->n_features + 2;
-    double dense[N_MOMENTS], z = LN_2 * prior->g[target];
+    double dense[N_MOMENTS], z = LN_2 * prior.g[target];
     s->flag[target / BLOCK] = 1;
     int64_t n = add_rows(job, i, s);
     gather_targets(job, i, s, local);

@@ -80,7 +80,7 @@ SAFFU_INLINE void NAME(add_tile_double)(const int64_t *indptr, const int32_t *in
     }
 }
 
-/* B tile by tile, each tile's rows beside one another, a tile narrower than a vector filled with zeros; or NULL. */
+/* B tile by tile, each tile's rows beside one another, a tile wider than B filled with zeros; or NULL. */
 static REAL *NAME(packed)(const REAL *B, int64_t stride, int64_t n_inner, int64_t n_columns) {
     int64_t tile = N_VECTORS * NAME(WIDTH), columns = (n_columns + NAME(WIDTH) - 1) / NAME(WIDTH) * NAME(WIDTH);
     REAL *copy = calloc((size_t)(n_inner * columns + 1), sizeof *copy), *to = copy;
@@ -92,10 +92,11 @@ static REAL *NAME(packed)(const REAL *B, int64_t stride, int64_t n_inner, int64_
     return copy;
 }
 
-/* Is a copy worth its time? It is when rows of B that are apart, and may fall into the same sets of the cache, are read
- * many times over; and B must be wide enough for one vector. */
+/* Is a copy needed, or worth its time? It is needed where a single tile is wider than B and would read beyond its end,
+ * and worth it when rows of B that are apart, and may fall into the same sets of the cache, are read many times over. */
 SAFFU_INLINE int NAME(pack)(int64_t n_entries, int64_t n_inner, int64_t n_columns) {
-    return n_columns < NAME(WIDTH) || (n_columns > N_VECTORS * NAME(WIDTH) && n_entries >= 8 * n_inner);
+    if (n_columns <= N_VECTORS * NAME(WIDTH)) return n_columns % NAME(WIDTH) != 0;
+    return n_entries >= 8 * n_inner;
 }
 
 /* Calls ADD(tile of B, distance of its rows, first column, vectors) for the tiles that cover n_columns. */

@@ -65,7 +65,10 @@ int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *par
 
 /* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
 
-enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
+enum {
+    SAFFU_BLOCK = 16,  /* words in a block; heads of packed rows are whole blocks */
+    SAFFU_MOMENTS = 6, /* sums of the prior over a block that its exponentials are replaced from */
+};
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
  * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills. */
@@ -89,7 +92,14 @@ typedef struct {
     const double *window_mass; /* (n_windows) M: u(w) = log(1 + n(w) / (M p(w))) */
     int64_t induction;         /* length of the induction window, 0 for none */
     double induction_mass;
+    const double *prior;         /* from saffu_pool_prior, as are the moments */
+    const double *prior_moments;
 } saffu_pool;
+
+/* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
+ * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
+ * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. */
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments);
 
 typedef struct {
     int64_t n, n_ids;
@@ -99,6 +109,7 @@ typedef struct {
     const int32_t *rows;                      /* (n, n_contexts) packed rows, -1 for none */
     const int32_t *states;                    /* (n) which row of theta */
     const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
+    const int32_t *previous;                  /* (n_ids) last place before with the same token, or -1; may be NULL */
 } saffu_batch;
 
 /* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
@@ -107,6 +118,10 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 
 /* distribution (n, vocab_size) of the next word; the targets are not read. */
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
+
+/* logits (n, vocab_size), float or double as size, 4 or 8 bytes, says: log-probabilities in nats of every word; the
+ * targets are not read. An exp for each word of a touched block, one store for each word. */
+int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads);
 
 /* log_prob (n) and the sums over positions of the derivatives of -log_prob by the scalars of
  * each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states, 2 + n_features,
@@ -233,6 +248,20 @@ int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows,
 int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
                                  int n_threads);
 
+/* The same loss of labels, and dX[m, i] = scale[m] (softmax(X)[m, i] - [i = labels[m]]), its gradient. scale (n_rows)
+ * may be NULL, which means 1; dX may be X. Three reads and two writes of a row, all but one read from cache. */
+int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                     int64_t n_columns, double *loss, float *dX, int n_threads);
+int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
+                                     int64_t n_columns, double *loss, double *dX, int n_threads);
+
+/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c + 1]),
+ * all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry. */
+int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
+                       int64_t n_cells, float *Z, int n_threads);
+int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
+                       int64_t n_cells, double *Z, int n_threads);
+
 /* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
 int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
                                int n_threads);
@@ -255,6 +284,63 @@ int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
 int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
 int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
+
+/* ---- attend.c: attention over windows of a stream ----------------------------------------------------------------
+ *
+ * Window m sees length[m] <= K tokens, ids[first[m] + step k] for k = 0, 1, ..., and compares them with ids[head[m]]:
+ *
+ *     s_k = x_head . x_k        a = softmax(s W + bias)        z = sum_k a_k x_k
+ *
+ * with the leading length x length part of W (K, K) and of bias (K) or NULL, and rows x of X (n_types, d), finite. A
+ * window of length 0 has s = a = z = 0, and its other two places are not read. Positions beyond the length are 0 in
+ * every (n, K). An id that is not below n_types, or a place outside of the stream, is SAFFU_OUT_OF_RANGE.
+ * A dot product has the same bits wherever it is computed. X is read fastest if its rows are whole blocks of 64 bytes
+ * on boundaries of 64. */
+typedef struct {
+    int64_t n, n_ids, n_positions; /* n_positions: K */
+    const int32_t *ids;            /* (n_ids) the stream */
+    const int64_t *first;          /* (n) place of element 0 */
+    const int32_t *length;         /* (n) */
+    const int64_t *head;           /* (n) place of the token that all others are compared with */
+    int64_t step;                  /* 1 or -1 */
+} saffu_view;
+
+/* C (n, n) = X X^T, the table that the next kernels read: n^2 d flops, as only one half is computed; one write of C,
+ * which is the limit for d below about 64. */
+int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads);
+int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads);
+
+/* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
+ * Computed: 2 d flops and d entries of X a pair, gathered: the L2 or L3 cache is the limit. Read: one entry a pair. */
+int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
+                          int64_t n_cached, float *S, int n_threads);
+int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
+                          int64_t n_cached, double *S, int n_threads);
+
+/* S, A (n, K), Z (n, d), in one pass; with given, S is read. A window of K tokens gathers K d entries of X once
+ * from the L2 or L3 cache, which is the limit for large d (small K and d: the steps of a row itself), and once more
+ * from L1; it writes 2 K + d entries; 4 K d + 2 K^2 flops, K exps. */
+int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W, const float *bias,
+                     int64_t n_types, int64_t d, int64_t n_cached, int given, float *S, float *A, float *Z,
+                     int n_threads);
+int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W, const double *bias,
+                     int64_t n_types, int64_t d, int64_t n_cached, int given, double *S, double *A, double *Z,
+                     int n_threads);
+
+/* From dZ (n, d), the gradient by Z, and the S and A of saffu_attend: dW (K, K) and dbias (K); dS (n, K), or NULL;
+ * and dX (n_types, d) += the gradient by X, through z and s, or NULL (it needs dS, and may not be X):
+ *
+ *     da_k = dz . x_k      dl = a (da - a . da)      dW = sum s^T dl      dbias = sum dl      ds = dl W^T
+ *     dX[c_k] += a_k dz + ds_k x_head                dX[head] += sum_k ds_k x_k
+ *
+ * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d
+ * flops, and K d entries read of X and read and written of dX, the limit. Scratch: 32 (K + 1) (K + 15) doubles. */
+int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
+                              const float *dZ, int64_t n_types, int64_t d, float *dW, float *dbias, float *dS,
+                              float *dX, int n_threads);
+int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
+                              const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW, double *dbias,
+                              double *dS, double *dX, int n_threads);
 
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *

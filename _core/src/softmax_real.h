@@ -111,6 +111,35 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_labels)(const REAL *X, const int32_t *la
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
+SAFFU_SIMD int NAME(saffu_cross_entropy_backward)(const REAL *X, const int32_t *labels, const double *scale,
+                                                  int64_t n_rows, int64_t n_columns, double *loss, REAL *dX,
+                                                  int n_threads) {
+    int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
+    (void)team;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t m = 0; m < n_rows; m++) {
+        const REAL *x = X + m * n_columns;
+        REAL *d = dX + m * n_columns;
+        if (labels[m] < 0 || labels[m] >= n_columns) {
+            bad |= 1;
+            continue;
+        }
+        REAL high = NAME(row_max)(x, n_columns), target = x[labels[m]]; /* before x is lost: it may be d */
+        double weight = scale ? scale[m] : 1.0;
+        if (high == -(REAL)INFINITY) {
+            for (int64_t i = 0; i < n_columns; i++) d[i] = (REAL)(weight / (double)n_columns);
+            loss[m] = log((double)n_columns);
+        } else {
+            double sum = NAME(row_exp)(x, n_columns, high, d);
+            REAL factor = (REAL)(weight / sum);
+            for (int64_t i = 0; i < n_columns; i++) d[i] *= factor;
+            loss[m] = log(sum) - ((double)target - (double)high);
+        }
+        d[labels[m]] -= (REAL)weight;
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}
+
 /* sum_i t_i (total - x_i) over the targets t_i != 0. */
 SAFFU_INLINE double NAME(row_soft_loss)(const REAL *x, const REAL *t, int64_t n, double total) {
     double sum[LANES] = {0};
@@ -258,5 +287,31 @@ SAFFU_SIMD int NAME(saffu_log)(const REAL *x, int64_t n, REAL *y, int n_threads)
     SAFFU_OMP(parallel for num_threads(team) schedule(static))
     for (int64_t from = 0; from < n; from += CHUNK)
         for (int64_t i = from; i < saffu_min(n, from + CHUNK); i++) y[i] = LOG(x[i]);
+    return SAFFU_OK;
+}
+
+SAFFU_SIMD int NAME(saffu_log_sums)(const REAL *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                                    int64_t n_columns, int64_t n_cells, REAL *Z, int n_threads) {
+    int team = saffu_team(n_threads, n_rows * n_columns);
+    int64_t longest = 1;
+    for (int64_t c = 0; c < n_cells; c++) longest = saffu_max(longest, begins[c + 1] - begins[c]);
+    REAL *room = malloc((size_t)(team * longest) * sizeof *room);
+    if (!room) return SAFFU_NO_MEMORY;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    for (int64_t m = 0; m < n_rows; m++) {
+        const REAL *x = X + m * n_columns;
+        REAL *z = Z + m * n_cells, *own = room + saffu_thread() * longest;
+        for (int64_t c = 0; c < n_cells; c++) {
+            const int32_t *word = words + begins[c];
+            int64_t n = begins[c + 1] - begins[c];
+            if (n == 1) {
+                z[c] = x[*word];
+                continue;
+            }
+            for (int64_t i = 0; i < n; i++) own[i] = x[word[i]];
+            z[c] = (REAL)NAME(row_logsumexp)(own, n);
+        }
+    }
+    free(room);
     return SAFFU_OK;
 }

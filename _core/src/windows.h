@@ -1,8 +1,9 @@
 /* What the recent past of a document offers: document windows and the induction window. Included by pool.c alone.
  *
  * Windows slide: a step adds one token to all of them and drops one from each, so that a position costs a few
- * logarithms, not a pass over its last thousands of tokens. The words of all windows are those of the longest, kept in
- * one list; a word leaves it by swapping with the last.
+ * logarithms, not a pass over its last thousands of tokens. A far jump fills them afresh: counts first, then a
+ * logarithm for each distinct word, many at a time. The words of all windows are those of the longest, kept in one
+ * list; a word leaves it by swapping with the last.
  */
 #ifndef SAFFU_WINDOWS_H
 #define SAFFU_WINDOWS_H
@@ -13,6 +14,8 @@
 #include "parallel.h"
 #include "saffu.h"
 #include "vmath.h"
+
+enum { FAR = 100 }; /* steps that cost as much as filling the windows afresh */
 
 typedef struct {
     int32_t *place; /* (vocab_size) index of a word below, or -1 */
@@ -86,16 +89,38 @@ static void window_change(const saffu_pool *pool, Windows *v, int32_t word, int6
     for (int64_t j = 0; j < n_windows; j++) v->u[j * v->capacity + i] = v->u[j * v->capacity + last];
 }
 
+/* Fill the windows with the tokens before t: window l holds [max(begin, t - window[l]), t). */
+SAFFU_SIMD static void windows_fill(const saffu_pool *pool, const saffu_batch *batch, Windows *v, int64_t t,
+                                    int64_t begin) {
+    int64_t n_windows = pool->n_windows, n_words = 0;
+    const double *restrict unigram = pool->unigram;
+    for (int64_t i = 0; i < v->n_words; i++) v->place[v->word[i]] = -1;
+    for (int64_t s = saffu_max(begin, t - longest_window(pool)); s < t; s++) {
+        int32_t word = batch->ids[s];
+        if (v->place[word] >= 0) continue;
+        v->place[word] = (int32_t)n_words;
+        v->word[n_words++] = word;
+    }
+    memset(v->count, 0, (size_t)(n_words * n_windows) * sizeof *v->count);
+    for (int64_t l = 0; l < n_windows; l++) {
+        double mass = pool->window_mass[l], *restrict u = v->u + l * v->capacity;
+        v->left[l] = saffu_max(begin, t - pool->window[l]);
+        for (int64_t s = v->left[l]; s < t; s++) v->count[(int64_t)v->place[batch->ids[s]] * n_windows + l]++;
+        for (int64_t i = 0; i < n_words; i++) u[i] = v->count[i * n_windows + l] / (mass * unigram[v->word[i]]);
+        for (int64_t i = 0; i < n_words; i++) u[i] = vlog(1.0 + u[i]); /* 0 for a word outside */
+    }
+    v->n_words = n_words;
+    v->right = t;
+    v->begin = begin;
+}
+
 /* Slide the windows so that window l holds the tokens [max(begin, t - window[l]), t). */
 static void windows_move(const saffu_pool *pool, const saffu_batch *batch, Windows *v, int64_t t, int64_t begin) {
-    int64_t n_windows = pool->n_windows, start = saffu_max(begin, t - longest_window(pool));
+    int64_t n_windows = pool->n_windows;
     if (n_windows == 0) return;
-    if (begin != v->begin || v->right < start || v->right > t) {
-        for (int64_t i = 0; i < v->n_words; i++) v->place[v->word[i]] = -1;
-        v->n_words = 0;
-        v->right = start;
-        v->begin = begin;
-        for (int64_t l = 0; l < n_windows; l++) v->left[l] = start;
+    if (begin != v->begin || v->right > t || t - v->right > FAR) {
+        windows_fill(pool, batch, v, t, begin);
+        return;
     }
     for (; v->right < t; v->right++) {
         int32_t word = batch->ids[v->right];

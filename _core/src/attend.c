@@ -1,0 +1,76 @@
+/* Attention over windows of a stream: a = softmax(s W + bias), z = sum_k a_k x_k, with comparisons s_k = x_head . x_k.
+ *
+ * Decisions. A window is a place in the stream, never a block of embeddings: a row of the output collects pointers to
+ * the rows of X it reads, and everything else of it (comparisons, logits, attention) stays in the L1 cache. Sums over
+ * k, s W and a X alike, are one routine that holds a tile of 4 vectors of 64 bytes in registers. Dot products are
+ * folded four or eight at a time by a tree of shuffles; the order of every sum depends on the shape only, so
+ * that x . y has the same bits wherever it is computed, y . x too, and a table of comparisons changes no bit.
+ * Where d is less than a vector, the rows of a window are copied with zeros beside them.
+ *
+ * The gradient of W is summed in REAL over blocks of 64 rows and in double over these, in chunks on a grid that depends
+ * on the number of rows alone. The gradient of X goes by columns: a thread owns some columns of all types.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel.h"
+#include "saffu.h"
+#include "vmath.h"
+
+enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, AHEAD = 4 };
+
+SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* The length of window m, or -1 if it reaches out of the stream or holds an id that is not below n_types. */
+SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m, int64_t n_types) {
+    int64_t n = v->length[m], first = v->first[m], head = v->head[m];
+    if (n < 0 || n > v->n_positions || (v->step != 1 && v->step != -1)) return -1;
+    if (n == 0) return 0;
+    if (first < 0 || first >= v->n_ids || head < 0 || head >= v->n_ids) return -1;
+    int64_t last = first + v->step * (n - 1);
+    if (last < 0 || last >= v->n_ids) return -1;
+    const int32_t *ids = v->ids + saffu_min(first, last);
+    uint32_t high = (uint32_t)v->ids[head];
+    for (int64_t k = 0; k < n; k++) high = (uint32_t)ids[k] > high ? (uint32_t)ids[k] : high;
+    return (int64_t)high < n_types ? n : -1;
+}
+
+/* Windows may lie anywhere in a long stream: have the ids of window m at hand when their turn comes. */
+SAFFU_INLINE void prefetch_ids(const saffu_view *v, int64_t m) {
+    if (m >= v->n || v->first[m] < 0 || v->first[m] >= v->n_ids) return;
+    int64_t first = v->first[m], last = first + v->step * v->length[m];
+    SAFFU_PREFETCH(v->ids + first);
+    SAFFU_PREFETCH(v->ids + saffu_max(0, saffu_min(last, v->n_ids - 1)));
+}
+
+SAFFU_INLINE int64_t id_at(const saffu_view *v, int64_t m, int64_t k) { return v->ids[v->first[m] + v->step * k]; }
+
+/* Where lane p of two vectors of n lanes, in blocks of b, takes its first summand; the second is b / 2 further. */
+#define FROM(p, b, n) ((p) / ((b) / 2) / 2 * (b) + (p) % ((b) / 2) + (p) / ((b) / 2) % 2 * (n))
+
+#define REAL float
+#define INTEGER int32_t
+#define EXP vexpf
+#define FROM_ALL(b, x)                                                                                      \
+    {FROM(0, b, 8) + x, FROM(1, b, 8) + x, FROM(2, b, 8) + x, FROM(3, b, 8) + x, FROM(4, b, 8) + x,         \
+     FROM(5, b, 8) + x, FROM(6, b, 8) + x, FROM(7, b, 8) + x}
+#define NAME(name) name##_f32
+#include "attend_real.h"
+#undef REAL
+#undef INTEGER
+#undef EXP
+#undef FROM_ALL
+#undef NAME
+
+#define REAL double
+#define INTEGER int64_t
+#define EXP vexp
+#define FROM_ALL(b, x) {FROM(0, b, 4) + x, FROM(1, b, 4) + x, FROM(2, b, 4) + x, FROM(3, b, 4) + x}
+#define NAME(name) name##_f64
+#include "attend_real.h"
+#undef REAL
+#undef INTEGER
+#undef EXP
+#undef FROM_ALL
+#undef NAME

@@ -1,0 +1,22 @@
+/* Rows of logits for one type of real: included by pool.c with REAL and NAME(name) defined. */
+
+/* row = z + g - log Z in nats, clearing z. Most blocks are touched as a rule, so all are walked, a tile at a time: bits
+ * beside their exponentials first, then the change of base and log Z. */
+SAFFU_INLINE void NAME(write_logits)(Prior prior, int64_t n_words, double *restrict z, REAL *restrict row) {
+    Lanes low = lanes_zero(), high = lanes_zero();
+    for (int64_t first = 0; first < n_words; first += TILE) {
+        const double *restrict g = prior.g + first;
+        double p[TILE], *restrict zt = z + first;
+        int64_t n = saffu_min(TILE, n_words - first), n_padded = (n + BLOCK - 1) / BLOCK * BLOCK;
+        for (int64_t w = 0; w < n_padded; w++) p[w] = zt[w] + g[w];
+        for (int64_t w = 0; w < n; w++) row[first + w] = (REAL)p[w];
+        for (int64_t w = 0; w < n_padded; w++) p[w] = vexp2_bounded(p[w]);
+        for (int64_t w = 0; w < n_padded; w += BLOCK) {
+            low = lanes_add(low, lanes_load(p + w));
+            high = lanes_add(high, lanes_load(p + w + N_LANES));
+        }
+        memset(zt, 0, (size_t)n_padded * sizeof *zt);
+    }
+    REAL shift = (REAL)vlog(lanes_sum(lanes_add(low, high)));
+    for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)LN_2 * row[w] - shift;
+}

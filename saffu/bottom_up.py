@@ -1,0 +1,259 @@
+"""Solving a network of units from the bottom up: embeddings and attention, hidden layers, output, scalars.
+
+Nothing here follows a gradient through layers. Embeddings and attention come from
+:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`:
+logarithms of counts, and one scalar a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu import explicit_attention, latent, output, units
+from saffu.cells import Cells
+from saffu.cipher import BitCipher, enriched_embeddings
+from saffu.context import Stream, ranges
+from saffu.evidence import Classes
+from saffu.ngram import smoothed_distribution
+from saffu.passages import LogitSource, Passages
+from saffu.text_loss import Network
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+POSITIONS = 400_000  # to solve embeddings, attention and hidden layers on
+PART = 1 << 13  # positions at once
+
+
+class SharedCounts:
+    """What models of one text have in common: frequencies, codes and embeddings by their neighbours.
+
+    Parameters
+    ----------
+    ids : ndarray of int32, shape (M,)
+    documents : ndarray of int64
+    vocab_size : int
+    n_threads : int
+    """
+
+    def __init__(self, ids: Int32, documents: Int64, vocab_size: int, n_threads: int) -> None:
+        self.stream = Stream(ids, documents)
+        self.counts = np.bincount(ids, minlength=vocab_size)
+        self.unigram = smoothed_distribution(self.counts, 1.0 / (ids.size + 1.0))
+        self.n_threads = n_threads
+        self._codes: dict[int, Float32] = {}
+        self._embeddings: dict[int, Float32] = {}
+        self.sources: dict[tuple[int, int], Any] = {}  # logits of other models, by model and what it calls rare
+
+    def codes(self, bits: int) -> Float32:
+        """Bit-cipher codes of the types, (V, bits)."""
+        if bits not in self._codes:
+            self._codes[bits] = BitCipher(bits).fit(counts=self.counts).codes
+        return self._codes[bits]
+
+    def embeddings(self, bits: int) -> Float32:
+        """Average code of the words that follow within two tokens, (V, bits)."""
+        if bits not in self._embeddings:
+            cipher = BitCipher(bits).fit(counts=self.counts)
+            self._embeddings[bits] = enriched_embeddings(
+                self.stream.ids, cipher, (1, 2), self.stream.documents, "sum", own=False, n_threads=self.n_threads
+            )
+        return self._embeddings[bits]
+
+
+def sample(stream: Stream, seed: int) -> Int64:
+    """At most 400,000 positions, in whole segments, each with a token of its document before it."""
+    first, last = stream.segments()
+    share = POSITIONS / max(stream.ids.size, 1)
+    if share < 1:
+        chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
+        first, last = first[chosen], last[chosen]
+    positions = ranges(first, last)
+    return positions[positions > stream.begins(positions)]
+
+
+def solve(
+    network: Network,
+    shared: SharedCounts,
+    stream: Stream,
+    bits: int,
+    hidden: int,
+    attention: str,
+    source: LogitSource | None,
+    n_words: int,
+    seed: int,
+    tick: Callable[[int], Any],
+) -> tuple[dict[str, Float32], dict[str, Any]]:
+    """Parameters of a network, and what the rounds of explicit attention reached.
+
+    Parameters
+    ----------
+    network : Network
+    shared : SharedCounts
+    stream : Stream
+        The text, or the text as another model reads it: as long, with the same documents.
+    bits, hidden : int
+        Width of the embeddings and of each unit.
+    attention : {"responsibilities", "uniform"}
+    source : LogitSource, optional
+        Another model's logits of the text, as if it had not been counted.
+    n_words : int
+        With it, as many of the most frequent words have an output each; the others share those of their classes.
+    seed : int
+    tick : callable
+        Told of positions done.
+    """
+    positions = sample(stream, seed)
+    local = local_units(network)
+    mixture = explicit_attention.AttentiveMixture(
+        stream,
+        local,
+        {unit.context: unit.size for unit in local},
+        network.span,
+        shared.codes(bits),
+        shared.embeddings(bits),
+        shared.unigram,
+        attention,
+        shared.n_threads,
+    )
+    found = explicit_attention.solve(mixture, positions, seed, tick=tick)
+    parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
+    words: dict[str, Float32] = {}
+    told = {unit.name: B for unit, B in zip(local, found.B, strict=True)}
+    for layer in range(network.n_layers):
+        for unit in network.units:
+            if unit.layer == layer:
+                start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
+                if layer:
+                    parameters |= _upper_attention(unit)
+                Z, y = _aggregated(network, parameters, unit, stream, positions, found.X)
+                solved = latent.solve(Z, y, start, shared.codes(hidden), shared.unigram, shared.n_threads, seed)
+                parameters[f"{unit.name}.weights"] = solved.weights
+                parameters[f"{unit.name}.bias"] = solved.bias
+                words[unit.name] = solved.B
+                tick(positions.size)
+    cells = None
+    if source is not None and n_words < shared.counts.size:
+        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
+    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
+    rows = _Rows(network, parameters, found.X, shared, text)
+    weights, bias, scalars, evidence = output.solve(rows, positions, seed)
+    parameters |= {"output.weights": weights, "output.bias": bias}
+    tick(positions.size)
+    mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
+    classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
+    return parameters, {
+        "attention_losses": found.losses,
+        "scalars": scalars.tolist(),
+        "cells": cells,
+        "evidence": evidence,
+        "classes": classes,
+    }
+
+
+def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
+    """The hidden unit that most often goes before each word."""
+    return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
+
+
+class _Rows:
+    """Hidden states of positions, and the logits that they are added to: what :mod:`saffu.output` counts."""
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: dict[str, Float32],
+        X: Float32,
+        shared: SharedCounts,
+        text: Passages,
+    ) -> None:
+        self.network, self.parameters, self.X, self.text = network, parameters, X, text
+        self.stream, self.n_outputs = text.stream, text.n_outputs
+        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
+        self._log_unigram = np.log(shared.unigram).astype(np.float32)
+        widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
+        self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
+        self.alone = text.source is None
+
+    def hidden(self, positions: Int64) -> Float32:
+        """Hidden states of all units, side by side, (n, H)."""
+
+        def part(chosen: Int64) -> Float32:
+            seen = self.network.chunk(self.stream, *runs(chosen))
+            return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
+
+        return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
+
+    def targets(self, positions: Int64) -> Int32:
+        """The outputs that are right."""
+        return self.text.targets(positions)
+
+    def base(self, positions: Int64, out: Float32) -> None:
+        """Write the logits of the unigram, or of the other model, (n, n_outputs)."""
+        if self.alone:
+            out[:] = self._log_unigram
+        else:
+            self.text.fill(positions, out)
+
+
+def local_units(network: Network) -> list[units.Unit]:
+    """The units that embeddings are solved with: those of the first layer that see the tokens just before."""
+    first = [unit for unit in network.units if unit.layer == 0]
+    # A document says too little of a single word to shape embeddings beside the tokens just before it.
+    return [unit for unit in first if unit.context != "document"] or first
+
+
+def _logits(X: Float32) -> Float32:
+    """Logits of which X is the softmax, centred."""
+    logits = np.log(np.maximum(X, np.float32(1e-12)))
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def _upper_attention(unit: units.Unit) -> dict[str, Float32]:
+    """Heads above the first layer start at one position each, the newest first; nothing is known of their targets."""
+    bias = np.zeros(unit.size, np.float32)
+    newest = unit.head % unit.size
+    bias[newest if unit.context == "radial" else -1 - newest] = np.log(4.0)
+    return {
+        f"{unit.name}.attention": np.zeros((unit.size, unit.size), np.float32),
+        f"{unit.name}.attention_bias": bias,
+    }
+
+
+def _joined_words(words: dict[str, Float32], network: Network, layer: int) -> Float32:
+    """Words of the joined hidden states of the layer below."""
+    return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)
+
+
+def _aggregated(
+    network: Network, parameters: dict[str, Float32], unit: units.Unit, stream: Stream, positions: Int64, X: Float32
+) -> tuple[Float32, Int32]:
+    """What a unit sees at some positions, and the words that follow."""
+    parts = []
+    below = [u for u in network.units if u.layer < unit.layer]
+    for begin in range(0, max(positions.size, 1), PART):
+        chosen = positions[begin : begin + PART]
+        first, last = runs(chosen)
+        seen = network.chunk(stream, first, last)
+        source = X
+        if below:
+            passed = units.forward(parameters, below, seen, X)[0]
+            source = units.joined(passed, below, unit.layer - 1)
+        Z = units.aggregate(parameters, unit, seen, source)[0]
+        parts.append(Z[seen.scored])
+    return np.concatenate(parts), stream.ids[positions]
+
+
+def runs(positions: Int64) -> tuple[Int64, Int64]:
+    """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
+    if positions.size == 0:
+        return positions, positions
+    cut = np.flatnonzero(np.diff(positions) != 1) + 1
+    firsts = np.concatenate([[0], cut])
+    return positions[firsts], positions[np.concatenate([cut - 1, [positions.size - 1]])] + 1

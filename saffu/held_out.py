@@ -1,0 +1,227 @@
+"""Logits of training positions as if the text around them had not been counted: what a residual is trained on."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from saffu import _validate
+from saffu._threads import resolve_threads
+from saffu.counts import NgramCounts
+from saffu.explicit_lm import ExplicitLM
+from saffu.pooled import previous_places
+from saffu.pooled_text import PooledText, Real
+from saffu.sample import BLOCK
+from saffu.text import UNKNOWN_ID
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+BLOCKS_A_FOLD = 4  # at least, if the text has as many tokens: a fold is to be spread over the text
+MEMORY = 2 << 30  # bytes of weights kept
+
+
+class HeldOutLogits:
+    """Explicit logits of the text that a model was made of, each position by a model that has not counted it.
+
+    The text is cut into blocks of consecutive tokens (8,192, fewer in a small text), and every ``folds``-th block is
+    of one fold. The model of a fold has the counts of the whole less those whose last token is in the fold, exactly,
+    and the scalars of the whole. A position sees its document as it is: only the counts are others. Without this, a
+    residual learns to mend logits of a text known by heart.
+
+    A vocabulary made of the same text is known by heart too: every word it lists was seen, and the words of a new text
+    that it lacks are ``<unk>``. With ``min_count`` as the vocabulary had it, each fold is read as a new text would be:
+    a token seen less often outside the fold becomes ``unknown``, as target and as context (:meth:`tokens`).
+
+    Parameters
+    ----------
+    model : ExplicitLM
+        Solved, or it will be.
+    ids : array_like of int, shape (M,)
+        Tokens that the model has counted, all or a part of them.
+    documents : array_like of int, optional
+        Offsets in ``ids`` at which documents start, as they were counted.
+    folds : int
+        At least 2. With more, each model is nearer to the whole; memory and time to build them grow in proportion.
+    n_threads : int, optional
+        By default every available CPU. Results do not depend on it.
+    memory : int
+        Bytes of weights to keep; a fold beyond them is built again when its turn comes. One is always kept.
+    min_count : int
+        Tokens counted less often outside a fold are ``unknown`` to it; 0 leaves all as they are.
+    unknown : int
+        The id of unknown words, ``saffu.text.UNKNOWN_ID``.
+
+    Attributes
+    ----------
+    n_folds, n_tokens, vocab_size, block_length : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are fewer tokens than folds, or the model has not counted them.
+
+    Notes
+    -----
+    Kernels ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_logits``.
+
+    Examples
+    --------
+    >>> ids = [0, 1, 2] * 50
+    >>> model = ExplicitLM(order=3, windows=(), induction=0).fit(ids)
+    >>> held_out = HeldOutLogits(model, ids, folds=5)
+    >>> held_out.logits(1, held_out.positions(1)[:2]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        model: ExplicitLM,
+        ids: ArrayLike,
+        documents: ArrayLike | None = None,
+        folds: int = 10,
+        n_threads: int | None = None,
+        memory: int = MEMORY,
+        min_count: int = 0,
+        unknown: int = UNKNOWN_ID,
+    ) -> None:
+        if not isinstance(model, ExplicitLM):
+            raise TypeError(f"model must be an ExplicitLM, got {type(model).__name__}")
+        self.n_folds = _validate.integer(folds, "folds", 2)
+        self.n_threads = resolve_threads(n_threads)
+        self.min_count = _validate.integer(min_count, "min_count", 0)
+        self.memory = _validate.integer(memory, "memory", 0)
+        self.vocab_size = model.vocab_size
+        self.unknown = int(_validate.token_ids([unknown], "unknown", self.vocab_size)[0])
+        self._model = model.solve()
+        self._ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        self._documents = _validate.document_starts(documents, self._ids.size)
+        if self._ids.size < folds:
+            raise ValueError(f"folds must be at most the number of tokens, {self._ids.size}, got {folds}")
+        self._check_counted()
+        self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
+        self._previous = previous_places(self._ids)
+        self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
+        self._lock = threading.Lock()
+
+    def _check_counted(self) -> None:
+        fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
+        if fewer.any():
+            raise ValueError(
+                "ids must be tokens that the model has counted, but there are more of token "
+                f"{int(fewer.argmax())} than it has seen"
+            )
+
+    @property
+    def n_tokens(self) -> int:
+        """M."""
+        return self._ids.size
+
+    def fold_of(self, positions: ArrayLike) -> Int64:
+        """The fold of each position."""
+        return np.asarray(positions, np.int64) // self.block_length % self.n_folds
+
+    def positions(self, fold: int) -> Int64:
+        """Ascending positions of one fold."""
+        edges = self._edges(fold)
+        return np.concatenate([np.arange(first, last) for first, last in edges.tolist()])
+
+    def tokens(self, fold: int) -> Int32:
+        """The whole text as a fold reads it, shape (M,): the targets are ``tokens(fold)[positions]``."""
+        return self.text(fold).ids
+
+    def logits(self, fold: int, positions: ArrayLike | None = None, out: Real | None = None) -> Real:
+        """Log-probabilities of every token at positions of one fold.
+
+        Parameters
+        ----------
+        fold : int
+        positions : array_like of int, shape (n,), optional
+            Places in ``ids``, all of this fold, in any order (ascending is faster); by default the whole fold.
+        out : ndarray of float32 or float64, shape (n, V), optional
+            Where to write; by default a new array of float32.
+
+        Returns
+        -------
+        ndarray, shape (n, V)
+            Nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a position is of another fold, or ``out`` does not fit.
+        """
+        return self.text(fold).logits(positions, out)
+
+    def log_prob(self, fold: int, positions: ArrayLike | None = None) -> Float64:
+        """Log-probabilities of :meth:`tokens` at these positions, nats; arguments as :meth:`logits`."""
+        return self.text(fold).log_prob(positions)
+
+    def text(self, fold: int) -> PooledText:
+        """The positions of a fold under its model: built on first use, and again after it had to make room."""
+        fold = self._fold(fold)
+        with self._lock:  # batches may be scored from several threads
+            if fold not in self._kept:
+                self._kept[fold] = self._build(fold)
+            self._kept.move_to_end(fold)
+            while len(self._kept) > 1 and sum(text.n_bytes for text in self._kept.values()) > self.memory:
+                self._kept.popitem(last=False)
+            return self._kept[fold]
+
+    def _fold(self, fold: int) -> int:
+        fold = _validate.integer(fold, "fold", 0)
+        if fold >= self.n_folds:
+            raise ValueError(f"fold must be below {self.n_folds}, got {fold}")
+        return fold
+
+    def _edges(self, fold: int) -> Int64:
+        """First and last position, less one, of each block of a fold; shape (n_blocks, 2)."""
+        first = np.arange(self._fold(fold) * self.block_length, self._ids.size, self.n_folds * self.block_length)
+        return np.stack([first, np.minimum(first + self.block_length, self._ids.size)], axis=1)
+
+    def _build(self, fold: int) -> PooledText:
+        counts, edges = self._model.counts, self._edges(fold)
+        # Each block after as much of its document as a context may hold, so that its first contexts are whole.
+        begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
+        leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
+        ids, documents, places = self._join(leads, edges[:, 1])
+        held = NgramCounts.from_stream(
+            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
+        )
+        if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
+            ids_before, documents_before, _ = self._join(leads, edges[:, 0])
+            before = NgramCounts.from_stream(
+                ids_before, documents_before, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
+            )
+            held = held.subtract(before)
+        try:
+            rest = counts.subtract(held)
+        except ValueError as error:
+            raise ValueError("ids and documents must be those that the model has counted") from error
+        read, previous = self._ids, self._previous
+        rare = rest.unigram < self.min_count
+        if rare.any():
+            read = np.where(rare[read], np.int32(self.unknown), read)
+            previous = previous_places(read)
+        pooled = self._model._build(rest)
+        whole, scalars = self._model._solved()
+        pooled.bounds = whole.bounds
+        inside = self.fold_of(places) == fold
+        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents)[:, inside])
+        return PooledText(
+            pooled, scalars, read, self._documents, places[inside], rows, self.n_threads, previous, compact=True
+        )
+
+    def _join(self, firsts: Int64, lasts: Int64) -> tuple[Int32, Int64, Int64]:
+        """Spans of the text as one stream, each the start of a document: ids, document starts, places in the text."""
+        spans: Sequence[Int64] = [np.arange(a, b) for a, b in zip(firsts, lasts, strict=True)]
+        places = np.concatenate(spans)
+        begin = np.isin(places, self._documents)
+        sizes = lasts - firsts
+        begin[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
+        return self._ids[places], np.flatnonzero(begin), places

@@ -1,0 +1,134 @@
+"""A hidden layer of a unit, solved by counting: units are classes of contexts, found by EM from the words that follow.
+
+    h = softmax(z U + u)        p(y) = sum_i h_i B(y | i)
+
+is a mixture over the hidden units i. Expectation: ``r_i ~ h_i B(y | i)``, the share of each unit in the word that
+came. Maximisation: B are the words of each unit, and U the explicit solution (arXiv 2311.07498) of a softmax layer
+with inputs z and targets r, ``U_ji = log F_ji - log S_i`` and ``u_i = log S_i``, times one scalar that says how much
+the inputs are to be trusted, fitted by Newton as EM goes.
+
+Targets start as the papers have them, from the bit-cipher codes of the words, here given to the classes that the
+attention found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu import _core
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+
+PART = 1 << 14  # examples whose counts are mixed in at once
+READINGS = 3
+INPUT_MASS = 50.0  # examples with the average input that each hidden unit is smoothed by
+WORD_MASS = 2.0  # tokens of the unigram that the words of a unit are smoothed by
+SCALES = (0.2, 200.0)
+
+
+class Layer(NamedTuple):
+    """Weights (D, hidden), bias (hidden), and the words of each hidden unit (V, hidden), columns of unit sum."""
+
+    weights: Float32
+    bias: Float32
+    B: Float32
+
+
+class _Solver:
+    """Counts of one layer, and the parameters that follow from them."""
+
+    def __init__(self, Z: Float32, y: Int32, unigram: Float64, hidden: int, n_threads: int) -> None:
+        self.Z, self.y, self.unigram, self.n_threads = Z, y, unigram, n_threads
+        self.scale = 1.0
+        self.inputs: Float64 = np.zeros((Z.shape[1], hidden))
+        self.words: Float64 = np.zeros((unigram.size, hidden))
+        self.mean = np.maximum(Z.mean(axis=0, dtype=np.float64), 1e-12)
+
+    def absorb(self, rows: NDArray, R: Float32, share: float) -> None:
+        """Mix the counts of some examples with targets R into those so far, as if they were all."""
+        times = share * len(self.Z) / max(len(rows), 1)
+        words = np.zeros_like(self.words)
+        _core.moments_labels(R, self.y[rows], None, words, np.zeros(len(words)), True, self.n_threads)
+        self.inputs = (1 - share) * self.inputs + times * (self.Z[rows].T @ R).astype(np.float64)
+        self.words *= 1 - share
+        words *= times
+        self.words += words
+        self._solve()
+
+    def _solve(self) -> None:
+        mass = self.inputs.sum(axis=0)
+        lift = (self.inputs + INPUT_MASS * self.mean[:, None]) / (mass + INPUT_MASS) / self.mean[:, None]
+        self.U = np.log(lift).astype(np.float32)
+        self.u = np.log(np.maximum(mass, 1e-3) / mass.sum()).astype(np.float32)
+        words = self.words + WORD_MASS * self.unigram[:, None]
+        self.B: Float32 = (words / words.sum(axis=0)).astype(np.float32)
+
+    def respond(self, rows: NDArray) -> Float32:
+        """Targets of some examples; one Newton step of the scale on the way."""
+        evidence = self.Z[rows] @ self.U
+        H = _core.softmax(self.scale * evidence + self.u, False, self.n_threads)
+        R = H * self.B[self.y[rows]]
+        R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
+        mean = np.einsum("ni,ni->n", H, evidence)
+        slope = (np.einsum("ni,ni->n", R, evidence) - mean).mean()
+        curvature = (np.einsum("ni,ni,ni->n", H, evidence, evidence) - mean**2).mean() + 1e-3
+        self.scale = float(np.clip(self.scale + 0.5 * slope / curvature, *SCALES))
+        return R
+
+
+def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_threads: int, seed: int = 0) -> Layer:
+    """Solve the hidden layer of a unit.
+
+    Parameters
+    ----------
+    Z : ndarray of float32, shape (M, D)
+        What the unit sees, rows of unit sum.
+    y : ndarray of int32, shape (M,)
+        The words that followed.
+    B : ndarray of float32, shape (V, D)
+        Words of each input, columns of unit sum.
+    codes : ndarray of float32, shape (V, hidden)
+        Codes of the words.
+    unigram : ndarray of float64, shape (V,)
+    n_threads : int
+    seed : int
+        Of the order of the examples.
+    """
+    if len(Z) == 0:  # no token has one before it: all hidden units are alike
+        hidden = codes.shape[1]
+        words = np.repeat(unigram[:, None].astype(np.float32), hidden, axis=1)
+        return Layer(np.zeros((Z.shape[1], hidden), np.float32), np.zeros(hidden, np.float32), words)
+    solver = _Solver(Z, y, unigram, codes.shape[1], n_threads)
+    rng = np.random.default_rng(seed)
+    for step, rows in enumerate(_parts(len(Z), rng), start=1):
+        R = _first_targets(Z[rows], B[y[rows]], codes[y[rows]]) if step == 1 else solver.respond(rows)
+        solver.absorb(rows, R, 1.0 if step == 1 else max(0.7 / step**0.6, 0.5 * len(rows) / len(Z)))
+    return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.B)
+
+
+def _parts(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    for _ in range(READINGS):
+        order = rng.permutation(n)
+        for begin in range(0, n, PART):
+            yield np.sort(order[begin : begin + PART])
+
+
+def _first_targets(Z: Float32, likelihood: Float32, codes: Float32) -> Float32:
+    """The classes of the inputs, dealt out to the hidden units; the codes tell apart units of the same class."""
+    classes, hidden = Z.shape[1], codes.shape[1]
+    dealt = np.zeros((classes, hidden), np.float32)
+    most = np.arange(max(classes, hidden))
+    dealt[most % classes, most % hidden] = 1.0
+    R = np.asarray((Z * likelihood) @ dealt, np.float32)
+    R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
+    if hidden > classes:
+        R *= codes + np.float32(0.1 / hidden)
+    R += np.float32(1e-3 / hidden)
+    R /= R.sum(axis=1, keepdims=True)
+    return R

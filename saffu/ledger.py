@@ -1,0 +1,211 @@
+"""Counts that take in new text, and give text back, in time proportional to that text.
+
+Weights cannot be kept up to date row by row: the discounts and the unigram stand in every row, and each token heard
+changes them. So nothing is weighed beforehand. The ledger keeps the counts as a few pieces whose sizes at least double,
+merged like the digits of a binary counter, and beside them the few statistics that all rows share, which a new piece
+changes only at its own entries. A row is summed over the pieces when a position asks for it, and weighed on the spot
+with the statistics of that moment. Numbers of entries and of rows differ from piece to piece: a context is looked up in
+each, token by token, so that nothing has to be renumbered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from saffu import _core
+from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """The rows that some positions name, each once, under numbers of their own.
+
+    ``place`` (n_tables, n_positions) has the row of each position in every table, -1 where nothing was counted.
+    ``shorter[n]`` has, for each row of table n of the chain distance[0], suffix[0], ..., the row of table n - 1 whose
+    context is shorter by the oldest token.
+    """
+
+    distance: list[csr_array]
+    suffix: list[csr_array]
+    shorter: list[Int32]
+    place: Int32
+
+
+class Ledger:
+    """The counts of a stream in pieces.
+
+    Attributes
+    ----------
+    pieces : list of NgramCounts
+        Each of at most half as many entries as the one before it. Those of text taken back are negative.
+    """
+
+    def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
+        self.pieces = list(pieces)
+        self._statistics: Statistics | None = None
+        self._has_zeros = False
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens counted."""
+        return sum(piece.n_tokens for piece in self.pieces)
+
+    @property
+    def statistics(self) -> Statistics:
+        """What the rows share; computed from all counts once, and kept current from then on."""
+        if self._statistics is None:
+            self._statistics = Statistics.of(self.total())
+        return self._statistics
+
+    def push(self, piece: NgramCounts) -> None:
+        """Add counts; the statistics are computed afresh when next asked for."""
+        self._statistics = None
+        self._append(piece)
+
+    def add(self, piece: NgramCounts) -> None:
+        """Add counts and keep the statistics current, in time proportional to the piece."""
+        if self._statistics is not None:
+            self._statistics = self._statistics.changed(piece, self._present(piece))
+        self._append(piece)
+
+    def subtract(self, piece: NgramCounts) -> None:
+        """Take counts away, exactly, in time proportional to the piece.
+
+        Raises
+        ------
+        ValueError
+            If a count would fall below zero; nothing has changed then.
+        """
+        before, negative = self._present(piece), piece.negative()
+        short = any((old < table.data).any() for old, table in zip(before, piece.tables, strict=True))
+        unigram = sum(held.unigram for held in self.pieces)
+        if short or (unigram < piece.unigram).any():
+            raise ValueError("counts to subtract were never added: a count would fall below zero")
+        if self._statistics is not None:
+            self._statistics = self._statistics.changed(negative, before)
+        self._has_zeros = True
+        self._append(negative)
+
+    def total(self) -> NgramCounts:
+        """All counts in one piece; takes time proportional to them if there was more than one."""
+        while len(self.pieces) > 1:
+            self._merge_last()
+        if self._has_zeros:
+            self.pieces, self._has_zeros = [self.pieces[0].pruned()], False
+        return self.pieces[0]
+
+    def _append(self, piece: NgramCounts) -> None:
+        self.pieces.append(piece)
+        while len(self.pieces) > 1 and self.pieces[-2].n_entries < 2 * self.pieces[-1].n_entries:
+            self._merge_last()
+
+    def _merge_last(self) -> None:
+        last = self.pieces.pop()
+        self.pieces[-1] = self.pieces[-1].add(last)
+
+    def _present(self, piece: NgramCounts) -> list[Int64]:
+        """The count that each entry of each table of ``piece`` has now."""
+        row_of_entry = [np.repeat(np.arange(t.shape[0], dtype=np.int32), np.diff(t.indptr)) for t in piece.tables]
+        found = [np.zeros(table.nnz, np.int64) for table in piece.tables]
+        for held in self.pieces:
+            places: list[Int32] = []
+            for j, (mine, theirs) in enumerate(zip(piece.tables, held.tables, strict=True)):
+                row = row_of_entry[j]
+                if j >= piece.radius:  # a suffix is an entry of the table before: the first, or the last suffix table
+                    row = places[0 if j == piece.radius else j - 1][row]
+                places.append(_core.find(theirs.indptr, theirs.indices, row, mine.indices, 1))
+                known = places[j] >= 0
+                found[j][known] += theirs.data[places[j][known]]
+        return found
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def rows(self, ids: Int32, documents: Int64, positions: Int64) -> Rows:
+        """The rows of the contexts of some positions of a stream, summed over the pieces.
+
+        Takes time proportional to the stream and to the length of these rows.
+        """
+        first, n_chain = self.pieces[0], self.pieces[0].order - 1
+        chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in self.pieces]
+        names = _suffix_names(ids, documents, n_chain, first.vocab_size)
+        age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
+        distance, suffix, shorter, places = [], [], [np.empty(0, np.int32)], []
+        for k in range(1, first.radius + 1):
+            chosen = _Chosen.of(ids, positions - k, age >= k)
+            tables = [piece.distance[k - 1] for piece in self.pieces]
+            distance.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
+            places.append(chosen.place_in(distance[-1]))
+        before = places[0]
+        for n in range(1, n_chain):
+            chosen = _Chosen.of(names[n], positions - 1, age > n)
+            tables = [piece.suffix[n - 1] for piece in self.pieces]
+            suffix.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
+            shorter.append(before[chosen.column])
+            before = chosen.place_in(suffix[-1])
+            places.append(before)
+        return Rows(distance, suffix, shorter, np.stack(places))
+
+
+class _Chosen(NamedTuple):
+    """The distinct contexts of some positions: where one of each ends, its column, and which each position has."""
+
+    end: Int64
+    column: Int64
+    number: Int32
+
+    @classmethod
+    def of(cls, names: NDArray, ends: Int64, known: NDArray[np.bool_]) -> _Chosen:
+        """Contexts that end at ``ends``, told apart by the name of the stream there."""
+        columns = np.flatnonzero(known)
+        _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)
+        number = np.full(ends.size, -1, np.int32)
+        number[columns] = inverse
+        return cls(ends[columns[first]], columns[first], number)
+
+    def of_stream(self, rows: Int32) -> Int32:
+        """What a stream says of each context."""
+        return rows[self.end]
+
+    def place_in(self, table: csr_array) -> Int32:
+        """Row of each position, or -1 where it holds nothing."""
+        filled = np.append(np.diff(table.indptr) > 0, False)
+        return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
+
+
+def _suffix_names(ids: Int32, documents: Int64, n_chain: int, vocab_size: int) -> list[Int64]:
+    """For n = 1..n_chain, numbers that tell the suffixes of n tokens that end at each position apart; -1 for none."""
+    names = [ids.astype(np.int64)]
+    for _ in range(1, n_chain):
+        older = np.full(ids.size, -1, np.int64)
+        older[1:] = names[-1][:-1]
+        older[documents] = -1
+        number = np.unique(np.where(older < 0, -1, older * vocab_size + ids), return_inverse=True)[1]
+        names.append(np.where(older < 0, -1, number))
+    return names
+
+
+def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
+    """Row i is the sum over the tables of row ``rows[j][i]`` of table j, none where that is -1; no entry is zero."""
+    n_rows, n_cols = rows[0].size, tables[0].shape[1]
+    keys, data = [], []
+    for table, row in zip(tables, rows, strict=True):
+        begins = table.indptr[row]
+        lengths = np.where(row >= 0, table.indptr[row + 1] - begins, 0)
+        ends = np.cumsum(lengths)
+        entry = np.arange(ends[-1] if n_rows else 0) + np.repeat(begins - (ends - lengths), lengths)
+        keys.append(np.repeat(np.arange(n_rows) * n_cols, lengths) + table.indices[entry])
+        data.append(table.data[entry])
+    distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    counts = np.zeros(distinct.size, np.int64)
+    np.add.at(counts, inverse, np.concatenate(data))
+    distinct, counts = distinct[counts != 0], counts[counts != 0]
+    row_of_entry = distinct // n_cols
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of_entry, minlength=n_rows), dtype=np.int64)])
+    return as_csr(indptr, (distinct - row_of_entry * n_cols).astype(np.int32), counts, (n_rows, n_cols))

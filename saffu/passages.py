@@ -1,0 +1,167 @@
+"""Training text in segments, as the refiner takes its rows, and the workers that compute them side by side.
+
+Work is cut into chunks of whole segments, whatever the number of threads, and sums over chunks are taken in
+their order: results do not depend on the threads. Within a chunk kernels and BLAS use one thread; both leave
+Python's lock, so that chunks run side by side. Two pools of threads, those of BLAS and those of the kernels, would
+take each other's cores.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from saffu.batches import checksum
+from saffu.cells import Cells
+from saffu.context import SEGMENT, Stream, ranges
+
+Int64 = NDArray[np.int64]
+CHUNK = 8  # segments
+T = TypeVar("T")
+
+
+class LogitSource(Protocol):
+    """Another model's logits of positions of one text."""
+
+    def fill(self, positions: Int64, out: NDArray) -> None:
+        """Write the logits of ascending runs of positions into ``out`` (n, V)."""
+        ...
+
+
+class Workers:
+    """Threads that map a function over chunks; one call at a time."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self._pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
+
+    def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """``[function(item) for item in items]``."""
+        if self._pool is None:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within, BLAS computes on the thread that calls it."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+class Passage(NamedTuple):
+    """Segments of a text: a batch."""
+
+    text: Passages
+    segments: Int64
+    dropout: float
+    seed: int
+
+    @property
+    def n_positions(self) -> int:
+        """Positions to predict."""
+        return int((self.text.last[self.segments] - self.text.first[self.segments]).sum())
+
+    def chunks(self) -> list[tuple[slice, Int64]]:
+        """Places of each chunk among the positions of the batch, and its segments."""
+        lengths = self.text.last[self.segments] - self.text.first[self.segments]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        cuts = [*range(0, self.segments.size, CHUNK), self.segments.size]
+        return [(slice(int(ends[i]), int(ends[j])), self.segments[i:j]) for i, j in pairwise(cuts)]
+
+
+class Passages:
+    """A text whose rows are its segments.
+
+    Parameters
+    ----------
+    stream : Stream
+    vocab_size : int
+    dtype : dtype
+        Of the computation.
+    n_threads : int
+    source : LogitSource, optional
+        Logits that come on top.
+    cells : Cells, optional
+        What the outputs are, with a source; by default each word is one.
+
+    Attributes
+    ----------
+    first, last : ndarray of int64, shape (n_segments,)
+    """
+
+    sample_rows = 400  # segments whose loss is taken after every epoch
+    check_all = False  # reading a corpus twice more, only to be certain, would cost as much as an epoch
+
+    def __init__(
+        self,
+        stream: Stream,
+        vocab_size: int,
+        dtype: np.dtype,
+        n_threads: int,
+        source: LogitSource | None = None,
+        cells: Cells | None = None,
+    ) -> None:
+        self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
+        self.n_outputs = vocab_size if cells is None else cells.n_cells
+        self._room = threading.local()
+        self.first, self.last = stream.segments()
+        self.n_threads = n_threads
+        self.workers = Workers(n_threads)
+        self.tokens_per_row = stream.ids.size / max(self.first.size, 1)
+        self._buffer = np.empty(0, dtype)
+
+    def __len__(self) -> int:
+        return self.first.size
+
+    def take(
+        self, rows: NDArray[np.int64] | slice, dropout: float = 0.0, rng: np.random.Generator | None = None
+    ) -> Passage:
+        """A batch of segments, in the order of the text."""
+        segments = np.arange(len(self))[rows] if isinstance(rows, slice) else np.sort(rows)
+        seed = 0 if rng is None else int(rng.integers(2**32))
+        return Passage(self, segments, dropout, seed)
+
+    def checksum(self) -> int:
+        """A number that changes with the text."""
+        return checksum([self.stream.ids, self.stream.documents], str(self.vocab_size))
+
+    def positions(self, segments: Int64) -> Int64:
+        """Positions of the segments, one segment after the other."""
+        return ranges(self.first[segments], self.last[segments])
+
+    def targets(self, positions: Int64) -> NDArray[np.int32]:
+        """Which output is right at each position."""
+        words = self.stream.ids[positions]
+        return words if self.cells is None else self.cells.of_word[words]
+
+    def fill(self, positions: Int64, logits: NDArray) -> NDArray:
+        """Write what lies below the outputs (n, n_outputs); how many nats each word is below its output, (n,)."""
+        if self.source is None:
+            logits.fill(0)
+            return np.zeros(positions.size)
+        if self.cells is None:
+            self.source.fill(positions, logits)
+            return np.zeros(positions.size)
+        if getattr(self._room, "words", np.empty(0)).shape[0] < positions.size:
+            self._room.words = np.empty((positions.size, self.vocab_size), self.dtype)
+        words, row = self._room.words[: positions.size], np.arange(positions.size)
+        self.source.fill(positions, words)
+        self.cells.reduce(words, logits)
+        own = self.stream.ids[positions]
+        return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
+
+    def buffer(self, n_rows: int) -> NDArray:
+        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time."""
+        size = n_rows * self.n_outputs
+        if self._buffer.size < size:
+            self._buffer = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
+        return self._buffer[:size].reshape(n_rows, self.n_outputs)
