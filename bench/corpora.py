@@ -7,11 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from saffu.text import Chunk, Corpus, Vocabulary
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu.text import LINE_END_ID, Chunk, Corpus, Vocabulary
 
 CHILDREN = ("aochildes", "fairytales", "tinystories")
+WORDS = ("brown", *CHILDREN)  # corpora with a validation part
 MIN_COUNT = 3  # of words; every character is kept
 SHAKESPEARE_SHARE = 0.9  # of its characters are for training
+
+Ids = NDArray[np.int32]
 
 
 class Split(NamedTuple):
@@ -20,6 +26,16 @@ class Split(NamedTuple):
     name: str
     vocabulary: Vocabulary
     train: Chunk
+    test: Chunk
+
+
+class Parts(NamedTuple):
+    """Training, validation and test part of a corpus."""
+
+    name: str
+    vocabulary: Vocabulary
+    train: Chunk
+    valid: Chunk
     test: Chunk
 
 
@@ -51,6 +67,56 @@ def brown(folder: Path, test_part: str = "test") -> Split:
 def children(folder: Path, part: str) -> Split:
     """One of the three children's corpora, whitespace tokens."""
     return load(folder, f"children/{part}.", "whitespace")
+
+
+def parts(folder: Path, name: str, tokens: int | None = None) -> Parts:
+    """All three parts of one of ``WORDS``, whitespace tokens.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the data sets.
+    name : str
+    tokens : int, optional
+        Train on the whole lines among the first so many tokens, with the vocabulary of these alone.
+    """
+    path = "brown/" if name == "brown" else f"children/{name}."
+    files = [Corpus(folder / f"{path}{part}.txt.gz", "whitespace") for part in ("train", "valid", "test")]
+    if tokens is None:
+        vocabulary = files[0].build_vocabulary(MIN_COUNT)
+        return Parts(name, vocabulary, *(file.read(vocabulary) for file in files))
+    every_type = files[0].build_vocabulary(1)
+    train = beginning(files[0].read(every_type), tokens)
+    vocabulary, ids = frequent(every_type, train.ids)
+    return Parts(name, vocabulary, train._replace(ids=ids), *(file.read(vocabulary) for file in files[1:]))
+
+
+def beginning(text: Chunk, tokens: int) -> Chunk:
+    """The whole lines among the first so many tokens."""
+    if tokens >= text.ids.size:
+        return text
+    ends = np.flatnonzero(text.ids[:tokens] == LINE_END_ID) + 1
+    if ends.size == 0:
+        raise ValueError(f"tokens must reach over the first line, got {tokens}")
+    share = ends[-1] / text.ids.size
+    documents = text.documents[text.documents < ends[-1]]
+    return Chunk(text.ids[: ends[-1]], documents, round(text.n_characters * share))
+
+
+def frequent(vocabulary: Vocabulary, ids: Ids, min_count: int = MIN_COUNT) -> tuple[Vocabulary, Ids]:
+    """The vocabulary of the types that occur at least so often among ids, and the ids in it."""
+    counts = np.bincount(ids, minlength=len(vocabulary))
+    special = LINE_END_ID + 1
+    found, first = np.unique(ids, return_index=True)
+    appearance = np.full(counts.size, ids.size)
+    appearance[found] = first
+    kept = special + np.flatnonzero(counts[special:] >= min_count)
+    kept = kept[np.lexsort([appearance[kept], -counts[kept]])]
+    renumbered = np.zeros(counts.size, np.int32)
+    renumbered[:special] = np.arange(special)
+    renumbered[kept] = special + np.arange(kept.size)
+    types = [vocabulary.types[kind] for kind in kept]
+    return Vocabulary(types, vocabulary.tokeniser, vocabulary.documents, min_count), renumbered[ids]
 
 
 def shakespeare(folder: Path, tokeniser: str, share: float = SHAKESPEARE_SHARE, within: float = 1.0) -> Split:

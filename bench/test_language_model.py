@@ -10,6 +10,7 @@ from saffu.held_out import HeldOutLogits
 
 AGREEMENT = 1e-9  # nats
 BATCH, N_BATCHES = 256, 32
+D_MODEL = 128  # of the transformer
 
 
 @pytest.fixture(scope="module")
@@ -96,23 +97,33 @@ def opponent(brown, data_folder):
     """Facts of the explicit model on every core, and the learning rate that suits the transformer in as much time."""
     if not installed("torch"):
         pytest.skip("torch is not installed; pip install 'saffu[bench]'")
-    from bench import transformer_peer as peer
+    from bench import torch_language_models as peers
 
     explicit, seconds = timed(lambda: language_model.fit(brown))
-    valid = corpora.brown(data_folder, "valid").test.ids[:20_000]
-    return {
+    valid = corpora.beginning(corpora.brown(data_folder, "valid").test, 20_000)
+    text = {
+        "stream": peers.Stream(brown.train.ids, brown.train.documents),
+        "valid": peers.Stream(valid.ids, valid.documents),
+    }
+    facts = {
         "explicit_seconds": seconds.wall,
         "explicit_perplexity": explicit.perplexity(brown.test.ids, brown.test.documents),
-        "learning_rate": peer.best_learning_rate(brown.train.ids, valid, len(brown.vocabulary), seconds.wall),
+        "learning_rate": peers.best_learning_rate(
+            lambda: peers.Transformer(len(brown.vocabulary), D_MODEL), seconds=seconds.wall, **text
+        ).learning_rate,
     }
+    return facts, text
 
 
 @pytest.mark.parametrize("times", [1, 10])
 def test_transformer_for_as_long(benchmark, brown, opponent, times):
-    from bench import transformer_peer as peer
+    from bench import torch_language_models as peers
 
-    budget, rate = times * opponent["explicit_seconds"], opponent["learning_rate"]
+    facts, text = opponent
+    budget, rate = times * facts["explicit_seconds"], facts["learning_rate"]
+    start = peers.Transformer(len(brown.vocabulary), D_MODEL)
     trained, _ = record(
-        benchmark, lambda: peer.train(brown.train.ids, len(brown.vocabulary), budget, rate), 1, times_fit=times
+        benchmark, lambda: peers.train(start, seconds=budget, learning_rate=rate, **text), 1, times_fit=times
     )
-    benchmark.extra_info.update(opponent, perplexity=peer.perplexity(trained, brown.test.ids))
+    test = peers.Stream(brown.test.ids, brown.test.documents)
+    benchmark.extra_info.update(facts, perplexity=peers.perplexity(trained.model, test))
