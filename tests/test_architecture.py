@@ -20,7 +20,7 @@ LAYERS = [
     ["explicit_attention", "latent", "explicit_lm"],
     ["held_out"],
     ["passages", "residual"],
-    ["text_loss"],
+    ["output", "text_loss"],
     ["bottom_up"],
     ["saffu_lm"],
     ["report"],
