@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ VALID_TOKENS, TEST_TOKENS = 10_000, 30_000  # evenly spaced over that part
 FEW_TOKENS = 200_000  # up to so many, steps are small
 
 Setting = tuple[Any, ...]
-S = TypeVar("S", bound=Hashable)
+Train = Callable[[Any, int], Sequence["Moment"]]
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------
@@ -158,11 +158,11 @@ def best(moments: Sequence[Moment]) -> Moment:
     return min(moments, key=lambda moment: moment.nll if math.isfinite(moment.nll) else math.inf)
 
 
-def best_setting(settings: Sequence[S], run: Callable[[S, int], Sequence[Moment]], epochs: int, keep: int = 2) -> S:
+def best_setting(settings: Sequence[Any], run: Train, epochs: int, keep: int = 2) -> Any:
     """Every setting for an epoch, the best two for all epochs; what does best on validation text."""
     return tuned(settings, run, 1, epochs, keep).setting  # type: ignore[arg-type]
 
 
-def remembered(run: Callable[[S, int], Sequence[Moment]]) -> Callable[[S, int], Sequence[Moment]]:
+def remembered(run: Train) -> Train:
     """The same, each setting and number of epochs run once."""
     return functools.cache(run)

@@ -54,7 +54,7 @@ class Run(NamedTuple):
     setting: Setting
     budget: int
     seed: int
-    moments: list[Moment]
+    moments: Sequence[Moment]
 
     @property
     def perplexity(self) -> float:
@@ -206,14 +206,15 @@ def run(given: Options) -> None:
     architecture = ", ".join(f"{name} {value}" for name, value in ARCHITECTURE.items() if name != "contexts")
     budget = (
         f"{architecture}, contexts {' and '.join(ARCHITECTURE['contexts'])}; at most {given.more.types:,} types, the "
-        "others <unk>; every number of epochs is a run of its own, its rate falling to zero, the epoch that does best on validation text "
-        f"counts; rate, and frozen embeddings or scale, tuned on validation text, for as many epochs (on text of more than "
-        f"{TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them), off the clock; equal time: as many epochs as the solve and the epochs of the warm start took, rounded up; runs that "
-        f"would read more than {given.more.read:,} tokens are left out"
+        "others <unk>; every number of epochs is a run of its own, its rate falling to zero, the epoch that does best "
+        "on validation text counts; rate, and frozen embeddings or scale, tuned on validation text, for as many epochs "
+        f"(on text of more than {TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them), off the clock; equal "
+        "time: as many epochs as the solve and the epochs of the warm start took, rounded up; runs that would read "
+        f"more than {given.more.read:,} tokens are left out"
     )
     seeding = f"0 to {len(seeds) - 1} for the cold starts, 0 for the warm one"
-    text = f"{table(results)}\n\n{summary(results)}\n\n{closing(seeding, budget, began)}"
-    write(given, records, text, lambda figure: draw(results, figure))
+    report = f"{table(results)}\n\n{summary(results)}\n\n{closing(seeding, budget, began)}"
+    write(given, records, report, lambda figure: draw(results, figure))
 
 
 def _record(run: Run) -> dict[str, Any]:
