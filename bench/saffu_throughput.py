@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,9 +92,9 @@ def measure(name: str, model: SaffuLM, text: Text, frozen: bool, steps: int, rep
     difference = max(abs(float(network.loss(batches[0]).detach()) / mine - 1) for network in theirs)
     if not difference < AGREEMENT:
         raise AssertionError(f"{name}: losses must agree within {AGREEMENT}, but differ by {difference:.1e}")
-    contenders = {"saffu": lambda: ours.train(batches)}
+    contenders: dict[str, Callable[[], Any]] = {"saffu": partial(ours.train, batches)}
     for network in theirs:
-        contenders[f"torch {network.blockwise}"] = lambda network=network: train(network, batches)
+        contenders[f"torch {network.blockwise}"] = partial(train, network, batches)
     times = race(contenders, repeats)
     n_tokens = sum(batch.n_positions for batch in batches)
     quickest = min(seconds.wall for who, seconds in times.items() if who != "saffu")

@@ -17,7 +17,7 @@ from saffu.saffu_lm import SaffuLM
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk
 
 CORPORA = ("children", "brown")
-RATES = (1e-3, 3e-3, 1e-2)
+RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
 SCALES: tuple[str | float, ...] = ("glorot", 0.1, 1.0)  # of the random weights of a cold start
 VALID_TOKENS, TEST_TOKENS = 10_000, 30_000  # evenly spaced over that part
 FEW_TOKENS = 200_000  # up to so many, steps are small
@@ -135,8 +135,13 @@ def trained(
 
     moments = [moment(0, seconds, start)]
 
+    before = 0.0
+
     def record(state: Any) -> None:
-        moments.append(moment(state.epoch, seconds + state.seconds, state.model()))
+        nonlocal before
+        if state.epoch == 1:  # also once embeddings are thawed, which is a refinement of its own
+            before = moments[-1].seconds
+        moments.append(moment(len(moments), before + state.seconds, state.model()))
 
     start.refine(
         text.train.ids,
