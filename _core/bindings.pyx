@@ -642,6 +642,31 @@ def cross_entropy_backward(real[:, ::1] X, const int32_t[::1] labels, const doub
     return loss
 
 
+def log_sums(const real[:, ::1] X, const int32_t[::1] words, const int64_t[::1] begins, real[:, ::1] Z,
+             int n_threads):
+    """Logs of the sums of exponentials over the columns of each cell, into Z (n_rows, n_cells)."""
+    cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_cells = begins.shape[0] - 1, i
+    cdef int status
+    same_length(n_rows, Z.shape[0], "rows of X and Z")
+    same_length(n_cells, Z.shape[1], "cells and columns of Z")
+    if begins[0] != 0 or begins[n_cells] != words.shape[0]:
+        raise ValueError("begins must go from 0 to the number of words")
+    for i in range(n_cells):
+        if begins[i + 1] < begins[i]:
+            raise ValueError("begins must be ascending")
+    for i in range(words.shape[0]):
+        if words[i] < 0 or words[i] >= n_columns:
+            raise ValueError("words must be columns of X")
+    with nogil:
+        if real is float:
+            status = k.saffu_log_sums_f32(&X[0, 0], &words[0], &begins[0], n_rows, n_columns, n_cells, &Z[0, 0],
+                                          n_threads)
+        else:
+            status = k.saffu_log_sums_f64(&X[0, 0], &words[0], &begins[0], n_rows, n_columns, n_cells, &Z[0, 0],
+                                          n_threads)
+    check(status)
+
+
 def softmax_backward(const real[:, ::1] P, real[:, ::1] dP, int n_threads):
     """Turn dP, the gradient by P = softmax(X), into the gradient by X, in place."""
     cdef int64_t n_rows = P.shape[0], n_columns = P.shape[1]

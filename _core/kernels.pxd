@@ -139,6 +139,10 @@ cdef extern from "saffu.h" nogil:
                                          int64_t n_columns, double *loss, float *dX, int n_threads)
     int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
                                          int64_t n_columns, double *loss, double *dX, int n_threads)
+    int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                           int64_t n_columns, int64_t n_cells, float *Z, int n_threads)
+    int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                           int64_t n_columns, int64_t n_cells, double *Z, int n_threads)
     int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
                                    int n_threads)
     int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,

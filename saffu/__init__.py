@@ -18,12 +18,14 @@ from saffu.explicit_lm import ExplicitLM
 from saffu.layer import SoftmaxLayer
 from saffu.network import ExplicitNetwork
 from saffu.refine import random_start, refine
+from saffu.saffu_lm import SaffuLM
 
 __version__ = "0.1.0"
 __all__ = [
     "BitCipher",
     "ExplicitLM",
     "ExplicitNetwork",
+    "SaffuLM",
     "SoftmaxLayer",
     "cooccurrence",
     "enriched_embeddings",

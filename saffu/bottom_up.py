@@ -1,7 +1,8 @@
 """Solving a network of units from the bottom up: embeddings and attention, hidden layers, output, scalars.
 
 Nothing here follows a gradient through layers. Embeddings and attention come from
-:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`: logarithms of counts, and one scalar a unit.
+:mod:`saffu.explicit_attention`, the hidden layers from :mod:`saffu.latent`, and the output from :mod:`saffu.output`:
+logarithms of counts, and one scalar a unit.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def _aggregated(
     """What a unit sees at some positions, and the words that follow."""
     parts = []
     below = [u for u in network.units if u.layer < unit.layer]
-    for begin in range(0, positions.size, PART):
+    for begin in range(0, max(positions.size, 1), PART):
         chosen = positions[begin : begin + PART]
         first, last = _runs(chosen)
         seen = network.chunk(stream, first, last)
@@ -223,6 +224,8 @@ def _aggregated(
 
 def _runs(positions: Int64) -> tuple[Int64, Int64]:
     """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
+    if positions.size == 0:
+        return positions, positions
     cut = np.flatnonzero(np.diff(positions) != 1) + 1
     firsts = np.concatenate([[0], cut])
     return positions[firsts], positions[np.concatenate([cut - 1, [positions.size - 1]])] + 1

@@ -96,6 +96,22 @@ def load(path: Path) -> Any:
         raise ValueError(f"{_name(path)} is a damaged {kind} model: {reason}") from error
 
 
+def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of a file.
+
+    Raises
+    ------
+    KeyError
+        If it is missing.
+    ValueError
+        If it is of another type or shape, or not finite.
+    """
+    array = arrays[name]
+    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+    return array
+
+
 def _known_kinds() -> str:
     return ", ".join(sorted(_kinds)) or "none"
 

@@ -21,7 +21,10 @@ from tqdm import tqdm
 
 import saffu
 from saffu import checkpoint, demo, grid, report, roadmap
+from saffu.context import CONTEXTS
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
+from saffu.refine import LEARNING_RATE
+from saffu.saffu_lm import SaffuLM
 from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -89,7 +92,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="saffu",
         description="Language models solved explicitly: count, take logarithms, fit a handful of scalars.\n"
-        "No gradient descent and no held-out data; a million words take seconds.",
+        "No gradient descent and no held-out data, unless you ask for them; a million words take seconds.",
         epilog="first steps:\n"
         "  saffu demo                                   see it work, with no data and no download\n"
         "  saffu train book.txt --out book.saffu        train a model on a text\n"
@@ -132,19 +135,27 @@ def _add_train(commands: Any) -> None:
         commands,
         _train,
         "train a language model on text files",
-        "Reads the text twice, once for the vocabulary and once to count, a block at a time: the text may be\n"
-        "larger than memory. The model is written to one file, whole or not at all.",
+        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text\n"
+        "twice, a block at a time: the text may be larger than memory. The saffu model is compact and finds what\n"
+        "words have in common; it is solved by counting, too, and --refine improves it by gradient steps. With\n"
+        "--residual it stands on an explicit model, in the same file. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
-        "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0",
+        "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
+        "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
+        "  saffu train book.txt --out best.saffu --model saffu --residual --refine 2",
     )
     _add_files(parser)
     parser.add_argument(
         "--out", metavar="MODEL", required=True, help="the file to write; replaced only when the new one is whole"
     )
+    parser.add_argument(
+        "--model", choices=tuple(TRAINERS), default="explicit", help="the kind of model (default: explicit)"
+    )
     _add_text_options(parser)
-    _add_feature_options(parser)
+    _add_explicit_options(parser)
+    _add_saffu_options(parser)
     _add_threads(parser)
     _add_quiet(parser)
 
@@ -166,38 +177,62 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_feature_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--radius", type=_integer(1), default=5, metavar="R", help="count pairs at distances 1 to R (default: 5)")
+def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("explicit model, alone or under --residual")
+    add = group.add_argument
     add(
-        "--order",
-        type=_integer(2),
-        default=4,
-        metavar="N",
-        help="count n-grams of up to N tokens, the predicted one included (default: 4)",
+        "--radius",
+        type=_integer(1),
+        metavar="R",
+        help="count pairs at distances 1 to R (default: 5); with --model saffu, see the last R tokens (default: 8)",
     )
+    add("--order", type=_integer(2), metavar="N", help="count n-grams of up to N tokens, that predicted included (4)")
     add(
         "--windows",
         type=_windows,
-        default=(60, 500, 2000),
         metavar="L,L,...",
-        help='predict from the words of the last L tokens of the document, for each L; "" for none '
-        "(default: 60,500,2000)",
+        help='predict from the words of the last L tokens of the document, for each L; "" for none (60,500,2000)',
     )
     add(
         "--induction",
         type=_integer(0),
-        default=2000,
         metavar="L",
-        help="predict what followed the newest token earlier in the last L tokens; 0 for not (default: 2000)",
+        help="predict what followed the newest token earlier in the last L tokens; 0 for not (2000)",
     )
     add(
         "--priming",
         choices=PRIMINGS,
-        default=PRIMINGS[0],
         help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
-        f"(default: {PRIMINGS[0]})",
+        f"({PRIMINGS[0]})",
+    )
+
+
+def _add_saffu_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("saffu model")
+    add = group.add_argument
+    add("--residual", action="store_true", default=None, help="stand on an explicit model of the same text")
+    add("--bits", type=_integer(1), metavar="N", help="width of the embeddings (64)")
+    add(
+        "--contexts",
+        type=_contexts,
+        metavar="C+C+...",
+        help="what to look at: block, the tokens of the present block; radial, the last tokens; document, all tokens of "
+        "the document so far (radial+document)",
+    )
+    add("--block", type=_integer(1), metavar="N", help="tokens in a block (8)")
+    add("--heads", type=_integer(1), metavar="N", help="units on each context, each with an attention of its own (1)")
+    add("--layers", type=_integer(1), metavar="N", help="layers above the first look at hidden states (1)")
+    add("--hidden", type=_integer(1), metavar="N", help="hidden units of each head (64)")
+    add("--refine", type=_integer(0), metavar="EPOCHS", help="passes over the text by gradient steps (0)")
+    add("--learning-rate", type=_positive, metavar="RATE", help=f"of the gradient steps ({LEARNING_RATE})")
+    add("--dropout", type=_share, metavar="P", help="of the hidden units, in the gradient steps (0)")
+    add("--thaw-after", type=_integer(0), metavar="N", help="after N epochs the embeddings move too (default: never)")
+    add(
+        "--valid",
+        action="append",
+        metavar="FILE",
+        help="text to choose the best epoch by; may be repeated (default: the last epoch is taken)",
     )
 
 
@@ -360,6 +395,28 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _not_negative(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text!r}")
+    return value
+
+
+def _contexts(text: str) -> tuple[str, ...]:
+    names = tuple(text.split("+"))
+    if not set(names) <= set(CONTEXTS) or len(set(names)) < len(names):
+        known = ", ".join(CONTEXTS)
+        raise argparse.ArgumentTypeError(f"expected some of {known} with + between, each once, got {text!r}")
+    return names
+
+
 def _windows(text: str) -> tuple[int, ...]:
     try:
         lengths = tuple(map(_integer(1), text.split(","))) if text.strip() else ()
@@ -385,28 +442,73 @@ def _train(arguments: argparse.Namespace) -> None:
     ):
         raise ValueError(f"{arguments.out!r} is a training text and the output, too")
     begin = time.perf_counter()
-    progress = _shows_progress(arguments)
-    model = ExplicitLM(
-        radius=arguments.radius,
-        order=arguments.order,
-        windows=arguments.windows,
-        induction=arguments.induction,
-        priming=arguments.priming,
-        n_threads=arguments.threads,
-    )
+    model, n_tokens = TRAINERS[arguments.model](arguments, corpus, _shows_progress(arguments))
+    model.save(arguments.out)
+    if not arguments.quiet:
+        size = os.path.getsize(arguments.out) / 1e6
+        print(
+            f"{arguments.out}: {n_tokens:,} tokens, {len(model.vocabulary):,} types, {size:,.1f} MB, "
+            f"{time.perf_counter() - begin:.1f} s"
+        )
+
+
+def _train_explicit(arguments: argparse.Namespace, corpus: Corpus, progress: bool) -> tuple[ExplicitLM, int]:
+    """A model of a corpus of any size, and how many tokens that has."""
+    for name in (*UNIT_OPTIONS, *REFINING_OPTIONS, "residual", "refine"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for --model saffu")
+    model = ExplicitLM(**_given(arguments, "radius", *EXPLICIT_OPTIONS), n_threads=arguments.threads)
     with _bar(corpus, "vocabulary", progress) as advance:
         vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
     with _bar(corpus, "count", progress) as advance:
         for chunk in corpus.chunks(vocabulary, advance):
             model.partial_fit(chunk.ids, len(vocabulary), chunk.documents)
     model.solve(progress=progress)
-    model.save(arguments.out)
-    if not arguments.quiet:
-        size = os.path.getsize(arguments.out) / 1e6
-        print(
-            f"{arguments.out}: {model.n_tokens:,} tokens, {len(vocabulary):,} types, {size:,.1f} MB, "
-            f"{time.perf_counter() - begin:.1f} s"
+    return model, model.n_tokens
+
+
+def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) -> tuple[SaffuLM, int]:
+    """A compact model of a corpus, and how many tokens that has."""
+    if not arguments.residual and (given := _given(arguments, *EXPLICIT_OPTIONS)):
+        raise ValueError(f"--{min(given)} is for --model explicit, or needs --residual")
+    if not arguments.refine and (given := _given(arguments, *REFINING_OPTIONS)):
+        raise ValueError(f"--{min(given).replace('_', '-')} needs --refine")
+    threads = arguments.threads
+    residual = ExplicitLM(**_given(arguments, *EXPLICIT_OPTIONS), n_threads=threads) if arguments.residual else None
+    model = SaffuLM(**_given(arguments, "radius", *UNIT_OPTIONS), residual=residual, n_threads=threads)
+    with _bar(corpus, "vocabulary", progress) as advance:
+        vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
+    with _bar(corpus, "read", progress) as advance:
+        text = corpus.read(vocabulary, advance)
+    validation = None
+    if arguments.valid:
+        valid = Corpus(arguments.valid, arguments.tokenizer, arguments.documents).read(vocabulary)
+        validation = valid.ids, valid.documents
+    if residual is not None:
+        residual.fit(text.ids, len(vocabulary), text.documents, progress)
+        model.min_count = vocabulary.min_count
+    model.solve(text.ids, len(vocabulary), text.documents, progress=progress)
+    if arguments.refine:
+        options = {name: value for name, value in _given(arguments, *REFINING_OPTIONS).items() if name != "valid"}
+        model = model.refine(
+            text.ids, arguments.refine, documents=text.documents, validation=validation, progress=progress, **options
         )
+    model.vocabulary = vocabulary
+    return model, text.ids.size
+
+
+TRAINERS: dict[str, Callable[[argparse.Namespace, Corpus, bool], tuple[Any, int]]] = {
+    "explicit": _train_explicit,
+    "saffu": _train_saffu,
+}
+EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
+UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
+REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the options that were given, by name."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 def _eval(arguments: argparse.Namespace) -> None:
@@ -416,7 +518,9 @@ def _eval(arguments: argparse.Namespace) -> None:
     progress = _shows_progress(arguments)
     with _bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance)
-    model.solve(progress=progress)
+    explicit = model if isinstance(model, ExplicitLM) else model.residual
+    if explicit is not None:
+        explicit.solve(progress=progress)
     begin = time.perf_counter()
     nats = -float(np.sum(model.log_prob(text.ids, text.documents, progress=progress)))
     seconds = time.perf_counter() - begin
@@ -500,7 +604,7 @@ def _roadmap(arguments: argparse.Namespace) -> None:
             retry=arguments.retry,
             settings={"saffu": saffu.__version__},
             solve=functools.partial(roadmap.solve_saffu, n_threads=arguments.threads),
-            prepare=roadmap.shared_counts,
+            prepare=functools.partial(roadmap.shared_counts, n_threads=arguments.threads),
             progress=progress,
         )
     except KeyboardInterrupt:
@@ -532,7 +636,7 @@ def _print_roadmap(found: roadmap.Roadmap, n_failures: int) -> None:
 def _load(path: str) -> Any:
     """A language model with its vocabulary."""
     model = checkpoint.load(path)
-    if not isinstance(model, ExplicitLM):
+    if not isinstance(model, (ExplicitLM, SaffuLM)):
         raise ValueError(f"{path!r} holds {type(model).__name__}, which is not a language model")
     if model.vocabulary is None:
         raise ValueError(f"{path!r} holds a language model without a vocabulary; set its attribute vocabulary and save")

@@ -9,7 +9,8 @@ its distribution over the classes, and ``B_u(. | j)`` the words that follow clas
 is one mixture, so that expectation and maximisation (EM) solve it by counting: ``tau_uk``, the share of a position in
 what the mixture says of the word that came, is its target. Embeddings and B are expected counts, normalised; W is
 scaled by the logarithm of observed over expected co-occurrences of comparisons and attention (generalised iterative
-scaling, Darroch and Ratcliff 1972), which can only improve it. So no round lowers the likelihood.
+scaling, Darroch and Ratcliff 1972), which can only improve it. New embeddings also move the comparisons, which the
+scaling takes as they were; a round after which the likelihood is lower is undone, and is the last one.
 
 The start is the papers': embeddings are the average bit-cipher codes of the words that follow, and B is read off the
 codes. First come rounds on small parts of the text, each mixed into the counts so far (Cappe and Moulines 2009),
@@ -32,6 +33,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+State = tuple[Float32, list[Float32], Float64, dict[str, Float32]]
 
 PART = 8192  # positions at once in memory
 READ = 1 << 15  # positions whose counts are mixed in at once
@@ -127,7 +129,8 @@ class AttentiveMixture:
         for unit in units:
             if unit.context != "document":
                 self.parameters[f"{unit.name}.attention"] = np.zeros((unit.size, unit.size), np.float32)
-                self.parameters[f"{unit.name}.attention_bias"] = _first_bias(unit)
+                bias = _first_bias(unit) if self.solve_attention else np.zeros(unit.size, np.float32)
+                self.parameters[f"{unit.name}.attention_bias"] = bias
         self.shares = np.full(len(units), 1 / len(units))
         words = unigram[:, None] * (codes + FOREIGN / self.bits)
         self.counts = Counts({"embeddings": X * np.float32(EMBEDDING_MASS)}, 0.0, 0)
@@ -236,6 +239,14 @@ class AttentiveMixture:
                 self.maximise(2 * self.reach * share)
                 tick(part.n)
 
+    def state(self) -> State:
+        """What a round renews: X, B, shares and attention."""
+        return self.X, self.B, self.shares, {name: value.copy() for name, value in self.parameters.items()}
+
+    def go_back(self, state: State) -> None:
+        """Take back what was done since."""
+        self.X, self.B, self.shares, self.parameters = state
+
     def round(self, positions: Int64, tick: Callable[[int], object]) -> float:
         """One round on all positions; the loss before it, nats per token with smoothing."""
         before = self.smoothing_loss()
@@ -269,9 +280,15 @@ def solve(
     losses: list[float] = []
     if positions.size:
         mixture.read(positions, np.random.default_rng(seed), tick)
+        before = now = mixture.state()
         for _ in range(rounds):
-            losses.append(mixture.round(positions, tick))
-            if len(losses) > 1 and losses[-2] - losses[-1] < TOLERANCE:
+            before, now = now, mixture.state()
+            loss = mixture.round(positions, tick)
+            if losses and loss > losses[-1]:
+                mixture.go_back(before)
+                break
+            losses.append(loss)
+            if len(losses) > 1 and losses[-2] - loss < TOLERANCE:
                 break
     return Solution(mixture.X, mixture.B, mixture.shares, mixture.parameters, losses)
 

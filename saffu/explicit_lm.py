@@ -15,6 +15,7 @@ from saffu import _validate, checkpoint
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.counts import NgramCounts, as_csr
+from saffu.drawing import Drawing
 from saffu.ledger import Ledger
 from saffu.ngram import NgramWeights
 from saffu.pooled import PooledModel, default_scalars, previous_places
@@ -393,15 +394,15 @@ class ExplicitLM:
 
     def _at(self, ids: Int32, starts: Int64, positions: Int64) -> tuple[PooledModel, Int32]:
         """A model with the rows of these positions at least, and which rows they are, shape (n_tables, n_positions)."""
+        # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
+        first = max(int(positions[0]) - max(self.radius, self.order - 1), 0)
+        near = np.union1d([0], np.maximum(starts - first, 0)).astype(np.int64)
         if self._few(positions.size):
-            # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
-            first = max(int(positions[0]) - max(self.radius, self.order - 1), 0)
-            near = np.union1d([0], np.maximum(starts - first, 0)).astype(np.int64)
             found = self._ledger.rows(ids[first:], near, positions - first)
             weights = NgramWeights.of_rows(found, self._ledger.statistics, self.n_threads)
             return PooledModel(weights, *self._windows, self._bounds), found.place
         model, _ = self._solved()
-        return model, np.ascontiguousarray(model.weights.contexts(ids, starts)[:, positions])
+        return model, np.ascontiguousarray(model.weights.contexts(ids[first:], near)[:, positions - first])
 
     def _few(self, n_positions: int) -> bool:
         """Whether it is cheaper to weigh the rows of so many positions alone than to weigh all, now or soon."""
@@ -557,39 +558,14 @@ class ExplicitLM:
         ------
         int
         """
-        n_tokens = _validate.integer(n_tokens, "n_tokens", 0)
-        if not temperature >= 0 or not np.isfinite(temperature):
-            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature}")
-        if top_k is not None:
-            top_k = _validate.integer(top_k, "top_k", 1)
+        drawing = Drawing(self.vocab_size, n_tokens, temperature, top_k, seed, exclude)
         context = _validate.token_ids(prompt, "prompt", self.vocab_size)
-        barred = _validate.token_ids(exclude, "exclude", self.vocab_size)
-        if np.unique(barred).size == self.vocab_size:
-            raise ValueError("exclude must leave at least one token to draw")
-        return self._draw(context, barred, n_tokens, temperature, top_k, np.random.default_rng(seed))
 
-    def _draw(
-        self,
-        context: Int32,
-        barred: Int32,
-        n_tokens: int,
-        temperature: float,
-        top_k: int | None,
-        rng: np.random.Generator,
-    ) -> Iterator[int]:
-        for _ in range(n_tokens):
-            p = self.distribution(context)
-            p[barred] = 0.0
-            if temperature == 0:
-                token = int(p.argmax())
-            else:
-                kept = np.arange(p.size) if top_k is None else np.argsort(-p, kind="stable")[:top_k]
-                with np.errstate(divide="ignore"):
-                    logits = np.log(p[kept]) / temperature
-                weights = np.exp(logits - logits.max())
-                token = int(kept[np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")])
+        def hear(token: int) -> None:
+            nonlocal context
             context = np.append(context, np.int32(token))[-self.history :]
-            yield token
+
+        return drawing.tokens(lambda: self.distribution(context), hear)
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
@@ -696,7 +672,7 @@ class ExplicitLM:
         radius, order = model._counted
         counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
         counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 0)
-        counts.unigram = _checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        counts.unigram = checkpoint.checked(arrays, "unigram", np.int64, (counts.vocab_size,))
         if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
             raise ValueError("array 'unigram' is damaged")
         tables: list[csr_array] = []
@@ -709,9 +685,9 @@ class ExplicitLM:
         model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
         model._sample = _read_sample(arrays, metadata, counts.vocab_size)
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
-        model._bounds = _checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
+        model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
         n_states = 1 if model._bounds is None else 2 * (order - 1)
-        model._scalars = _checked(arrays, "scalars", np.float64, (n_states, n_features))
+        model._scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, n_features))
         model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
         if "vocabulary" in metadata:
             inner = {
@@ -725,16 +701,9 @@ def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
     return np.concatenate([*parts, np.empty(0, dtype)]).astype(dtype, copy=False)
 
 
-def _checked(arrays: dict[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    array = arrays[name]
-    if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-    return array
-
-
 def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int) -> csr_array:
     """One table, checked so that no kernel can be led out of bounds by a damaged file."""
-    lengths = _checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
+    lengths = checkpoint.checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
     words = arrays[f"{name}.words"]
     counts = arrays[f"{name}.counts"]
     indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

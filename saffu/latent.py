@@ -100,6 +100,10 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
     seed : int
         Of the order of the examples.
     """
+    if len(Z) == 0:  # no token has one before it: all hidden units are alike
+        hidden = codes.shape[1]
+        words = np.repeat(unigram[:, None].astype(np.float32), hidden, axis=1)
+        return Layer(np.zeros((Z.shape[1], hidden), np.float32), np.zeros(hidden, np.float32), words)
     solver = _Solver(Z, y, unigram, codes.shape[1], n_threads)
     rng = np.random.default_rng(seed)
     for step, rows in enumerate(_parts(len(Z), rng), start=1):
@@ -116,12 +120,12 @@ def _parts(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
 
 
 def _first_targets(Z: Float32, likelihood: Float32, codes: Float32) -> Float32:
-    """The classes of the inputs, dealt out to the hidden units, and told apart by the codes where units outnumber them."""
+    """The classes of the inputs, dealt out to the hidden units; the codes tell apart units of the same class."""
     classes, hidden = Z.shape[1], codes.shape[1]
     dealt = np.zeros((classes, hidden), np.float32)
     most = np.arange(max(classes, hidden))
     dealt[most % classes, most % hidden] = 1.0
-    R = (Z * likelihood) @ dealt
+    R = np.asarray((Z * likelihood) @ dealt, np.float32)
     R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
     if hidden > classes:
         R *= codes + np.float32(0.1 / hidden)

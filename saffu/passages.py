@@ -1,9 +1,9 @@
 """Training text in segments, as the refiner takes its rows, and the workers that compute them side by side.
 
 Work is cut into chunks of whole segments, whatever the number of threads, and sums over chunks are taken in
-their order: results do not depend on the threads. Within a chunk kernels and BLAS use one thread; both leave Python's lock,
-so that chunks run side by side. Two pools of threads, those of BLAS and those of the kernels, would take each other's
-cores.
+their order: results do not depend on the threads. Within a chunk kernels and BLAS use one thread; both leave
+Python's lock, so that chunks run side by side. Two pools of threads, those of BLAS and those of the kernels, would
+take each other's cores.
 """
 
 from __future__ import annotations

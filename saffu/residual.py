@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ class HeldOutSource:
         """Write the logits of ascending positions into ``out`` (n, V)."""
         folds = self._folds.fold_of(positions)
         cuts = [0, *(np.flatnonzero(np.diff(folds)) + 1).tolist(), positions.size]
-        for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+        for low, high in pairwise(cuts):
             self._folds.logits(int(folds[low]), positions[low:high], out[low:high])
 
 

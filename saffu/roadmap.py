@@ -21,10 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from saffu import _validate, report
 from saffu._progress import progress_bar
+from saffu._threads import resolve_threads
+from saffu.bottom_up import SharedCounts
+from saffu.explicit_lm import ExplicitLM
 from saffu.grid import Architecture, distinct
 from saffu.journal import Journal
 from saffu.ngram import smoothed_distribution
 from saffu.report import Refined, Result
+from saffu.saffu_lm import SaffuLM
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk, Corpus, Vocabulary, default_min_count
 
 try:
@@ -231,21 +235,28 @@ def _frequent(every_type: Vocabulary, ids: NDArray[np.int32], min_count: int) ->
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
-def shared_counts(split: Split) -> Any:
+class Shared(NamedTuple):
+    """What all architectures have in common: counts of the text, and the model that residual ones stand on."""
+
+    counts: SharedCounts
+    explicit_lm: ExplicitLM
+
+
+def shared_counts(split: Split, n_threads: int | None = None) -> Shared:
     """What all architectures have in common, computed once."""
-    from saffu.saffu_lm import SharedCounts  # type: ignore[import-not-found]
+    counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads))
+    explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, split.vocab_size, split.documents)
+    return Shared(counts, explicit_lm)
 
-    return SharedCounts(split.ids, split.documents, split.vocab_size)
 
-
-def solve_saffu(architecture: Architecture, split: Split, shared: Any, n_threads: int | None = None) -> Model:
+def solve_saffu(architecture: Architecture, split: Split, shared: Shared, n_threads: int | None = None) -> SaffuLM:
     """Solve one architecture of :class:`saffu.SaffuLM`."""
-    from saffu.saffu_lm import SaffuLM
-
     settings = {name: value for name, value in architecture.to_dict().items() if value is not None}
     settings["residual"] = shared.explicit_lm if architecture.residual else None
+    if architecture.residual and split.vocabulary is not None:
+        settings["min_count"] = split.vocabulary.min_count
     model = SaffuLM(**settings, n_threads=n_threads)
-    model.solve(split.ids, split.vocab_size, split.documents, shared=shared)
+    model.solve(split.ids, split.vocab_size, split.documents, shared=shared.counts)
     model.vocabulary = split.vocabulary
     return model
 

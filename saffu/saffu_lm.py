@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,13 +17,16 @@ from saffu.attention import ComparisonCache
 from saffu.bottom_up import SharedCounts
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
+from saffu.drawing import Drawing
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
+from saffu.layer import history_from
 from saffu.passages import CHUNK, Passage, Passages, one_blas_thread
 from saffu.refine import LEARNING_RATE
 from saffu.refine import random_start as start_at_random
 from saffu.refine import refine as improve
 from saffu.residual import HeldOutSource, TextSource, is_counted
+from saffu.session import Session
 from saffu.text import Vocabulary
 from saffu.text_loss import Embeddings, Network
 
@@ -416,6 +420,148 @@ class SaffuLM:
         if log_prob.size == 0:
             raise ValueError("ids must hold at least one token to have a perplexity")
         return float(np.exp(-log_prob.mean()))
+
+    # ---- one token after the other -----------------------------------------------------------------------------------
+
+    def session(self, context: ArrayLike = ()) -> Session:
+        """A document to be read token by token, its hidden states kept; it begins with ``context``.
+
+        It stays with the parameters of this moment, whatever becomes of the model.
+        """
+        threads = resolve_threads(self.n_threads)
+        X = units.embeddings(self._solved, threads)
+        return Session(self._network, self._solved, X, self.residual).extend(context)
+
+    def distribution(self, context: ArrayLike) -> Float64:
+        """Distribution of the token that follows a context, within one document.
+
+        Parameters
+        ----------
+        context : array_like of int, shape (n,)
+            What precedes, oldest first, from the start of the document; may be empty.
+
+        Returns
+        -------
+        ndarray of float64, shape (V,)
+        """
+        return self.session(_validate.token_ids(context, "context", self.vocab_size)).distribution()
+
+    def generate(
+        self,
+        prompt: ArrayLike = (),
+        n_tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int | None = None,
+        exclude: ArrayLike = (),
+    ) -> Iterator[int]:
+        """Draw tokens one after the other; the same seed draws the same tokens.
+
+        Each token costs the same: the hidden states of those before it are kept.
+
+        Parameters
+        ----------
+        prompt : array_like of int
+            What precedes the first token drawn, from the start of the document.
+        n_tokens : int
+        temperature : float
+            Probabilities are raised to 1 / temperature; 0 always takes the likeliest token.
+        top_k : int, optional
+            Draw among the k likeliest only.
+        seed : int, optional
+        exclude : array_like of int
+            Tokens never to draw, such as that for unknown words.
+
+        Yields
+        ------
+        int
+        """
+        drawing = Drawing(self.vocab_size, n_tokens, temperature, top_k, seed, exclude)
+        session = self.session(_validate.token_ids(prompt, "prompt", self.vocab_size))
+        return drawing.tokens(session.distribution, session.push)
+
+    # ---- what it is --------------------------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, Any]:
+        """Settings, sizes and bytes; those of the model that this one stands on under ``"residual"``."""
+        facts = {
+            **self._settings(),
+            "vocab_size": self.vocab_size,
+            "units": [unit.name for unit in self._network.units],
+            "n_parameters": self.n_parameters,
+            "bytes_parameters": sum(value.nbytes for value in self._solved.values()),
+            "epochs_refined": 0 if self.history is None else len(self.history),
+        }
+        return facts if self.residual is None else facts | {"residual": self.residual.summary()}
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SETTINGS} | {"contexts": list(self.contexts), "seed": self.seed}
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, with the model that it stands on; see :func:`saffu.load`.
+
+        An existing file is replaced only when this is whole.
+        """
+        checkpoint.save(self, path)
+
+    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+        arrays = {f"parameters.{name}": value for name, value in self._solved.items()}
+        metadata: dict[str, Any] = {
+            "settings": self._settings(),
+            "scalars": self.scalars,
+            "attention_losses": self.attention_losses,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+        for name, part in (("residual", self.residual), ("vocabulary", self.vocabulary)):
+            if part is not None:
+                inner, metadata[name] = part._to_checkpoint()
+                arrays |= {f"{name}.{key}": array for key, array in inner.items()}
+        return arrays, metadata
+
+    @classmethod
+    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> Self:
+        residual = None
+        if "residual" in metadata:
+            residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
+        model = cls(**metadata["settings"], residual=residual)
+        model._values = model._checked(_with_prefix(arrays, "parameters."))
+        model.scalars = [float(scalar) for scalar in metadata["scalars"]]
+        model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
+        model.history = history_from(metadata["history"])
+        model.seconds = {name: float(metadata["seconds"][name]) for name in model.seconds}
+        if "vocabulary" in metadata:
+            model.vocabulary = Vocabulary._from_checkpoint(_with_prefix(arrays, "vocabulary."), metadata["vocabulary"])
+        if len(model.scalars) != 1 + len(model._network.units):
+            raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
+        sizes = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
+        sizes += [len(model.vocabulary)] if model.vocabulary is not None else []
+        if len(set(sizes)) > 1:
+            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, sizes))}")
+        return model
+
+    def _checked(self, parameters: Parameters) -> Parameters:
+        """Parameters of a file: all there, of the shapes of this architecture."""
+        vocab_size = parameters["output.bias"].size
+        shapes: dict[str, tuple[int, ...]] = {EMBEDDINGS: (vocab_size, self.bits), "output.bias": (vocab_size,)}
+        shapes["output.weights"] = vocab_size, self.hidden * len(self._network.units)
+        for unit in self._network.units:
+            below = [other for other in self._network.units if other.layer == unit.layer - 1]
+            inputs = self.hidden * len(below) if unit.layer else self.bits
+            shapes |= {f"{unit.name}.weights": (inputs, self.hidden), f"{unit.name}.bias": (self.hidden,)}
+            if unit.context != "document":
+                shapes[f"{unit.name}.attention"] = unit.size, unit.size
+                shapes[f"{unit.name}.attention_bias"] = (unit.size,)
+        if set(shapes) != set(parameters):
+            raise ValueError(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
+        return {name: checkpoint.checked(parameters, name, np.float32, shape) for name, shape in shapes.items()}
+
+
+def _with_prefix(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:

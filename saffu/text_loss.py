@@ -1,8 +1,8 @@
 """The loss of a network of units on passages of text, and its gradients.
 
 For a batch of N positions and a vocabulary of V words nearly all of the work is in three products of H V N
-multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks of
-positions, the third over blocks of words; each is split over the workers, none is done twice.
+multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks
+of positions, the third over blocks of words; each is split over the workers, none is done twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS = 2048  # words in a block of the output's gradient
 
 
 class Network(NamedTuple):
-    """An architecture: units, K of each context, number of layers, reach of the document, and fixed embeddings if any."""
+    """An architecture: units, K of each context, number of layers, and how far back the document reaches."""
 
     units: list[units.Unit]
     sizes: dict[str, int]
@@ -117,7 +117,7 @@ def loss_and_gradients(
         np.sum([own[name] for _, own, _ in parts], axis=0, out=value)
     if embeddings.moving:
         dX = gradients["embeddings.logits"]
-        np.sum([part for _, _, part in parts], axis=0, out=dX)
+        np.sum([part for _, _, part in parts if part is not None], axis=0, out=dX)
         units.embedding_gradient(embeddings.X, dX, text.n_threads)
     _output_gradient(text, H, G, gradients)
     return sum(loss for loss, _, _ in parts) / n

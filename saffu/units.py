@@ -209,6 +209,8 @@ def _unit_backward(
         assert d_source is not None
         chunk.means.backward(dZ, d_source)
         return
+    assert seen.S is not None
+    assert seen.A is not None
     view = chunk.windows[unit.layer][unit.context]._view
     W = parameters[f"{name}.attention"]
     dW, dw, _ = _core.attend_backward(view, source, W, seen.S, seen.A, dZ, False, d_source, 1)

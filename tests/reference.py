@@ -338,6 +338,56 @@ def attend_backward(ids, first, length, head, step, X, W, dZ, A, S):
     return dW, dbias, dS, dX
 
 
+# ---- self-attentive feed-forward units -------------------------------------------------------------------------------
+
+
+def unit_logits(ids, documents, parameters, units, span):
+    """Logits of every token of a text by the equations of ``saffu.units``, one position after the other, (T, V)."""
+    p = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
+    X = np.exp(log_softmax(p["embeddings.logits"]))
+    H = [{} for _ in range(1 + max(u.layer for u in units))]  # states of each layer, by unit and position
+    for layer, states in enumerate(H):
+        own = [u for u in units if u.layer == layer]
+        for t in range(len(ids)):
+            begin = max(d for d in documents if d <= t)
+            for u in own:
+                if layer == 0:
+                    rows = [X[ids[k]] for k in _tokens_seen(u, begin, t, span)]
+                else:
+                    below = [v for v in units if v.layer == layer - 1]
+                    seen = [[H[layer - 1][v.name, k] for v in below] for k in _states_seen(u, begin, t)]
+                    rows = [np.concatenate(h) / len(below) for h in seen]
+                z = np.zeros(p[f"{u.name}.weights"].shape[0]) if not rows else _aggregate(u, np.stack(rows), p)
+                states[u.name, t] = np.exp(log_softmax((z @ p[f"{u.name}.weights"] + p[f"{u.name}.bias"])[None])[0])
+    joined = [np.concatenate([H[u.layer][u.name, t] for u in units]) for t in range(len(ids))]
+    return np.stack(joined) @ p["output.weights"].T + p["output.bias"]
+
+
+def _tokens_seen(unit, begin, t, span):
+    """Places of tokens, the newest first; in a block the oldest."""
+    if unit.context == "radial":
+        return range(t - 1, max(begin, t - unit.size) - 1, -1)
+    if unit.context == "block":
+        return range(begin + max(t - 1 - begin, 0) // unit.size * unit.size, t)
+    return range(t - 1, max(begin, t - (t - begin) % 32 - span) - 1, -1)
+
+
+def _states_seen(unit, begin, t):
+    if unit.context == "radial":
+        return range(t, max(begin, t - unit.size + 1) - 1, -1)
+    return range(begin + (t - begin) // unit.size * unit.size, t + 1)
+
+
+def _aggregate(unit, x, p):
+    """z = a X of one window; the head, with which all are compared, is the newest."""
+    if unit.context == "document":
+        return x.mean(axis=0)
+    n = len(x)
+    s = x @ x[0 if unit.context == "radial" else -1]
+    W, w = p[f"{unit.name}.attention"][:n, :n], p[f"{unit.name}.attention_bias"][:n]
+    return np.exp(log_softmax((s @ W + w)[None])[0]) @ x
+
+
 # ---- bit-cipher ------------------------------------------------------------------------------------------------------
 
 

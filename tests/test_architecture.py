@@ -12,7 +12,7 @@ LAYERS = [
     ["_core"],
     ["_threads", "_validate", "_progress"],
     ["grid", "journal", "plot"],
-    ["_config", "attention", "batches", "checkpoint", "counts", "sample", "sparse", "text"],
+    ["_config", "attention", "batches", "checkpoint", "counts", "drawing", "sample", "sparse", "text"],
     ["ledger"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
     ["cipher", "context", "hidden", "pooled", "layer"],
@@ -21,7 +21,7 @@ LAYERS = [
     ["held_out"],
     ["passages", "residual"],
     ["output", "text_loss"],
-    ["bottom_up"],
+    ["bottom_up", "session"],
     ["saffu_lm"],
     ["report"],
     ["roadmap"],
@@ -31,7 +31,7 @@ LAYERS = [
     ["__main__"],
 ]
 LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in layer}
-OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask", "threadpoolctl"}
+OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask"}
 ADAPTERS = {"sklearn", "torch", "dask"}  # modules of ours named after the library that they adapt to
 # A header of a template, *_real.h, is part of the file of its stem.
 INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h"], ["*_real.h", "windows.h"], ["*.c"]]

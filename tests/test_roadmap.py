@@ -665,7 +665,7 @@ def test_without_matplotlib_the_rest_is_written(tmp_path):
 @pytest.fixture
 def fakes(monkeypatch):
     """Fake models in place of real ones."""
-    monkeypatch.setattr(roadmap, "shared_counts", lambda split: "shared")
+    monkeypatch.setattr(roadmap, "shared_counts", lambda split, n_threads: "shared")
     monkeypatch.setattr(
         roadmap, "solve_saffu", lambda architecture, split, shared, n_threads: FakeModel(architecture, split)
     )

@@ -255,6 +255,13 @@ int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, cons
 int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
                                      int64_t n_columns, double *loss, double *dX, int n_threads);
 
+/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c + 1]),
+ * all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry. */
+int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
+                       int64_t n_cells, float *Z, int n_threads);
+int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
+                       int64_t n_cells, double *Z, int n_threads);
+
 /* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
 int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
                                int n_threads);

@@ -6,6 +6,7 @@
  * its softmax is uniform and its logsumexp -inf. NaN and +inf are not repaired: they give NaN.
  */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "parallel.h"

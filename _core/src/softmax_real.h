@@ -289,3 +289,29 @@ SAFFU_SIMD int NAME(saffu_log)(const REAL *x, int64_t n, REAL *y, int n_threads)
         for (int64_t i = from; i < saffu_min(n, from + CHUNK); i++) y[i] = LOG(x[i]);
     return SAFFU_OK;
 }
+
+SAFFU_SIMD int NAME(saffu_log_sums)(const REAL *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
+                                    int64_t n_columns, int64_t n_cells, REAL *Z, int n_threads) {
+    int team = saffu_team(n_threads, n_rows * n_columns);
+    int64_t longest = 1;
+    for (int64_t c = 0; c < n_cells; c++) longest = saffu_max(longest, begins[c + 1] - begins[c]);
+    REAL *room = malloc((size_t)(team * longest) * sizeof *room);
+    if (!room) return SAFFU_NO_MEMORY;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    for (int64_t m = 0; m < n_rows; m++) {
+        const REAL *x = X + m * n_columns;
+        REAL *z = Z + m * n_cells, *own = room + saffu_thread() * longest;
+        for (int64_t c = 0; c < n_cells; c++) {
+            const int32_t *word = words + begins[c];
+            int64_t n = begins[c + 1] - begins[c];
+            if (n == 1) {
+                z[c] = x[*word];
+                continue;
+            }
+            for (int64_t i = 0; i < n; i++) own[i] = x[word[i]];
+            z[c] = (REAL)NAME(row_logsumexp)(own, n);
+        }
+    }
+    free(room);
+    return SAFFU_OK;
+}
