@@ -172,8 +172,8 @@ def run(given: Options) -> None:
     about = (
         f"Test perplexity on {text.name}, {text.train.ids.size:,} tokens, {text.n_types:,} types, unigram "
         f"{text.unigram:.1f}; contexts radial where nothing is said, every one of them for embeddings; refined: "
-        f"{more.epochs} epoch(s), at least 2 for embeddings, which are frozen where nothing is said; the epoch that does "
-        "best on validation text counts."
+        f"{more.epochs} epoch(s), at least 2 for embeddings, which are frozen where nothing is said; the epoch that "
+        "does best on validation text counts."
     )
     budget = f"{architecture}; rate (and scale) tuned on validation text with the first seed, not counted"
     seeding = f"0 to {len(seeds) - 1}"

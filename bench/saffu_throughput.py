@@ -30,7 +30,6 @@ from saffu.saffu_lm import BATCH_TOKENS, SaffuLM
 AGREEMENT = 1e-4  # of the losses, relative
 TOKENS = 200_000
 STEPS, REPEATS = 20, 5
-RATE = 1e-3
 COMPACT: dict[str, Any] = {"bits": 32, "hidden": 32, "contexts": ("radial",)}
 RESIDUAL: dict[str, Any] = {"bits": 64, "hidden": 64, "contexts": ("radial", "document")}
 
@@ -55,13 +54,15 @@ class Row(NamedTuple):
 class Refiner:
     """Steps of a refinement, without what goes on between epochs."""
 
-    def __init__(self, model: SaffuLM, text: Text, frozen: bool) -> None:
+    RATE = 1e-3
+
+    def __init__(self, model: SaffuLM, text: Text, frozen: bool, batch_tokens: int = BATCH_TOKENS) -> None:
         start = model._copy()
         start.history = []  # nothing is softened
         start._frozen = start._fixed(np.float32) if frozen else None
         data = _Data(start, text.train.ids, text.train.documents, None, 0, available_cpus())
-        plan = Plan(1, BATCH_TOKENS // SEGMENT, None, 1.0, 0.0, 0)
-        self.run = _Run(start, data, plan, RATE, (), None)
+        plan = Plan(1, batch_tokens // SEGMENT, None, 1.0, 0.0, 0)
+        self.run = _Run(start, data, plan, self.RATE, (), None)
         self.text: Any = data.rows
         self.step = 0
 
@@ -86,7 +87,7 @@ def measure(name: str, model: SaffuLM, text: Text, frozen: bool, steps: int, rep
     """Check that the losses agree, then race."""
     torch.set_num_threads(available_cpus())
     ours = Refiner(model, text, frozen)
-    theirs = [TorchSaffu(model, ours.text, frozen, RATE, blockwise) for blockwise in (True, False)]
+    theirs = [TorchSaffu(model, ours.text, frozen, Refiner.RATE, blockwise) for blockwise in (True, False)]
     batches = ours.batches(steps)
     mine = ours.loss(batches[0])
     difference = max(abs(float(network.loss(batches[0]).detach()) / mine - 1) for network in theirs)

@@ -8,6 +8,7 @@ move. One layer of units.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -191,6 +192,11 @@ def _bags(ids: Tensor, first: Tensor, last: Tensor, X: Tensor) -> Tensor:
     return functional.embedding_bag(ids[at], X, begins, mode="sum")
 
 
-def train(network: TorchSaffu, batches: Iterable[Passage]) -> list[float]:
-    """A step for each batch; the losses."""
-    return [network.step(batch) for batch in batches]
+def train(network: TorchSaffu, batches: Iterable[Passage], rates: Iterable[float] | None = None) -> list[float]:
+    """A step for each batch, at the network's learning rate or at one for each; the losses."""
+    losses = []
+    group = network.optimiser.param_groups[0]
+    for batch, rate in zip(batches, itertools.repeat(group["lr"]) if rates is None else rates, strict=False):
+        group["lr"] = rate
+        losses.append(network.step(batch))
+    return losses
