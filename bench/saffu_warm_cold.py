@@ -34,8 +34,8 @@ from bench.saffu_trials import (
 
 SIZES = (10_000, 100_000, 1_000_000)  # tokens
 EPOCHS = (1, 2, 4)
-READ = 2_000_000  # tokens of a warm run, repetitions counted: the longest ones of the largest text are left out
-TUNED_ON, TUNED_EPOCHS = 200_000, 4  # tokens of a longer text, and epochs on them
+READ = 1_000_000  # tokens of a warm run, repetitions counted: the longest ones of the largest text are left out
+TUNED_ON, TUNED_EPOCHS = 100_000, 4  # tokens of a longer text, and epochs on them
 TYPES = 500
 ARCHITECTURE: dict[str, Any] = {"bits": 32, "hidden": 32, "contexts": ("radial",), "radius": 8}
 WARM_SETTINGS: tuple[Setting, ...] = tuple(itertools.product((True, False), RATES))  # embeddings frozen, rate
@@ -94,6 +94,7 @@ def runs(text: Text, seeds: Sequence[int], budgets: Sequence[int], few: slice) -
         return best_setting(COLD_SETTINGS[few], try_cold, epochs if share == 1 else TUNED_EPOCHS)
 
     train_cold = remembered(lambda key, epochs: cold(start, text, key[0], epochs, key[1]))
+    lengths: dict[int, int] = {}
     for epochs in budgets:
         setting = best_setting(WARM_SETTINGS[few], try_warm, epochs if share == 1 else TUNED_EPOCHS)
         run = Run(*facts, WARM, setting, epochs, seeds[0], warm(start, text, setting, epochs, solving))
@@ -102,8 +103,9 @@ def runs(text: Text, seeds: Sequence[int], budgets: Sequence[int], few: slice) -
         for seed in seeds:
             yield Run(*facts, COLD, setting, epochs, seed, train_cold((setting, seed), epochs))
         seconds = np.median([train_cold((setting, seed), epochs)[-1].seconds for seed in seeds])
-        longer = max(math.ceil(epochs * run.seconds / seconds), epochs)
-        setting = tuned_cold(longer)
+        lengths[epochs] = max(math.ceil(epochs * run.seconds / seconds), epochs)
+    setting = tuned_cold(max(lengths.values()))
+    for epochs, longer in lengths.items():
         for seed in seeds:
             yield Run(*facts, COLD_AS_LONG, setting, epochs, seed, train_cold((setting, seed), longer))
 
@@ -120,11 +122,18 @@ def table(results: Sequence[Run]) -> str:
         scores = [mean_and_spread([run.perplexity for run in by[name]], 1) for name in CONTENDERS]
         took = [f"{np.median([run.seconds for run in by[name]]):.1f}" for name in CONTENDERS]
         facts = [corpus, f"{tokens:,}", f"{first.n_types:,}", f"{first.unigram:.1f}", start, epochs]
-        tuned = [f"{_shown(by[name][0].setting)}" for name in (WARM, COLD)]
+        tuned = [_shown(by[name][0].setting) for name in CONTENDERS]
         longest = str(max(run.moments[-1].epoch for run in by[COLD_AS_LONG]))
         lines.append([*facts, *scores, *took, longest, *tuned, _verdict(by)])
     header = ["corpus", "tokens", "types", "unigram", "solved", "epochs", "warm", "cold", "cold, equal time"]
-    header += ["warm, s", "cold, s", "cold, equal time, s", "its epochs", "warm, tuned", "cold, tuned", "warm wins"]
+    header += [
+        "warm, s",
+        "cold, s",
+        "cold, equal time, s",
+        "its epochs",
+        *(f"{name}, tuned" for name in CONTENDERS),
+        "warm wins",
+    ]
     return markdown_table(header, lines)
 
 
@@ -208,8 +217,8 @@ def run(given: Options) -> None:
         f"{architecture}, contexts {' and '.join(ARCHITECTURE['contexts'])}; at most {given.more.types:,} types, the "
         "others <unk>; every number of epochs is a run of its own, its rate falling to zero, the epoch that does best "
         "on validation text counts; rate, and frozen embeddings or scale, tuned on validation text, for as many epochs "
-        f"(on text of more than {TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them), off the clock; equal "
-        "time: as many epochs as the solve and the epochs of the warm start took, rounded up; runs that would read "
+        f"(on text of more than {TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them; for the longest of the runs "
+        "of equal time), off the clock; equal time: as many epochs as the solve and the epochs of the warm start took, rounded up; runs that would read "
         f"more than {given.more.read:,} tokens are left out"
     )
     seeding = f"0 to {len(seeds) - 1} for the cold starts, 0 for the warm one"
