@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import explicit_attention, latent, output, units
+from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
 from saffu.ngram import smoothed_distribution
-from saffu.passages import LogitSource, Workers
+from saffu.passages import LogitSource, Passages
 from saffu.text_loss import Network
 
 Float32 = NDArray[np.float32]
@@ -84,6 +85,7 @@ def solve(
     hidden: int,
     attention: str,
     source: LogitSource | None,
+    n_words: int,
     seed: int,
     tick: Callable[[int], Any],
 ) -> tuple[dict[str, Float32], dict[str, Any]]:
@@ -100,6 +102,8 @@ def solve(
     attention : {"responsibilities", "uniform"}
     source : LogitSource, optional
         Another model's logits of the text, as if it had not been counted.
+    n_words : int
+        With it, as many of the most frequent words have an output each; the others share those of their classes.
     seed : int
     tick : callable
         Told of positions done.
@@ -135,10 +139,19 @@ def solve(
                 parameters[f"{unit.name}.bias"] = solved.bias
                 words[unit.name] = solved.B
                 tick(positions.size)
-    weights, bias, scalars = output.solve(_Rows(network, parameters, stream, found.X, shared, source), positions, seed)
+    cells = None
+    if source is not None and n_words < shared.counts.size:
+        cells = Cells.frequent(shared.counts, n_words, _classes(first[0], parameters, words))
+    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
+    weights, bias, scalars = output.solve(_Rows(network, parameters, found.X, shared.unigram, text), positions, seed)
     parameters |= {"output.weights": weights, "output.bias": bias}
     tick(positions.size)
-    return parameters, {"attention_losses": found.losses, "scalars": scalars.tolist()}
+    return parameters, {"attention_losses": found.losses, "scalars": scalars.tolist(), "cells": cells}
+
+
+def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
+    """The hidden unit that most often goes before each word."""
+    return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
 
 
 class _Rows:
@@ -148,17 +161,17 @@ class _Rows:
         self,
         network: Network,
         parameters: dict[str, Float32],
-        stream: Stream,
         X: Float32,
-        shared: SharedCounts,
-        source: LogitSource | None,
+        unigram: Float64,
+        text: Passages,
     ) -> None:
-        self.network, self.parameters, self.stream, self.X, self.source = network, parameters, stream, X, source
-        self.unigram, self.workers = shared.unigram, Workers(shared.n_threads)
-        self._log_unigram = np.log(shared.unigram).astype(np.float32)
+        self.network, self.parameters, self.X, self.text = network, parameters, X, text
+        self.stream, self.n_outputs = text.stream, text.n_outputs
+        self.unigram, self.workers = unigram, text.workers
+        self._log_unigram = np.log(unigram).astype(np.float32)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
-        self.alone = source is None
+        self.alone = text.source is None
 
     def hidden(self, positions: Int64) -> Float32:
         """Hidden states of all units, side by side, (n, H)."""
@@ -170,15 +183,15 @@ class _Rows:
         return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
 
     def targets(self, positions: Int64) -> Int32:
-        """The words that follow."""
-        return self.stream.ids[positions]
+        """The outputs that are right."""
+        return self.text.targets(positions)
 
     def base(self, positions: Int64, out: Float32) -> None:
-        """Write the logits of the unigram, or of the other model, (n, V)."""
-        if self.source is None:
+        """Write the logits of the unigram, or of the other model, (n, n_outputs)."""
+        if self.alone:
             out[:] = self._log_unigram
         else:
-            self.source.fill(positions, out)
+            self.text.fill(positions, out)
 
 
 def _logits(X: Float32) -> Float32:

@@ -41,6 +41,7 @@ class Rows(Protocol):
     """Positions of a text under a network whose output is to be solved."""
 
     unigram: Float64
+    n_outputs: int
     workers: Workers
     blocks: list[slice]  # columns of each unit
     alone: bool  # whether the logits below are those of the unigram
@@ -50,11 +51,11 @@ class Rows(Protocol):
         ...
 
     def targets(self, positions: Int64) -> Int32:
-        """The words that follow."""
+        """The outputs that are right."""
         ...
 
     def base(self, positions: Int64, out: Float32) -> None:
-        """Write the logits below, (n, V)."""
+        """Write the logits below, (n, n_outputs)."""
         ...
 
 
@@ -71,9 +72,9 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
 
     Returns
     -------
-    weights : ndarray of float32, shape (V, H)
+    weights : ndarray of float32, shape (n_outputs, H)
         O transposed, with the scalars in it.
-    bias : ndarray of float32, shape (V,)
+    bias : ndarray of float32, shape (n_outputs,)
         The unigram's part of the logits, centred; zero on another model.
     scalars : ndarray of float64, shape (1 + n_units,)
         Of the unigram and of each unit.
@@ -83,14 +84,14 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     counted = np.sort(order[n_primed:])
     compared = _Compared(rows, np.sort(order[n_primed : n_primed + COMPARED_POSITIONS]))
     primed = _Compared(rows, np.sort(order[:n_primed]))
-    O = np.zeros((rows.unigram.size, rows.blocks[-1].stop), np.float32)  # noqa: E741 - the name of the equation
+    O = np.zeros((rows.n_outputs, rows.blocks[-1].stop), np.float32)  # noqa: E741 - the name of the equation
     theta = np.array([1.0])
     for i, block in enumerate(rows.blocks):
         O[:, block] = _lift(rows, counted, block) if i == 0 and rows.alone else compared.lift(O, theta, block)
         theta = primed.prime(O, np.append(theta, FIRST_SCALAR))
     for block, scalar in zip(rows.blocks, theta[1:], strict=True):
         O[:, block] *= np.float32(scalar)
-    bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.unigram.size)
+    bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.n_outputs)
     return O, (bias - bias.mean()).astype(np.float32), theta
 
 
@@ -122,7 +123,7 @@ class _Compared:
     def _base(self, part: slice) -> Float32:
         """Logits below, in memory that the thread uses again."""
         if not hasattr(self._room, "logits"):
-            self._room.logits = np.empty((ROWS, self.rows.unigram.size), np.float32)
+            self._room.logits = np.empty((ROWS, self.rows.n_outputs), np.float32)
         logits = self._room.logits[: part.stop - part.start]
         self.rows.base(self.positions[part], logits)
         return logits
@@ -144,7 +145,7 @@ class _Compared:
             _core.cross_entropy_backward(P, self.y[part], None, 1)
             return P.T @ self.H[part, block]
 
-        shape = self.rows.unigram.size, block.stop - block.start
+        shape = self.rows.n_outputs, block.stop - block.start
         F, more, parts = np.zeros(shape), np.zeros(shape, np.float32), self._parts()
         H = np.ascontiguousarray(self.H[:, block])
         _core.moments_labels(H, self.y, None, F, np.zeros(len(F)), True, self.rows.workers.n_threads)

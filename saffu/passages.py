@@ -8,6 +8,7 @@ take each other's cores.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from saffu.batches import checksum
+from saffu.cells import Cells
 from saffu.context import SEGMENT, Stream, ranges
 
 Int64 = NDArray[np.int64]
@@ -88,6 +90,8 @@ class Passages:
     n_threads : int
     source : LogitSource, optional
         Logits that come on top.
+    cells : Cells, optional
+        What the outputs are, with a source; by default each word is one.
 
     Attributes
     ----------
@@ -98,9 +102,17 @@ class Passages:
     check_all = False  # reading a corpus twice more, only to be certain, would cost as much as an epoch
 
     def __init__(
-        self, stream: Stream, vocab_size: int, dtype: np.dtype, n_threads: int, source: LogitSource | None = None
+        self,
+        stream: Stream,
+        vocab_size: int,
+        dtype: np.dtype,
+        n_threads: int,
+        source: LogitSource | None = None,
+        cells: Cells | None = None,
     ) -> None:
-        self.stream, self.vocab_size, self.dtype, self.source = stream, vocab_size, dtype, source
+        self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
+        self.n_outputs = vocab_size if cells is None else cells.n_cells
+        self._room = threading.local()
         self.first, self.last = stream.segments()
         self.n_threads = n_threads
         self.workers = Workers(n_threads)
@@ -126,9 +138,30 @@ class Passages:
         """Positions of the segments, one segment after the other."""
         return ranges(self.first[segments], self.last[segments])
 
+    def targets(self, positions: Int64) -> NDArray[np.int32]:
+        """Which output is right at each position."""
+        words = self.stream.ids[positions]
+        return words if self.cells is None else self.cells.of_word[words]
+
+    def fill(self, positions: Int64, logits: NDArray) -> NDArray:
+        """Write what lies below the outputs (n, n_outputs); how many nats each word is below its output, (n,)."""
+        if self.source is None:
+            logits.fill(0)
+            return np.zeros(positions.size)
+        if self.cells is None:
+            self.source.fill(positions, logits)
+            return np.zeros(positions.size)
+        if getattr(self._room, "words", np.empty(0)).shape[0] < positions.size:
+            self._room.words = np.empty((positions.size, self.vocab_size), self.dtype)
+        words, row = self._room.words[: positions.size], np.arange(positions.size)
+        self.source.fill(positions, words)
+        self.cells.reduce(words, logits)
+        own = self.stream.ids[positions]
+        return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
+
     def buffer(self, n_rows: int) -> NDArray:
-        """Room for the logits of a batch, (n_rows, V): the same memory each time."""
-        size = n_rows * self.vocab_size
+        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time."""
+        size = n_rows * self.n_outputs
         if self._buffer.size < size:
             self._buffer = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
-        return self._buffer[:size].reshape(n_rows, self.vocab_size)
+        return self._buffer[:size].reshape(n_rows, self.n_outputs)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from saffu import _core
 from saffu.context import Stream
 from saffu.explicit_lm import ExplicitLM
 from saffu.held_out import HeldOutLogits
@@ -14,6 +15,7 @@ from saffu.held_out import HeldOutLogits
 Int64 = NDArray[np.int64]
 
 FOLDS = 10
+NEVER = -80.0  # logit of what cannot come, in nats: finite, so that no product with it is NaN
 
 
 class HeldOutSource:
@@ -29,8 +31,14 @@ class HeldOutSource:
         folds = min(FOLDS, stream.ids.size)
         self._folds = HeldOutLogits(model, stream.ids, stream.documents, folds, n_threads, min_count=min_count)
         read = stream.ids.copy()
+        self._unknown = self._folds.unknown
+        self._rare: list[NDArray[np.int32]] = []
+        counts = model.counts.unigram
         for fold in range(folds):
             positions = self._folds.positions(fold)
+            elsewhere = counts - np.bincount(stream.ids[positions], minlength=counts.size)
+            rare = np.flatnonzero((elsewhere < min_count) & (counts > 0)).astype(np.int32)
+            self._rare.append(rare[rare != self._unknown])
             read[positions] = self._folds.tokens(fold)[positions]
             self._folds.text(fold).n_threads = 1  # it is called by many workers, a part of the work each
         self.stream = Stream(read, stream.documents)
@@ -41,6 +49,16 @@ class HeldOutSource:
         cuts = [0, *(np.flatnonzero(np.diff(folds)) + 1).tolist(), positions.size]
         for low, high in pairwise(cuts):
             self._folds.logits(int(folds[low]), positions[low:high], out[low:high])
+            self._unite(self._rare[folds[low]], out[low:high])
+
+    def _unite(self, rare: NDArray[np.int32], logits: NDArray) -> None:
+        """What a new text would not hold as itself is the unknown word, with the probability of all such words."""
+        if rare.size == 0:
+            return
+        words, total = np.append(rare, np.int32(self._unknown)), np.empty((len(logits), 1), logits.dtype)
+        _core.log_sums(logits, words, np.array([0, words.size]), total, 1)
+        logits[:, rare] = NEVER
+        logits[:, self._unknown] = total[:, 0]
 
 
 class TextSource:

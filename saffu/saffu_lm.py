@@ -16,6 +16,7 @@ from saffu._threads import resolve_threads
 from saffu.attention import ComparisonCache
 from saffu.bottom_up import SharedCounts
 from saffu.bottom_up import solve as solve_bottom_up
+from saffu.cells import Cells
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
 from saffu.drawing import Drawing
 from saffu.explicit_attention import ATTENTIONS
@@ -38,7 +39,19 @@ Parameters = dict[str, NDArray]
 
 BATCH_TOKENS = 1024
 EMBEDDINGS = "embeddings.logits"
-SETTINGS = ("bits", "contexts", "block", "radius", "heads", "layers", "hidden", "span", "attention", "min_count")
+SETTINGS = (
+    "bits",
+    "contexts",
+    "block",
+    "radius",
+    "heads",
+    "layers",
+    "hidden",
+    "words",
+    "span",
+    "attention",
+    "min_count",
+)
 
 
 @checkpoint.register("saffu-lm")
@@ -67,6 +80,9 @@ class SaffuLM:
     residual : ExplicitLM, optional
         A model of the same vocabulary that this one stands on: its logits are added. It is solved, or will be, on
         the text given to :meth:`solve`.
+    words : int
+        With a residual: so many of the most frequent words have output weights of their own. The others share those
+        of their classes, and keep the proportions that the residual gives them.
     span : int
         How far back the document context reaches, tokens.
     attention : {"responsibilities", "uniform"}
@@ -111,6 +127,7 @@ class SaffuLM:
         layers: int = 1,
         hidden: int = 64,
         residual: ExplicitLM | None = None,
+        words: int = 6000,
         span: int = 2000,
         attention: str = "responsibilities",
         min_count: int = 0,
@@ -124,6 +141,7 @@ class SaffuLM:
         self.heads = _validate.integer(heads, "heads", 1)
         self.layers = _validate.integer(layers, "layers", 1)
         self.hidden = _validate.integer(hidden, "hidden", 1)
+        self.words = _validate.integer(words, "words", 1)
         self.span = _validate.integer(span, "span", SEGMENT)
         self.attention = _validate.choice(attention, "attention", ATTENTIONS)
         self.min_count = _validate.integer(min_count, "min_count", 0)
@@ -140,6 +158,7 @@ class SaffuLM:
             units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span
         )
         self._values: Parameters | None = None
+        self._cells: Cells | None = None  # of the output, unless each word has one
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
         self.attention_losses: list[float] = []
@@ -191,9 +210,18 @@ class SaffuLM:
         with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
             read = stream if source is None else source.stream
             found, facts = solve_bottom_up(
-                self._network, shared, read, self.bits, self.hidden, self.attention, source, self.seed, bar.update
+                self._network,
+                shared,
+                read,
+                self.bits,
+                self.hidden,
+                self.attention,
+                source,
+                self.words,
+                self.seed,
+                bar.update,
             )
-        self._values = found
+        self._values, self._cells = found, facts["cells"]
         self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
@@ -236,7 +264,7 @@ class SaffuLM:
     @property
     def vocab_size(self) -> int:
         """V, the number of token types."""
-        return self._solved["output.bias"].size
+        return len(self._solved[EMBEDDINGS])
 
     @property
     def n_parameters(self) -> int:
@@ -340,7 +368,8 @@ class SaffuLM:
     def _copy(self) -> SaffuLM:
         settings = {name: getattr(self, name) for name in SETTINGS}
         other = SaffuLM(**settings, residual=self.residual, seed=self.seed, n_threads=self.n_threads)
-        other._values, other.history, other._frozen = self._values, self.history, self._frozen
+        other._values, other._cells, other._frozen = self._values, self._cells, self._frozen
+        other.history = self.history
         other.attention_losses, other.scalars = list(self.attention_losses), list(self.scalars)
         other.seconds, other.vocabulary = dict(self.seconds), self.vocabulary
         return other
@@ -362,7 +391,7 @@ class SaffuLM:
                 source = TextSource(self.residual, stream)
             stream = source.stream
         dtype = self._solved["output.weights"].dtype
-        return Passages(stream, vocab_size, dtype, n_threads, source)
+        return Passages(stream, vocab_size, dtype, n_threads, source, self._cells)
 
     def _loss_and_gradients(
         self, parameters: Parameters, batch: Passage, gradients: Parameters, n_threads: int
@@ -400,7 +429,7 @@ class SaffuLM:
         """
         stream, vocab_size = self._read_text(ids, documents, self.vocab_size)
         source = None if self.residual is None else TextSource(self.residual, stream)
-        text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source)
+        text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source, self._cells)
         fixed, values = self._fixed(np.float32), self._solved
 
         def one(segments: Int64) -> Float64:
@@ -430,7 +459,7 @@ class SaffuLM:
         """
         threads = resolve_threads(self.n_threads)
         X = units.embeddings(self._solved, threads)
-        return Session(self._network, self._solved, X, self.residual).extend(context)
+        return Session(self._network, self._solved, X, self.residual, self._cells).extend(context)
 
     def distribution(self, context: ArrayLike) -> Float64:
         """Distribution of the token that follows a context, within one document.
@@ -508,6 +537,8 @@ class SaffuLM:
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         arrays = {f"parameters.{name}": value for name, value in self._solved.items()}
+        if self._cells is not None:
+            arrays["cells"] = self._cells.of_word
         metadata: dict[str, Any] = {
             "settings": self._settings(),
             "scalars": self.scalars,
@@ -527,6 +558,8 @@ class SaffuLM:
         if "residual" in metadata:
             residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
         model = cls(**metadata["settings"], residual=residual)
+        if "cells" in arrays:
+            model._cells = Cells(checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,)))
         model._values = model._checked(_with_prefix(arrays, "parameters."))
         model.scalars = [float(scalar) for scalar in metadata["scalars"]]
         model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
@@ -544,9 +577,10 @@ class SaffuLM:
 
     def _checked(self, parameters: Parameters) -> Parameters:
         """Parameters of a file: all there, of the shapes of this architecture."""
-        vocab_size = parameters["output.bias"].size
-        shapes: dict[str, tuple[int, ...]] = {EMBEDDINGS: (vocab_size, self.bits), "output.bias": (vocab_size,)}
-        shapes["output.weights"] = vocab_size, self.hidden * len(self._network.units)
+        vocab_size = len(parameters[EMBEDDINGS]) if self._cells is None else self._cells.of_word.size
+        n_outputs = vocab_size if self._cells is None else self._cells.n_cells
+        shapes: dict[str, tuple[int, ...]] = {EMBEDDINGS: (vocab_size, self.bits), "output.bias": (n_outputs,)}
+        shapes["output.weights"] = n_outputs, self.hidden * len(self._network.units)
         for unit in self._network.units:
             below = [other for other in self._network.units if other.layer == unit.layer - 1]
             inputs = self.hidden * len(below) if unit.layer else self.bits

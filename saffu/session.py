@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from saffu import _core, _validate
 from saffu.attention import Windows
+from saffu.cells import Cells
 from saffu.context import SEGMENT
 from saffu.explicit_lm import ExplicitLM
 from saffu.text_loss import Network
@@ -36,14 +37,25 @@ class Session:
     residual : ExplicitLM, optional
         A model whose logits come on top. Its windows are read anew at each token: the last ``residual.history`` ones.
 
+    cells : Cells, optional
+        What the outputs are, unless each word is one.
+
     Attributes
     ----------
     n_tokens : int
         Tokens read so far.
     """
 
-    def __init__(self, network: Network, parameters: Parameters, X: Float32, residual: ExplicitLM | None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        X: Float32,
+        residual: ExplicitLM | None = None,
+        cells: Cells | None = None,
+    ) -> None:
         self.network, self.parameters, self.X, self.residual = network, parameters, X, residual
+        self.cells = cells
         self.n_tokens = 0
         self._widest = max([1, *network.sizes.values()])
         reach = network.span + SEGMENT if "document" in network.sizes else 0
@@ -160,6 +172,8 @@ class Session:
         """Logits of the next token, shape (V,)."""
         logits = self.parameters["output.weights"] @ self._hidden
         logits += self.parameters["output.bias"]
+        if self.cells is not None:
+            logits = logits[self.cells.of_word]
         if self.residual is not None:
             told = self.residual.distribution(self.last(self.residual.history))
             logits += np.log(told).astype(np.float32)

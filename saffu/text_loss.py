@@ -65,18 +65,11 @@ def position_losses(
     """Negative log-probability of the token at each position of some runs, nats."""
     seen = network.chunk(text.stream, first, last)
     positions = seen.positions[seen.scored]
-    logits = np.empty((positions.size, text.vocab_size), embeddings.X.dtype)
+    logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
     H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
-    _fill(text, positions, logits)
+    within = text.fill(positions, logits)
     units.add_logits(parameters, H, logits)
-    return _core.cross_entropy_labels(logits, text.stream.ids[positions], 1)
-
-
-def _fill(text: Passages, positions: Int64, logits: NDArray) -> None:
-    if text.source is None:
-        logits.fill(0)
-    else:
-        text.source.fill(positions, logits)
+    return within + _core.cross_entropy_labels(logits, text.targets(positions), 1)
 
 
 def loss_and_gradients(
@@ -100,10 +93,10 @@ def loss_and_gradients(
         h[:] = units.hidden(passed, seen)
         kept = _dropout(passage, place, h)
         positions = seen.positions[seen.scored]
-        _fill(text, positions, logits)
+        within = text.fill(positions, logits)
         units.add_logits(parameters, h, logits)
         share = np.full(positions.size, 1.0 / n)
-        loss = _core.cross_entropy_backward(logits, text.stream.ids[positions], share, 1).sum()
+        loss = (within + _core.cross_entropy_backward(logits, text.targets(positions), share, 1)).sum()
         dH = logits @ parameters["output.weights"]
         if kept is not None:
             dH *= kept

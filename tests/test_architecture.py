@@ -15,7 +15,7 @@ LAYERS = [
     ["_config", "attention", "batches", "checkpoint", "counts", "drawing", "sample", "sparse", "text"],
     ["ledger"],
     ["explicit", "ngram", "refine", "stack", "subclasses"],
-    ["cipher", "context", "hidden", "pooled", "layer"],
+    ["cells", "cipher", "context", "hidden", "pooled", "layer"],
     ["units", "pooled_text", "priming", "network"],
     ["explicit_attention", "latent", "explicit_lm"],
     ["held_out"],
