@@ -100,12 +100,12 @@ def ways(text: Text, few: slice) -> Iterator[Way]:
     yield learned(part, "frozen for an epoch, then thawed", text, every, few, thaw_after=1)
 
 
-def measured(way: Way, epochs: int, seeds: Sequence[int]) -> Iterator[Result]:
+def measured(way: Way, n_tokens: int, epochs: int, seeds: Sequence[int]) -> Iterator[Result]:
     """Tune with the first seed on validation text, then refine with every seed."""
     if way.part == "embeddings":
         epochs = max(epochs, 2)
     run = remembered(lambda setting, epochs: way.train(setting, epochs, seeds[0]))
-    setting = best_setting(way.settings, run, epochs)
+    setting = best_setting(way.settings, run, epochs, n_tokens)
     for seed in seeds:
         moments = run(setting, epochs) if seed == seeds[0] else way.train(setting, epochs, seed)
         yield Result(way.part, way.name, way.start.n_parameters, seed, setting, way.solve_seconds, moments)
@@ -156,7 +156,7 @@ def run(given: Options) -> None:
     seeds = range(1 if given.quick else more.seeds)
     results: list[Result] = []
     for way in ways(text, slice(1, 3) if given.quick else slice(None)):
-        for result in measured(way, more.epochs, seeds):
+        for result in measured(way, text.train.ids.size, more.epochs, seeds):
             results.append(result)
             solved, refined = result.moments[0].perplexity, best(result.moments).perplexity
             print(f"{result.part}: {result.name}: {solved:.1f}, refined {refined:.1f}", flush=True)

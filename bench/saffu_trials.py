@@ -17,10 +17,11 @@ from saffu.saffu_lm import SaffuLM
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk
 
 CORPORA = ("children", "brown")
-RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SCALES: tuple[str | float, ...] = ("glorot", 0.1, 1.0)  # of the random weights of a cold start
 VALID_TOKENS, TEST_TOKENS = 10_000, 30_000  # evenly spaced over that part
 FEW_TOKENS = 200_000  # up to so many, steps are small
+ALL_TRIED = 50_000  # up to so many, no setting is given up early
 
 Setting = tuple[Any, ...]
 Train = Callable[[Any, int], Sequence["Moment"]]
@@ -163,9 +164,14 @@ def best(moments: Sequence[Moment]) -> Moment:
     return min(moments, key=lambda moment: moment.nll if math.isfinite(moment.nll) else math.inf)
 
 
-def best_setting(settings: Sequence[Any], run: Train, epochs: int, keep: int = 3) -> Any:
-    """Every setting for a quarter of the epochs, the best three for all; what does best on validation text."""
-    return tuned(settings, run, math.ceil(epochs / 4), epochs, keep).setting  # type: ignore[arg-type]
+def best_setting(settings: Sequence[Any], run: Train, epochs: int, n_tokens: int, keep: int = 3) -> Any:
+    """What does best on validation text: all settings for all epochs where there are few tokens.
+
+    With more tokens, every setting is run for a quarter of the epochs and the best three for all. With few, the first
+    steps of a random start, which leave it at the unigram, say nothing of where it would end.
+    """
+    screening = epochs if n_tokens <= ALL_TRIED else math.ceil(epochs / 4)
+    return tuned(settings, run, screening, epochs, keep).setting  # type: ignore[arg-type]
 
 
 def remembered(run: Train) -> Train:

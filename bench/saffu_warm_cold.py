@@ -88,15 +88,16 @@ def runs(text: Text, seeds: Sequence[int], budgets: Sequence[int], few: slice) -
     try_warm = remembered(lambda setting, epochs: warm(shape, part, setting, epochs, 0.0, scored=False))
     try_cold = remembered(lambda setting, epochs: cold(shape, part, setting, epochs, scored=False))
     facts = text.name, text.train.ids.size, text.n_types, text.unigram
+    n_tuned = part.train.ids.size
     share = text.train.ids.size / part.train.ids.size
 
     def tuned_cold(epochs: int) -> Setting:
-        return best_setting(COLD_SETTINGS[few], try_cold, epochs if share == 1 else TUNED_EPOCHS)
+        return best_setting(COLD_SETTINGS[few], try_cold, epochs if share == 1 else TUNED_EPOCHS, n_tuned)
 
     train_cold = remembered(lambda key, epochs: cold(start, text, key[0], epochs, key[1]))
     lengths: dict[int, int] = {}
     for epochs in budgets:
-        setting = best_setting(WARM_SETTINGS[few], try_warm, epochs if share == 1 else TUNED_EPOCHS)
+        setting = best_setting(WARM_SETTINGS[few], try_warm, epochs if share == 1 else TUNED_EPOCHS, n_tuned)
         run = Run(*facts, WARM, setting, epochs, seeds[0], warm(start, text, setting, epochs, solving))
         yield run
         setting = tuned_cold(epochs)
@@ -217,9 +218,9 @@ def run(given: Options) -> None:
         f"{architecture}, contexts {' and '.join(ARCHITECTURE['contexts'])}; at most {given.more.types:,} types, the "
         "others <unk>; every number of epochs is a run of its own, its rate falling to zero, the epoch that does best "
         "on validation text counts; rate, and frozen embeddings or scale, tuned on validation text, for as many epochs "
-        f"(on text of more than {TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them; for the longest of the runs "
-        "of equal time), off the clock; equal time: as many epochs as the solve and the epochs of the warm start took, rounded up; runs that would read "
-        f"more than {given.more.read:,} tokens are left out"
+        f"(on text of more than {TUNED_ON:,} tokens, for {TUNED_EPOCHS} on so many of them; for the longest of the "
+        "runs of equal time), off the clock; equal time: as many epochs as the solve and the epochs of the warm start "
+        f"took, rounded up; runs that would read more than {given.more.read:,} tokens are left out"
     )
     seeding = f"0 to {len(seeds) - 1} for the cold starts, 0 for the warm one"
     report = f"{table(results)}\n\n{summary(results)}\n\n{closing(seeding, budget, began)}"
