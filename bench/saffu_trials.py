@@ -128,7 +128,10 @@ def batch_tokens(text: Text) -> int:
 def trained(
     start: SaffuLM, text: Text, epochs: int, seconds: float = 0.0, scored: bool = True, **settings: Any
 ) -> list[Moment]:
-    """Refine, and score the start and every epoch off the clock; not ``scored``, on validation text only."""
+    """Refine, and score the start and every epoch off the clock.
+
+    Not ``scored``, for tuning: on validation text only, after every fourth epoch and the last.
+    """
 
     def moment(epoch: int, so_far: float, model: SaffuLM) -> Moment:
         test = _nll(model, text.test) if scored else math.nan
@@ -136,13 +139,15 @@ def trained(
 
     moments = [moment(0, seconds, start)]
 
-    before = 0.0
+    done = before = now = 0.0
 
     def record(state: Any) -> None:
-        nonlocal before
+        nonlocal done, before, now
         if state.epoch == 1:  # also once embeddings are thawed, which is a refinement of its own
-            before = moments[-1].seconds
-        moments.append(moment(len(moments), before + state.seconds, state.model()))
+            before = now or seconds
+        done, now = done + 1, before + state.seconds
+        if scored or done % 4 == 0 or done == epochs:
+            moments.append(moment(int(done), now, state.model()))
 
     start.refine(
         text.train.ids,
