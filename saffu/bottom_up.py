@@ -17,6 +17,7 @@ from saffu import explicit_attention, latent, output, units
 from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
+from saffu.evidence import Classes
 from saffu.ngram import smoothed_distribution
 from saffu.passages import LogitSource, Passages
 from saffu.text_loss import Network
@@ -109,9 +110,7 @@ def solve(
         Told of positions done.
     """
     positions = sample(stream, seed)
-    first = [unit for unit in network.units if unit.layer == 0]
-    # A document says too little of a single word to shape embeddings beside the tokens just before it.
-    local = [unit for unit in first if unit.context != "document"] or first
+    local = local_units(network)
     mixture = explicit_attention.AttentiveMixture(
         stream,
         local,
@@ -141,12 +140,21 @@ def solve(
                 tick(positions.size)
     cells = None
     if source is not None and n_words < shared.counts.size:
-        cells = Cells.frequent(shared.counts, n_words, _classes(first[0], parameters, words))
+        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
     text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
-    weights, bias, scalars = output.solve(_Rows(network, parameters, found.X, shared.unigram, text), positions, seed)
+    rows = _Rows(network, parameters, found.X, shared, text)
+    weights, bias, scalars, evidence = output.solve(rows, positions, seed)
     parameters |= {"output.weights": weights, "output.bias": bias}
     tick(positions.size)
-    return parameters, {"attention_losses": found.losses, "scalars": scalars.tolist(), "cells": cells}
+    mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
+    classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
+    return parameters, {
+        "attention_losses": found.losses,
+        "scalars": scalars.tolist(),
+        "cells": cells,
+        "evidence": evidence,
+        "classes": classes,
+    }
 
 
 def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
@@ -162,13 +170,13 @@ class _Rows:
         network: Network,
         parameters: dict[str, Float32],
         X: Float32,
-        unigram: Float64,
+        shared: SharedCounts,
         text: Passages,
     ) -> None:
         self.network, self.parameters, self.X, self.text = network, parameters, X, text
         self.stream, self.n_outputs = text.stream, text.n_outputs
-        self.unigram, self.workers = unigram, text.workers
-        self._log_unigram = np.log(unigram).astype(np.float32)
+        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
+        self._log_unigram = np.log(shared.unigram).astype(np.float32)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
         self.alone = text.source is None
@@ -177,7 +185,7 @@ class _Rows:
         """Hidden states of all units, side by side, (n, H)."""
 
         def part(chosen: Int64) -> Float32:
-            seen = self.network.chunk(self.stream, *_runs(chosen))
+            seen = self.network.chunk(self.stream, *runs(chosen))
             return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
 
         return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
@@ -192,6 +200,13 @@ class _Rows:
             out[:] = self._log_unigram
         else:
             self.text.fill(positions, out)
+
+
+def local_units(network: Network) -> list[units.Unit]:
+    """The units that embeddings are solved with: those of the first layer that see the tokens just before."""
+    first = [unit for unit in network.units if unit.layer == 0]
+    # A document says too little of a single word to shape embeddings beside the tokens just before it.
+    return [unit for unit in first if unit.context != "document"] or first
 
 
 def _logits(X: Float32) -> Float32:
@@ -224,7 +239,7 @@ def _aggregated(
     below = [u for u in network.units if u.layer < unit.layer]
     for begin in range(0, max(positions.size, 1), PART):
         chosen = positions[begin : begin + PART]
-        first, last = _runs(chosen)
+        first, last = runs(chosen)
         seen = network.chunk(stream, first, last)
         source = X
         if below:
@@ -235,7 +250,7 @@ def _aggregated(
     return np.concatenate(parts), stream.ids[positions]
 
 
-def _runs(positions: Int64) -> tuple[Int64, Int64]:
+def runs(positions: Int64) -> tuple[Int64, Int64]:
     """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
     if positions.size == 0:
         return positions, positions

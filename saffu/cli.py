@@ -217,8 +217,8 @@ def _add_saffu_options(parser: argparse.ArgumentParser) -> None:
         "--contexts",
         type=_contexts,
         metavar="C+C+...",
-        help="what to look at: block, the tokens of the present block; radial, the last tokens; document, all tokens of "
-        "the document so far (radial+document)",
+        help="what to look at: block, the tokens of the present block; radial, the last tokens; document, the whole "
+        "document so far (radial+document)",
     )
     add("--block", type=_integer(1), metavar="N", help="tokens in a block (8)")
     add("--heads", type=_integer(1), metavar="N", help="units on each context, each with an attention of its own (1)")

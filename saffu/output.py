@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import get_blas_funcs
 
 from saffu import _core
+from saffu.evidence import Evidence, lift_of_expected, lift_of_unigram
 from saffu.explicit import newton
 from saffu.passages import Workers
 
@@ -30,8 +31,6 @@ Int64 = NDArray[np.int64]
 
 COMPARED_POSITIONS = 40_000  # on which observed and expected are compared
 PRIMING_POSITIONS = 3_000
-WORD_MASS = 3.0  # tokens of the unigram that the words of a hidden unit are smoothed by
-COMPARED_MASS = 2.0  # occurrences added to what was observed and to what was expected
 RIDGE = 1e-3  # nats by which a scalar one away from its start must pay, twice
 FIRST_SCALAR = 0.7
 ROWS, WAVE = 256, 16  # positions whose logits are held at once, and how many such parts are added up at once
@@ -40,6 +39,7 @@ ROWS, WAVE = 256, 16  # positions whose logits are held at once, and how many su
 class Rows(Protocol):
     """Positions of a text under a network whose output is to be solved."""
 
+    counts: Int64  # of the words
     unigram: Float64
     n_outputs: int
     workers: Workers
@@ -59,7 +59,7 @@ class Rows(Protocol):
         ...
 
 
-def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Float64]:
+def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Float64, Evidence]:
     """Solve the output.
 
     Parameters
@@ -78,6 +78,8 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
         The unigram's part of the logits, centred; zero on another model.
     scalars : ndarray of float64, shape (1 + n_units,)
         Of the unigram and of each unit.
+    evidence : Evidence
+        What these follow from.
     """
     order = np.random.default_rng(seed).permutation(positions)
     n_primed = min(PRIMING_POSITIONS, positions.size // 10)
@@ -86,25 +88,32 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     primed = _Compared(rows, np.sort(order[:n_primed]))
     O = np.zeros((rows.n_outputs, rows.blocks[-1].stop), np.float32)  # noqa: E741 - the name of the equation
     theta = np.array([1.0])
+    observed, expected = np.zeros_like(O), np.zeros_like(O)
     for i, block in enumerate(rows.blocks):
-        O[:, block] = _lift(rows, counted, block) if i == 0 and rows.alone else compared.lift(O, theta, block)
+        if i == 0 and rows.alone:
+            observed[:, block] = _observed(rows, counted, block)
+            O[:, block] = lift_of_unigram(observed[:, block], rows.unigram)
+        else:
+            observed[:, block], expected[:, block] = compared.count(O, theta, block)
+            O[:, block] = lift_of_expected(observed[:, block], expected[:, block])
         theta = primed.prime(O, np.append(theta, FIRST_SCALAR))
     for block, scalar in zip(rows.blocks, theta[1:], strict=True):
         O[:, block] *= np.float32(scalar)
     bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.n_outputs)
-    return O, (bias - bias.mean()).astype(np.float32), theta
+    told = np.ascontiguousarray(expected[:, rows.blocks[0].stop if rows.alone else 0 :])
+    evidence = Evidence(observed, told, rows.counts, primed.curvature)
+    return O, (bias - bias.mean()).astype(np.float32), theta, evidence
 
 
-def _lift(rows: Rows, positions: Int64, block: slice) -> Float32:
-    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm."""
+def _observed(rows: Rows, positions: Int64, block: slice) -> Float64:
+    """Sums of hidden states at the places of each word."""
     F, mass = np.zeros((rows.unigram.size, block.stop - block.start)), np.zeros(rows.unigram.size)
     step = ROWS * 8 * WAVE
     for begin in range(0, positions.size, step):
         chosen = positions[begin : begin + step]
         H = np.ascontiguousarray(rows.hidden(chosen)[:, block])
         _core.moments_labels(H, rows.targets(chosen), None, F, mass, True, rows.workers.n_threads)
-    lift = (F + WORD_MASS * rows.unigram[:, None]) / (F.sum(axis=0) + WORD_MASS) / rows.unigram[:, None]
-    return np.log(lift).astype(np.float32)
+    return F
 
 
 class _Compared:
@@ -115,6 +124,7 @@ class _Compared:
         self.y = rows.targets(positions)
         self.H = rows.hidden(positions) if positions.size else np.zeros((0, rows.blocks[-1].stop), np.float32)
         self._room = threading.local()
+        self.curvature = np.zeros((1 + len(rows.blocks),) * 2)
 
     def _parts(self) -> list[slice]:
         n = self.positions.size
@@ -128,8 +138,8 @@ class _Compared:
         self.rows.base(self.positions[part], logits)
         return logits
 
-    def lift(self, O: Float32, theta: Float64, block: slice) -> Float32:  # noqa: E741
-        """By how much each hidden unit makes each word likelier than the model so far expects, a logarithm."""
+    def count(self, O: Float32, theta: Float64, block: slice) -> tuple[Float64, Float64]:  # noqa: E741
+        """Sums of hidden states at the places of each word, and what the model so far expects of them."""
         scaled = O[:, : block.start] * np.repeat(
             theta[1:], [b.stop - b.start for b in self.rows.blocks[: theta.size - 1]]
         )
@@ -151,8 +161,7 @@ class _Compared:
         _core.moments_labels(H, self.y, None, F, np.zeros(len(F)), True, self.rows.workers.n_threads)
         for begin in range(0, len(parts), WAVE):
             more += sum(self.rows.workers.map(excess, parts[begin : begin + WAVE]))
-        expected = np.maximum(F + more, 0)
-        return np.log((F + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
+        return F, np.maximum(F + more, 0)
 
     def prime(self, O: Float32, start: Float64) -> Float64:  # noqa: E741
         """(scalar of the unigram, or 1 for another model; scalars of the first units), by Newton."""
@@ -164,7 +173,7 @@ class _Compared:
         def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
             def one(part: slice) -> tuple[float, Float64, Float64]:
                 groups = [self._base(part)] + [self.H[part, block] @ O[:, block].T for block in blocks]
-                return _pooled(groups, self.y[part], theta)
+                return pooled(groups, self.y[part], theta)
 
             parts = self.rows.workers.map(one, self._parts())
             away = theta - start
@@ -174,12 +183,13 @@ class _Compared:
             if not self.rows.alone:  # the other model stands as it is
                 gradient[0] = 0.0
                 hessian[0, 1:] = hessian[1:, 0] = 0.0
+            self.curvature[: theta.size, : theta.size] = n * hessian
             return value, gradient, hessian
 
         return newton(evaluate, start, tolerance=1e-4)
 
 
-def _pooled(groups: list[Float32], y: Int32, theta: Float64) -> tuple[float, Float64, Float64]:
+def pooled(groups: list[Float32], y: Int32, theta: Float64) -> tuple[float, Float64, Float64]:
     """Sum of the losses of ``softmax(sum_f theta_f x_f)`` and its derivatives by theta."""
     logits = groups[0] * np.float32(theta[0])
     for t, x in zip(theta[1:], groups[1:], strict=True):

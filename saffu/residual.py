@@ -28,6 +28,8 @@ class HeldOutSource:
     """
 
     def __init__(self, model: ExplicitLM, stream: Stream, min_count: int, n_threads: int) -> None:
+        if stream.ids.size < 2:
+            raise ValueError("ids must hold at least two tokens with a residual, which is left without each in turn")
         folds = min(FOLDS, stream.ids.size)
         self._folds = HeldOutLogits(model, stream.ids, stream.documents, folds, n_threads, min_count=min_count)
         read = stream.ids.copy()

@@ -10,18 +10,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from saffu import _core, _validate, checkpoint, text_loss, units
+from saffu import _core, _validate, checkpoint, learning, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.attention import ComparisonCache
-from saffu.bottom_up import SharedCounts
+from saffu.bottom_up import SharedCounts, local_units
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.cells import Cells
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
 from saffu.drawing import Drawing
+from saffu.evidence import Classes, Evidence
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import history_from
+from saffu.learning import Known
 from saffu.passages import CHUNK, Passage, Passages, one_blas_thread
 from saffu.refine import LEARNING_RATE
 from saffu.refine import random_start as start_at_random
@@ -158,6 +160,8 @@ class SaffuLM:
             units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span
         )
         self._values: Parameters | None = None
+        self._evidence: Evidence | None = None
+        self._classes: Classes | None = None
         self._cells: Cells | None = None  # of the output, unless each word has one
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
@@ -223,6 +227,7 @@ class SaffuLM:
             )
         self._values, self._cells = found, facts["cells"]
         self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
+        self._evidence, self._classes = facts["evidence"], facts["classes"]
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -252,6 +257,96 @@ class SaffuLM:
         if key not in shared.sources:
             shared.sources[key] = HeldOutSource(self.residual, stream, self.min_count, n_threads)
         return shared.sources[key]
+
+    # ---- learning on the spot ----------------------------------------------------------------------------------------
+
+    def update(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+        """Learn on the spot: take new text into account, in time proportional to that text.
+
+        Besides, one pass is made over the output weights, and the old text is not needed. Hidden layers and attention
+        stay. The embeddings of the tokens in the text get their expected counts there, as one round of explicit
+        attention would; counts of words are exact, and counts of hidden states and words are added to those that the
+        output was solved of: 40,000 positions at most, so that new text weighs more in the output than as much old text
+        if that was longer. The output moves by the change of the logarithms of its counts, also in a refined model.
+        The model that this one stands on learns the text, too (:meth:`ExplicitLM.update`, which is exact).
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Token ids below ``vocab_size``; whole documents.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; the first starts at 0.
+        prime : bool
+            Prime the scalars, too: on the new text as it is predicted before it is learned, held by the curvature of
+            what they were primed on before. The model that this one stands on primes its own on all its text.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range or not integers, or the model was not solved.
+
+        Notes
+        -----
+        Other models that stand on the same residual see it change.
+
+        Examples
+        --------
+        >>> model = SaffuLM(bits=3, radius=2, hidden=4).solve([0, 1, 2] * 50, vocab_size=4)
+        >>> int(model.update([0, 1, 3] * 200).distribution([0, 1]).argmax())
+        3
+        """
+        stream, _ = self._read_text(ids, documents, self.vocab_size)
+        if stream.ids.size:
+            with one_blas_thread():
+                self._become(learning.learned(self._network, self._known(), self._new_text(stream), prime))
+            if self.residual is not None:
+                self.residual.update(stream.ids, stream.documents, prime)
+        return self
+
+    def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None) -> Self:
+        """Forget documents heard before, the scalars kept, in time proportional to their text.
+
+        It undoes an update to rounding if it is the last one; an earlier one, except for what the model expected of
+        hidden states, which is taken as it is now. Counts of words are exact always, as is the model that this one
+        stands on. Text that the model was solved on can be forgotten, too, but what the hidden layers made of it stays.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+            Whole documents, first token to last.
+        documents : array_like of int, optional
+            Offsets in ``ids`` at which documents start; the first starts at 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If these documents were never heard; the model is unchanged then.
+        """
+        stream, _ = self._read_text(ids, documents, self.vocab_size)
+        if stream.ids.size:
+            known = self._known()
+            learning.check_heard(known.evidence, stream)
+            if self.residual is not None:
+                self.residual.subtract(stream.ids, stream.documents)
+            with one_blas_thread():
+                self._become(learning.unlearned(self._network, known, self._new_text(stream)))
+        return self
+
+    def _known(self) -> Known:
+        parameters = self._solved
+        assert self._evidence is not None
+        assert self._classes is not None
+        return Known(parameters, self._evidence, self._classes, np.array(self.scalars))
+
+    def _become(self, known: Known) -> None:
+        self._values, self._evidence, self._classes = known.parameters, known.evidence, known.classes
+        self.scalars = known.scalars.tolist()
+
+    def _new_text(self, stream: Stream) -> Passages:
+        """Text that was not counted."""
+        source = None if self.residual is None else TextSource(self.residual, stream)
+        threads = resolve_threads(self.n_threads)
+        return Passages(stream, self.vocab_size, np.dtype(np.float32), threads, source, self._cells)
 
     # ---- parameters --------------------------------------------------------------------------------------------------
 
@@ -315,27 +410,27 @@ class SaffuLM:
         validation : (ids, documents), optional
             Other text to choose the best epoch by.
         **options
-            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint``, ``seed``,
-            ``progress``, ``soften``.
+            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint`` (that of the
+            epochs after the thaw ends in ``.thawed``), ``seed``, ``progress``, ``soften``.
 
         Returns
         -------
         SaffuLM
             A refined model; this one stays as it is.
         """
+        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1)
         options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
         options["validation"] = validation
+        epochs = _validate.integer(epochs, "epochs", 0)
         stages = [(epochs, freeze_embeddings)]
         if thaw_after is not None:
             thaw_after = _validate.integer(thaw_after, "thaw_after", 0)
             stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
+            stages = [stage for stage in stages if stage[0]] or stages[:1]
         model: SaffuLM = self
         with one_blas_thread():
             for n_epochs, frozen in stages:
-                if n_epochs:
-                    model = model._stage(
-                        ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options
-                    )
+                model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
         return model
 
     def _stage(
@@ -348,6 +443,8 @@ class SaffuLM:
             slow = {EMBEDDINGS: 0.1 * rate} if not isinstance(rate, dict) else {}
             names = [name for name in start._solved if name != EMBEDDINGS]
             options = {**options, "learning_rate": {**dict.fromkeys(names, rate), **slow} if slow else rate}
+            if options.get("checkpoint") is not None:  # that of the epochs before is another refinement's
+                options["checkpoint"] = f"{os.fspath(options['checkpoint'])}.thawed"
         model = improve(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
         model._frozen = None
         return model
@@ -370,6 +467,7 @@ class SaffuLM:
         other = SaffuLM(**settings, residual=self.residual, seed=self.seed, n_threads=self.n_threads)
         other._values, other._cells, other._frozen = self._values, self._cells, self._frozen
         other.history = self.history
+        other._evidence, other._classes = self._evidence, self._classes
         other.attention_losses, other.scalars = list(self.attention_losses), list(self.scalars)
         other.seconds, other.vocabulary = dict(self.seconds), self.vocabulary
         return other
@@ -383,6 +481,8 @@ class SaffuLM:
 
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
         stream, vocab_size = self._read_text(X, y, self.vocab_size)
+        if stream.ids.size == 0:
+            raise ValueError("ids must hold at least one token, got none")
         source: HeldOutSource | TextSource | None = None
         if self.residual is not None:
             if is_counted(self.residual, stream):
@@ -427,9 +527,8 @@ class SaffuLM:
         ndarray of float64, shape (M,)
             Nats.
         """
-        stream, vocab_size = self._read_text(ids, documents, self.vocab_size)
-        source = None if self.residual is None else TextSource(self.residual, stream)
-        text = Passages(stream, vocab_size, np.dtype(np.float32), resolve_threads(self.n_threads), source, self._cells)
+        stream, _ = self._read_text(ids, documents, self.vocab_size)
+        text = self._new_text(stream)
         fixed, values = self._fixed(np.float32), self._solved
 
         def one(segments: Int64) -> Float64:
@@ -519,7 +618,7 @@ class SaffuLM:
             "units": [unit.name for unit in self._network.units],
             "n_parameters": self.n_parameters,
             "bytes_parameters": sum(value.nbytes for value in self._solved.values()),
-            "epochs_refined": 0 if self.history is None else len(self.history),
+            "epochs_refined": self.history[-1]["epoch"] if self.history else 0,
         }
         return facts if self.residual is None else facts | {"residual": self.residual.summary()}
 
@@ -536,7 +635,10 @@ class SaffuLM:
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
-        arrays = {f"parameters.{name}": value for name, value in self._solved.items()}
+        known = self._known()
+        arrays: dict[str, NDArray] = {f"parameters.{name}": value for name, value in known.parameters.items()}
+        arrays |= {f"evidence.{name}": array for name, array in known.evidence.arrays().items()}
+        arrays |= {f"classes.{name}": array for name, array in known.classes.arrays().items()}
         if self._cells is not None:
             arrays["cells"] = self._cells.of_word
         metadata: dict[str, Any] = {
@@ -561,6 +663,12 @@ class SaffuLM:
         if "cells" in arrays:
             model._cells = Cells(checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,)))
         model._values = model._checked(_with_prefix(arrays, "parameters."))
+        sizes = model.vocab_size, model._values["output.weights"].shape, model.hidden * (residual is None)
+        model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
+        n_local = len(local_units(model._network))
+        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, n_local)
+        if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
+            raise ValueError("the attention that the embeddings were solved with does not fit")
         model.scalars = [float(scalar) for scalar in metadata["scalars"]]
         model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
         model.history = history_from(metadata["history"])
@@ -569,10 +677,10 @@ class SaffuLM:
             model.vocabulary = Vocabulary._from_checkpoint(_with_prefix(arrays, "vocabulary."), metadata["vocabulary"])
         if len(model.scalars) != 1 + len(model._network.units):
             raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
-        sizes = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
-        sizes += [len(model.vocabulary)] if model.vocabulary is not None else []
-        if len(set(sizes)) > 1:
-            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, sizes))}")
+        types = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
+        types += [len(model.vocabulary)] if model.vocabulary is not None else []
+        if len(set(types)) > 1:
+            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
         return model
 
     def _checked(self, parameters: Parameters) -> Parameters:

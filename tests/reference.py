@@ -388,6 +388,53 @@ def _aggregate(unit, x, p):
     return np.exp(log_softmax((s @ W + w)[None])[0]) @ x
 
 
+def attention_round(ids, documents, positions, units, span, state, prior, unigram, embedding_mass, word_mass):
+    """One round of EM of ``saffu.explicit_attention``: new (X, B, shares, attention), and the loss before it.
+
+    Every share of every class of every token of every unit in every word is written out.
+    """
+    X, B, shares, attention = state
+    X, B = X.astype(np.float64), [b.astype(np.float64) for b in B]
+    attention = {name: value.astype(np.float64) for name, value in attention.items()}
+    embeddings, words, mass, loss = np.zeros(X.shape), [np.zeros(X.shape) for _ in B], np.zeros(len(units)), 0.0
+    observed = {name: np.zeros(value.shape) for name, value in attention.items()}
+    expected = {name: np.zeros(value.shape) for name, value in attention.items()}
+    reach = 1.0
+    for t in positions:
+        begin, y, terms = max(d for d in documents if d <= t), ids[t], []
+        for i, u in enumerate(units):
+            tokens = [ids[k] for k in _tokens_seen(u, begin, t, span)]
+            n = len(tokens)
+            s, a = None, np.full(n, 1 / n)
+            if u.context != "document":
+                s = X[tokens] @ X[tokens[0 if u.context == "radial" else -1]]
+                W, w = attention[f"{u.name}.attention"][:n, :n], attention[f"{u.name}.attention_bias"][:n]
+                a = np.exp(log_softmax((s @ W + w)[None])[0])
+                reach = max(reach, 1 + s.sum())
+            terms.append((u, tokens, s, a, shares[i] * a[:, None] * X[tokens] * B[i][y]))
+        p = sum(term[-1].sum() for term in terms)
+        loss -= np.log(p)
+        for i, (u, tokens, s, a, joint) in enumerate(terms):
+            tau = joint / p
+            mass[i] += tau.sum()
+            words[i][y] += tau.sum(axis=0)
+            for k, c in enumerate(tokens):
+                embeddings[c] += tau[k]
+            if s is not None:
+                n = len(tokens)
+                for counts, each in ((observed, tau.sum(axis=1)), (expected, a * tau.sum())):
+                    counts[f"{u.name}.attention"][:n, :n] += np.outer(s, each)
+                    counts[f"{u.name}.attention_bias"][:n] += each
+    loss -= embedding_mass * (np.log(X) @ prior).sum() + word_mass * sum((unigram @ np.log(b)).sum() for b in B)
+    for name, value in attention.items():
+        seen = expected[name] > 0
+        value[seen] += np.log(observed[name][seen] / expected[name][seen]) / reach
+    X = embeddings + embedding_mass * prior
+    B = [w + word_mass * unigram[:, None] for w in words]
+    state = X / X.sum(axis=1, keepdims=True), [b / b.sum(axis=0) for b in B], mass / mass.sum(), attention
+    return state, loss / len(positions)
+
+
 # ---- bit-cipher ------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import pytest
 import saffu
 from saffu import checkpoint, cli
 from saffu.explicit_lm import ExplicitLM
+from saffu.saffu_lm import SaffuLM
 from saffu.text import Corpus
 
 LINE = "the a cat dog bird sees likes hears small big old red tree house river and or with under over"
@@ -175,6 +176,99 @@ def test_contexts_can_be_switched_off(trained, tmp_path, monkeypatch, capsys):
     }  # fmt: skip
 
 
+# ---- compact models --------------------------------------------------------------------------------------------------
+
+COMPACT = ["--model", "saffu", "--bits", "8", "--hidden", "10"]
+
+
+@pytest.fixture(scope="module")
+def compact(trained):
+    """The folder, with a compact model that stands on an explicit one, refined."""
+    options = [*COMPACT, "--residual", "--refine", "1", "--quiet"]
+    assert cli.main(["train", str(trained / "train.txt"), "--out", str(trained / "compact.saffu"), *options]) == 0
+    return trained
+
+
+def test_a_compact_model_equals_that_of_the_library(compact, tmp_path):
+    model = checkpoint.load(compact / "compact.saffu")
+    text = Corpus(compact / "train.txt").read(model.vocabulary)
+    base = ExplicitLM().fit(text.ids, len(model.vocabulary), text.documents)
+    twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).solve(text.ids, documents=text.documents)
+    twin = twin.refine(text.ids, 1, documents=text.documents)
+    test = Corpus(compact / "test.txt.gz").read(model.vocabulary)
+    np.testing.assert_allclose(
+        model.log_prob(test.ids, test.documents), twin.log_prob(test.ids, test.documents), atol=1e-5
+    )
+    assert model.history[-1]["epoch"] == 1
+
+
+def test_eval_generate_and_info_take_a_compact_model(compact, capsys):
+    path, test = compact / "compact.saffu", compact / "test.txt.gz"
+    model = checkpoint.load(path)
+    code, output, errors = run(capsys, "eval", path, test, "--json")
+    assert (code, errors) == (0, "")
+    text = Corpus(test).read(model.vocabulary)
+    assert json.loads(output)["perplexity"] == pytest.approx(model.perplexity(text.ids, text.documents))
+    options = ["generate", path, "--prompt", "the cat", "--tokens", "20", "--top-k", "5", "--seed", "1"]
+    code, first, errors = run(capsys, *options)
+    assert (code, errors) == (0, "")
+    assert first.startswith("the cat")
+    assert len(saffu.text.tokenise(first.removesuffix("\n"), "words")) == 2 + 20
+    assert run(capsys, *options)[1] == first
+    code, output, _ = run(capsys, "info", path, "--json")
+    assert code == 0
+    facts = json.loads(output)
+    assert facts["model"]["n_parameters"] == model.n_parameters
+    assert facts["model"]["residual"]["order"] == 4
+    assert facts["model"]["epochs_refined"] == 1
+    np.testing.assert_allclose(facts["scalars"], model.scalars)
+    code, output, _ = run(capsys, "info", path)
+    assert code == 0
+    assert "n parameters" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--contexts", "document+block", "--block", "3"], {"contexts": ("block", "document"), "block": 3}),
+        (["--contexts", "radial", "--radius", "2", "--layers", "2", "--heads", "2"], {"radius": 2, "layers": 2}),
+        (["--residual", "--order", "3", "--windows", "", "--induction", "0"], {"min_count": 3, "radius": 8}),
+        (["--tokenizer", "chars", "--residual"], {"min_count": 1}),
+    ],
+)
+def test_options_reach_the_compact_model(trained, tmp_path, capsys, options, expected):
+    out = tmp_path / "model"
+    code, output, errors = run(capsys, "train", trained / "train.txt", "--out", out, *COMPACT, *options)
+    assert (code, errors) == (0, "")
+    model = checkpoint.load(out)
+    assert f"{out}: " in output
+    assert (model.bits, model.hidden) == (8, 10)
+    assert {name: getattr(model, name) for name in expected} == expected
+    assert (model.residual is not None) == ("--residual" in options)
+    if "--order" in options:
+        assert (model.residual.order, model.residual.windows, model.residual.radius) == (3, (), 5)
+    assert model.history is None
+    assert run(capsys, "eval", out, trained / "test.txt.gz")[0] == 0
+
+
+def test_options_reach_the_refinement(trained, tmp_path, capsys, monkeypatch):
+    given = {}
+
+    def refine(model, ids, epochs, **options):
+        given.update(options, epochs=epochs, n=len(ids))
+        return model
+
+    monkeypatch.setattr(SaffuLM, "refine", refine)
+    options = ["--refine", "3", "--learning-rate", "0.01", "--dropout", "0.2", "--thaw-after", "1"]
+    options += ["--valid", str(trained / "test.txt.gz")]
+    assert run(capsys, "train", trained / "train.txt", "--out", tmp_path / "model", *COMPACT, *options)[0] == 0
+    text = Corpus(trained / "test.txt.gz").read(checkpoint.load(tmp_path / "model").vocabulary)
+    np.testing.assert_array_equal(given.pop("validation")[0], text.ids)
+    assert given.pop("documents").size == 6
+    assert given.pop("n") > 1000
+    assert given == {"epochs": 3, "learning_rate": 0.01, "dropout": 0.2, "thaw_after": 1, "progress": False}
+
+
 # ---- generate, info, demo --------------------------------------------------------------------------------------------
 
 
@@ -268,6 +362,21 @@ def assert_user_error(result, message):
         (["train", "train.txt", "--out", "new", "--windows", "0"], "--windows: expected distinct positive"),
         (["train", "train.txt", "--out", "new", "--induction", "-1"], "--induction: expected an integer of at least 0"),
         (["train", "train.txt", "--out", "new", "--threads", "0"], "--threads: expected an integer of at least 1"),
+        (["train", "train.txt", "--out", "new", "--model", "big"], "--model: invalid choice: 'big'"),
+        (["train", "train.txt", "--out", "new", "--bits", "8"], "--bits is for --model saffu"),
+        (["train", "train.txt", "--out", "new", "--residual"], "--residual is for --model saffu"),
+        (["train", "train.txt", "--out", "new", "--learning-rate", "1"], "--learning-rate is for --model saffu"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--order", "3"], "--order is for --model explicit, or needs"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--dropout", "0.1"], "--dropout needs --refine"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--dropout", "1"], "at least 0 and below 1, got '1'"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--learning-rate", "0"], "a number above 0, got '0'"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--contexts", "far"], "expected some of block, radial"),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--contexts", "block+block"], "each once"),
+        (
+            ["train", "train.txt", "--out", "new", *COMPACT, "--contexts", "document", "--layers", "2"],
+            "add one of them",
+        ),
+        (["train", "train.txt", "--out", "new", *COMPACT, "--refine", "1", "--valid", "no.txt"], "'no.txt': No such"),
         (["train", "train.txt", "--out", "new", "--speed", "9"], "unrecognized arguments: --speed 9"),
         (["train", "nowhere.txt", "--out", "new"], "'nowhere.txt': No such file or directory"),
         (["train", ".", "--out", "new"], "'.': Is a directory"),
@@ -350,11 +459,14 @@ def test_an_interrupt_leaves_the_old_model(trained, tmp_path, capsys, monkeypatc
 
 
 def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
-    arguments = ["train", trained / "train.txt", "--out", tmp_path / "model"]
-    assert run(capsys, *arguments)[2] == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert "vocabulary" in run(capsys, *arguments)[2]
-    assert run(capsys, *arguments, "--quiet") == (0, "", "")
+    for options in ([], [*COMPACT, "--residual", "--refine", "1"]):
+        arguments = ["train", trained / "train.txt", "--out", tmp_path / "model", *options]
+        shown = run(capsys, *arguments)[2]
+        assert all(stage in shown for stage in ["vocabulary", "prime", *["solve", "refine"] * bool(options)])
+        assert run(capsys, *arguments, "--quiet") == (0, "", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert run(capsys, *arguments)[2] == ""
 
 
 @pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "roadmap"])

@@ -745,3 +745,46 @@ def test_the_folder_may_not_be_a_file(tmp_path, capsys, fakes):
     code, _, errors = command(capsys, text, "--out", text)
     assert (code, errors.count(os.linesep)) == (2, 1)
     assert "File exists" in errors
+
+
+# ---- the real models -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
+    text, out = write_text(tmp_path / "text", 60, lines_each=4, tokens_each=6), tmp_path / "map"
+    choices = {"bits": [6], "contexts": ["radial", "block+document"], "hidden": [8], "residual": [False, True]}
+    (tmp_path / "grid.json").write_text(json.dumps(choices | {"layers": [1, 2], "radius": [2], "block": [3]}))
+    options = ["--out", out, "--grid", tmp_path / "grid.json", "--min-count", 2, "--threads", 1]
+    code, output, errors = command(capsys, text, *options, "--refine", 2)
+    assert (code, errors) == (0, "")
+    assert output.startswith("8 architectures; the best: ")
+    rows = table(out)
+    assert len(rows) == 8
+    assert [row["error"] for row in rows] == [""] * 8
+    files = sorted(path for path in (out / "models").iterdir())
+    assert len(files) == 2
+    split = roadmap.read_split(text, min_count=2)
+    for path in files:
+        model = saffu.load(path)
+        assert model.vocabulary == split.vocabulary
+        assert model.min_count == (2 if model.residual is not None else 0)
+        found = model.perplexity(split.held_out, split.held_out_documents)
+        refined = [float(row["refined_perplexity"]) for row in rows if row["refined_perplexity"]]
+        assert min(abs(found - value) for value in refined) < 1e-3 * found
+    assert command(capsys, text, *options, "--refine", 2, "--quiet") == (0, "", "")
+
+
+def test_all_architectures_share_one_set_of_counts(monkeypatch):
+    split = make_split()
+    fitted = []
+    monkeypatch.setattr(roadmap.ExplicitLM, "fit", lambda model, *text: fitted.append(model) or model)
+    shared = roadmap.shared_counts(split, 1)
+    monkeypatch.undo()
+    assert fitted == [shared.explicit_lm]
+    shared = roadmap.shared_counts(split, 1)
+    for hidden in (4, 8):
+        architecture = grid.Architecture(bits=4, radius=2, hidden=hidden, residual=True)
+        model = roadmap.solve_saffu(architecture, split, shared, 1)
+        assert model.residual is shared.explicit_lm
+        assert model.hidden == hidden
+    assert len(shared.counts.sources) == 1

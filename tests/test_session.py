@@ -18,6 +18,7 @@ ARCHITECTURES = [
     {"contexts": ("block", "radial", "document"), "layers": 3},
     {"contexts": ("radial", "document"), "radius": 5, "layers": 2, "heads": 2},
     {"contexts": ("radial",), "radius": 1, "layers": 2},
+    {"contexts": ("radial", "document"), "words": 7},  # with a residual: rarer words share outputs
 ]
 
 
@@ -45,11 +46,10 @@ def all_logits(model, ids):
     stream, _ = model._read_text(np.append(ids, 0), None, V)
     seen = model._network.chunk(stream, np.array([0]), np.array([stream.ids.size]))
     passed, _ = units.forward(model._solved, model._network.units, seen, units.embeddings(model._solved, 1))
-    logits = np.zeros((stream.ids.size, V), np.float32)
-    if model.residual is not None:
-        model.residual.logits(stream.ids, out=logits)
-    units.add_logits(model._solved, units.hidden(passed, seen), logits)
-    return logits
+    outputs = np.zeros((stream.ids.size, model._solved["output.bias"].size), np.float32)
+    units.add_logits(model._solved, units.hidden(passed, seen), outputs)
+    logits = outputs if model._cells is None else outputs[:, model._cells.of_word]
+    return logits if model.residual is None else logits + model.residual.logits(stream.ids)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
@@ -66,8 +66,9 @@ def test_every_position_has_the_logits_of_the_whole(architecture, residual):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
-def test_log_prob_is_the_same(architecture):
-    model = make_model(**architecture)
+@pytest.mark.parametrize("residual", [False, True])
+def test_log_prob_is_the_same(architecture, residual):
+    model = make_model(**architecture, residual=residual)
     ids = make_text(180, seed=1)[0]
     session, found = model.session(), []
     for token in ids:
@@ -143,11 +144,11 @@ def test_bad_settings_are_named_before_anything_is_drawn(settings, message):
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_files_keep_every_bit(tmp_path, residual):
+@pytest.mark.parametrize(("residual", "words"), [(False, 6000), (True, 6000), (True, 6)])
+def test_files_keep_every_bit(tmp_path, residual, words):
     ids, documents = make_text()
     base = ExplicitLM(radius=2, order=3, windows=(20,), induction=30) if residual else None
-    model = SaffuLM(**SMALL, layers=2, residual=base, min_count=2, seed=3).solve(ids, V, documents)
+    model = SaffuLM(**SMALL, layers=2, residual=base, words=words, min_count=2, seed=3).solve(ids, V, documents)
     model = model.refine(ids, 1, documents=documents)
     model.vocabulary = saffu.text.Vocabulary([str(i) for i in range(V - 2)])
     model.save(tmp_path / "model.saffu")
@@ -161,6 +162,8 @@ def test_files_keep_every_bit(tmp_path, residual):
     assert again.vocabulary == model.vocabulary
     assert again.summary() == model.summary()
     new, starts = make_text(400, seed=4)
+    for either in (model, again):
+        either.update(new[:100])
     np.testing.assert_array_equal(again.log_prob(new, starts), model.log_prob(new, starts))
 
 
@@ -219,6 +222,34 @@ def damage_residual(arrays, metadata):
     arrays["residual.unigram"][0] += 1
 
 
+def lose_cells(arrays, metadata):
+    del arrays["cells"]
+
+
+def empty_a_cell(arrays, metadata):
+    arrays["cells"][arrays["cells"] == 1] = 0
+
+
+def lose_evidence(arrays, metadata):
+    del arrays["evidence.observed"]
+
+
+def narrow_evidence(arrays, metadata):
+    arrays["evidence.expected"] = arrays["evidence.expected"][:, 1:]
+
+
+def spoil_evidence(arrays, metadata):
+    arrays["evidence.observed"][2, 1] = -1
+
+
+def spoil_classes(arrays, metadata):
+    arrays["classes.mass"][2] = -1
+
+
+def cut_attention(arrays, metadata):
+    arrays["classes.radial1.attention"] = arrays["classes.radial1.attention"][1:]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -233,11 +264,18 @@ def damage_residual(arrays, metadata):
         (break_history, "history is damaged"),
         (swap_vocabulary, "vocabularies of different sizes, 13, 13, 3"),
         (damage_residual, "'unigram' is damaged"),
+        (lose_cells, "'output.bias' must be finite float32 (13,)"),
+        (empty_a_cell, "every cell must have a word"),
+        (lose_evidence, "'observed' is missing"),
+        (narrow_evidence, "'expected' must be finite float32"),
+        (spoil_evidence, "counts of the output are damaged"),
+        (spoil_classes, "counts of the embeddings are damaged"),
+        (cut_attention, "attention that the embeddings were solved with"),
     ],
 )
 def test_damage_is_named(tmp_path, damage, message):
     path = tmp_path / "model.saffu"
-    make_model(residual=True).save(path)
+    make_model(residual=True, words=8).save(path)
     kind, arrays, metadata = saffu.checkpoint.read(path)
     damage(arrays, metadata)
     saffu.checkpoint.write(path, kind, arrays, metadata)

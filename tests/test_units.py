@@ -6,6 +6,7 @@ import pytest
 import reference
 from saffu import text_loss, units
 from saffu.attention import ComparisonCache
+from saffu.cells import Cells
 from saffu.context import Stream
 from saffu.passages import Passages
 from saffu.text_loss import Embeddings, Network
@@ -54,6 +55,19 @@ class Other:
 
     def fill(self, positions, out):
         out[:] = self.logits[positions]
+
+
+CELLS = Cells(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
+
+
+def with_cells(parameters, cells):
+    """Parameters of which the words of a cell share the output."""
+    return {name: value[: cells.n_cells] if name.startswith("output.") else value for name, value in parameters.items()}
+
+
+def word_by_word(parameters, cells):
+    """The same with an output for each word."""
+    return {name: value[cells.of_word] if name.startswith("output.") else value for name, value in parameters.items()}
 
 
 ARCHITECTURES = [
@@ -106,6 +120,29 @@ def test_losses_are_those_of_the_equations(contexts, heads, layers, source):
     found = text_loss.losses(network, parameters, text.take(slice(None)), moving(parameters))
     np.testing.assert_allclose(found, np.array(by_segment) * len(text) / 90, rtol=1e-10)
     np.testing.assert_allclose(found.mean(), expected.mean(), rtol=1e-12)
+
+
+def test_words_of_a_cell_keep_the_proportions_of_the_other_model():
+    network, source, stream = network_of(("block", "radial", "document"), 2, 2), Other(90), stream_of(90)
+    parameters = with_cells(random_parameters(network), CELLS)
+    expanded = word_by_word(parameters, CELLS)
+    logits = source.logits + reference.unit_logits(stream.ids, DOCUMENTS, expanded, network.units, SPAN)
+    expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
+    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source, CELLS)
+    for rows in (slice(None), slice(2, 4), slice(1, 2)):  # fewer rows after many, in the same memory
+        first, last = text.first[rows], text.last[rows]
+        found = text_loss.position_losses(network, parameters, text, moving(parameters), first, last)
+        np.testing.assert_allclose(found, expected[first[0] : last[-1]], rtol=1e-10, atol=1e-12)
+    loss, gradients = gradients_of(network, parameters, text.take(slice(None)), moving(parameters))
+    assert loss == pytest.approx(expected.mean())
+    whole = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    loss, by_word = gradients_of(network, expanded, whole.take(slice(None)), moving(parameters))
+    assert loss == pytest.approx(expected.mean())
+    for name, gradient in gradients.items():
+        summed = by_word[name]
+        if name.startswith("output."):
+            summed = np.stack([summed[CELLS.of_word == cell].sum(axis=0) for cell in range(CELLS.n_cells)])
+        np.testing.assert_allclose(gradient, summed, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
 def test_losses_in_float32_are_near():
