@@ -20,7 +20,7 @@ CORPORA = ("children", "brown")
 RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SCALES: tuple[str | float, ...] = ("glorot", 0.1, 1.0)  # of the random weights of a cold start
 VALID_TOKENS, TEST_TOKENS = 10_000, 30_000  # evenly spaced over that part
-FEW_TOKENS = 200_000  # up to so many, steps are small
+BATCHES = ((50_000, 64), (200_000, 256))  # tokens of the text up to which so many make a step
 ALL_TRIED = 50_000  # up to so many, no setting is given up early
 
 Setting = tuple[Any, ...]
@@ -122,7 +122,8 @@ class Moment(NamedTuple):
 
 def batch_tokens(text: Text) -> int:
     """Tokens in a step of every contender: fewer where there are few."""
-    return 256 if text.train.ids.size <= FEW_TOKENS else 1024
+    n_tokens = text.train.ids.size
+    return next((batch for most, batch in BATCHES if n_tokens <= most), 1024)
 
 
 def trained(
