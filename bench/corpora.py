@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,18 +78,54 @@ def parts(folder: Path, name: str, tokens: int | None = None) -> Parts:
     folder : path
         Folder of the data sets.
     name : str
+        Or ``"children"``: the three corpora of ``CHILDREN``, an equal share of the tokens from each.
     tokens : int, optional
         Train on the whole lines among the first so many tokens, with the vocabulary of these alone.
     """
-    path = "brown/" if name == "brown" else f"children/{name}."
-    files = [Corpus(folder / f"{path}{part}.txt.gz", "whitespace") for part in ("train", "valid", "test")]
+    paths = ["brown/"] if name == "brown" else [f"children/{part}." for part in _members(name)]
+    train, valid, test = ([folder / f"{path}{part}.txt.gz" for path in paths] for part in ("train", "valid", "test"))
     if tokens is None:
-        vocabulary = files[0].build_vocabulary(MIN_COUNT)
-        return Parts(name, vocabulary, *(file.read(vocabulary) for file in files))
-    every_type = files[0].build_vocabulary(1)
-    train = beginning(files[0].read(every_type), tokens)
-    vocabulary, ids = frequent(every_type, train.ids)
-    return Parts(name, vocabulary, train._replace(ids=ids), *(file.read(vocabulary) for file in files[1:]))
+        vocabulary = Corpus(train, "whitespace").build_vocabulary(MIN_COUNT)
+        return Parts(
+            name, vocabulary, *(Corpus(files, "whitespace").read(vocabulary) for files in (train, valid, test))
+        )
+    every_type = Corpus(train, "whitespace").build_vocabulary(1)
+    share = tokens // len(paths)
+    text = joined(beginning(Corpus(file, "whitespace").read(every_type), share) for file in train)
+    vocabulary, ids = frequent(every_type, text.ids)
+    others = (Corpus(files, "whitespace").read(vocabulary) for files in (valid, test))
+    return Parts(name, vocabulary, text._replace(ids=ids), *others)
+
+
+def _members(name: str) -> tuple[str, ...]:
+    return CHILDREN if name == "children" else (name,)
+
+
+def joined(texts: Iterable[Chunk]) -> Chunk:
+    """Texts one after the other."""
+    chunks = list(texts)
+    ends = np.cumsum([chunk.ids.size for chunk in chunks])
+    documents = [chunk.documents + end - chunk.ids.size for chunk, end in zip(chunks, ends, strict=True)]
+    ids = np.concatenate([chunk.ids for chunk in chunks])
+    return Chunk(ids, np.concatenate(documents), sum(chunk.n_characters for chunk in chunks))
+
+
+def sample(text: Chunk, tokens: int, runs: int = 8) -> Chunk:
+    """About so many tokens: runs of whole lines, evenly spaced over the text, each a document of its own."""
+    if tokens >= text.ids.size:
+        return text
+    ends = np.concatenate([[0], np.flatnonzero(text.ids == LINE_END_ID) + 1])
+    wanted = np.linspace(0, text.ids.size, runs, endpoint=False)
+    low = np.searchsorted(ends, wanted)
+    high = np.minimum(np.searchsorted(ends, ends[np.minimum(low, ends.size - 1)] + tokens // runs), ends.size - 1)
+    spans = [(int(ends[a]), int(ends[b])) for a, b in zip(low, high, strict=True) if a < b]
+    return joined(_span(text, first, last) for first, last in spans)
+
+
+def _span(text: Chunk, first: int, last: int) -> Chunk:
+    inside = text.documents[(text.documents > first) & (text.documents < last)] - first
+    share = (last - first) / text.ids.size
+    return Chunk(text.ids[first:last], np.concatenate([[0], inside]), round(text.n_characters * share))
 
 
 def beginning(text: Chunk, tokens: int) -> Chunk:

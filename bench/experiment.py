@@ -40,16 +40,24 @@ class Options(NamedTuple):
     out: Path
     quick: bool
     only_print: bool
+    more: argparse.Namespace = argparse.Namespace()
 
 
-def options(name: str, about: str | None, argv: Sequence[str] | None) -> Options:
-    """Read the options that every experiment has."""
+def options(
+    name: str,
+    about: str | None,
+    argv: Sequence[str] | None,
+    add: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> Options:
+    """Read the options that every experiment has, and those that ``add`` gives the parser: ``more`` has them all."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name.replace('-', '_')}", description=about)
     parser.add_argument("--out", type=Path, default=Path("results") / name, help="folder of the table and the figure")
     parser.add_argument("--print", action="store_true", help="print the table and leave the README alone")
     parser.add_argument("--quick", action="store_true", help="a few seconds on made-up data, only to see that it works")
+    if add is not None:
+        add(parser)
     given = parser.parse_args(argv)
-    return Options(name, given.out, given.quick, given.print or given.quick)
+    return Options(name, given.out, given.quick, given.print or given.quick, given)
 
 
 # ---- data --------------------------------------------------------------------------------------------------------
@@ -306,10 +314,8 @@ def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
     return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[Any], None]) -> None:
+def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[Any], None] | None = None) -> None:
     """Write results.csv, table.md and figure.png into the folder, and the text into the README (or print it)."""
-    from matplotlib.figure import Figure
-
     given.out.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(key for record in records for key in record))
     with open(given.out / "results.csv", "w", encoding="utf-8", newline="") as file:
@@ -317,10 +323,15 @@ def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[
         writer.writeheader()
         writer.writerows(records)
     (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
+    publish(given.name, text, given.only_print)
+    if draw is None:
+        print(f"wrote results.csv and table.md into {given.out}")
+        return
+    from matplotlib.figure import Figure
+
     figure = Figure(layout="constrained")
     draw(figure)
     figure.savefig(given.out / "figure.png", dpi=150)
-    publish(given.name, text, given.only_print)
     print(f"wrote results.csv, table.md and figure.png into {given.out}")
 
 

@@ -9,8 +9,8 @@ from saffu import _core
 from saffu.held_out import HeldOutLogits
 
 AGREEMENT = 1e-9  # nats
-D_MODEL = 128  # of the transformer
 BATCH, N_BATCHES = 256, 32
+D_MODEL = 128  # of the transformer
 
 
 @pytest.fixture(scope="module")
