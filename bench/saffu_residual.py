@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bench import corpora
-from bench.corpora import MIN_COUNT, Parts
+from bench.corpora import Parts
 from bench.experiment import Options, closing, options, write
 from bench.measure import data_folder, installed, markdown_table
 from bench.saffu_trials import made_up
@@ -59,7 +59,7 @@ def ours(parts: Parts, given: Any) -> Iterator[Row]:
         fitting = time.perf_counter() - began
         yield row(name, explicit, size(explicit), fitting)
     began = time.perf_counter()
-    model = SaffuLM(**architecture(given), residual=explicit, min_count=MIN_COUNT)
+    model = SaffuLM(**architecture(given), residual=explicit)
     model.solve(train.ids, n_types, train.documents)
     solving = fitting + time.perf_counter() - began
     yield row("residual SaffuLM, solved", model, model.n_parameters, solving)
@@ -83,7 +83,7 @@ def refinement(given: Any, valid: Chunk) -> dict[str, Any]:
         "learning_rate": given.rate,
         "dropout": given.dropout,
         "batch_tokens": given.batch_tokens,
-        "freeze_embeddings": not given.thawed,
+        "freeze_embeddings": given.frozen,
         "thaw_after": given.thaw_after,
         "validation": (valid.ids, valid.documents),
         "seed": given.seed,
@@ -188,17 +188,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--corpus", choices=(*corpora.WORDS, "children"), default="brown")
     add("--tokens", type=int, help="train on the lines among the first so many tokens, with their vocabulary")
     add("--bits", type=int, default=64)
-    add("--hidden", type=int, default=64)
+    add("--hidden", type=int, default=96)
     add("--contexts", nargs="+", default=["radial", "document"])
     add("--radius", type=int, default=8)
     add("--block", type=int, default=8)
-    add("--heads", type=int, default=1)
+    add("--heads", type=int, default=3)
     add("--layers", type=int, default=1)
-    add("--epochs", type=int, default=4)
-    add("--rate", type=float, default=3e-3, help="learning rate of the refinement")
+    add("--epochs", type=int, default=1)
+    add("--rate", type=float, default=3e-3, help="learning rate of the output, a tenth of the others'")
     add("--dropout", type=float, default=0.0, help="of hidden units, in the refinement")
     add("--batch-tokens", type=int, default=1024)
-    add("--thawed", action="store_true", help="let embeddings move from the beginning")
+    add("--frozen", action="store_true", help="leave the embeddings as they were solved")
     add("--thaw-after", type=int, help="let embeddings move after so many epochs")
     add("--peers", nargs="*", default=["transformer", "LSTM"], help="none for our lines alone")
     add("--multiples", type=float, nargs="+", default=list(MULTIPLES), help="of our time, for the peers")

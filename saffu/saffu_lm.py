@@ -40,6 +40,7 @@ Int64 = NDArray[np.int64]
 Parameters = dict[str, NDArray]
 
 BATCH_TOKENS = 1024
+FASTER = 10  # times the learning rate of the output
 EMBEDDINGS = "embeddings.logits"
 SETTINGS = (
     "bits",
@@ -404,13 +405,14 @@ class SaffuLM:
         freeze_embeddings : bool
             Leave the embeddings as they are, so that comparisons are read from a cache.
         thaw_after : int, optional
-            After so many epochs the embeddings move too, at a tenth of the learning rate.
+            After so many epochs the embeddings move too, at a tenth of the rate of the units.
         batch_tokens : int
             Positions in a step, rounded to whole segments of 32.
         validation : (ids, documents), optional
             Other text to choose the best epoch by.
         **options
-            ``learning_rate``, ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint`` (that of the
+            ``learning_rate`` (a number is that of the output, the units and embeddings move at ten times it; 0.003),
+            ``dropout`` (of hidden units), ``patience``, ``callback``, ``checkpoint`` (that of the
             epochs after the thaw ends in ``.thawed``), ``seed``, ``progress``, ``soften``.
 
         Returns
@@ -438,16 +440,21 @@ class SaffuLM:
     ) -> SaffuLM:
         start = self._copy()
         start._frozen = start._fixed(np.float32) if frozen else None
-        if thawed and not frozen:
-            rate = options.get("learning_rate", LEARNING_RATE)
-            slow = {EMBEDDINGS: 0.1 * rate} if not isinstance(rate, dict) else {}
-            names = [name for name in start._solved if name != EMBEDDINGS]
-            options = {**options, "learning_rate": {**dict.fromkeys(names, rate), **slow} if slow else rate}
-            if options.get("checkpoint") is not None:  # that of the epochs before is another refinement's
-                options["checkpoint"] = f"{os.fspath(options['checkpoint'])}.thawed"
+        options = dict(options)
+        rate = options.pop("learning_rate", LEARNING_RATE)
+        options["learning_rate"] = rate if isinstance(rate, dict) else start._rates(rate, slow=thawed)
+        if thawed and not frozen and options.get("checkpoint") is not None:
+            # That of the epochs before is another refinement's.
+            options["checkpoint"] = f"{os.fspath(options['checkpoint'])}.thawed"
         model = improve(start, ids, documents, epochs=epochs, n_threads=self.n_threads, **options)
         model._frozen = None
         return model
+
+    def _rates(self, rate: float, slow: bool) -> dict[str, float]:
+        """The rate of the output; tenfold for units and embeddings, whose logits must go far to change a softmax."""
+        names = [name for name in self._solved if self._frozen is None or name != EMBEDDINGS]
+        still = ("output.", "embeddings.") if slow else ("output.",)
+        return {name: rate * (1 if name.startswith(still) else FASTER) for name in names}
 
     def random_start(self, scale: str | float = "glorot", seed: int = 0) -> SaffuLM:
         """A model of the same architecture with random weights, to compare a solved one with.

@@ -299,10 +299,10 @@ SAFFU_SIMD int NAME(saffu_log_sums)(const REAL *X, const int32_t *words, const i
     if (!room) return SAFFU_NO_MEMORY;
     SAFFU_OMP(parallel for num_threads(team) schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
-        const REAL *x = X + m * n_columns;
-        REAL *z = Z + m * n_cells, *own = room + saffu_thread() * longest;
+        const REAL *restrict x = X + m * n_columns;
+        REAL *restrict z = Z + m * n_cells, *restrict own = room + saffu_thread() * longest;
         for (int64_t c = 0; c < n_cells; c++) {
-            const int32_t *word = words + begins[c];
+            const int32_t *restrict word = words + begins[c];
             int64_t n = begins[c + 1] - begins[c];
             if (n == 1) {
                 z[c] = x[*word];
