@@ -187,7 +187,9 @@ def on_one_core() -> dict[str, float]:
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     places = os.pathsep.join(place or "." for place in sys.path)
     environment = os.environ | one_thread | {"PYTHONPATH": places}
-    done = subprocess.run([sys.executable, "-c", CHILD], env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CHILD], env=environment, check=True, capture_output=True, text=True
+    )
     return json.loads(done.stdout)
 
 
