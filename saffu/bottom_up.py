@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saffu import explicit_attention, latent, output, units
+from saffu import explicit_attention, gradient_targets, latent, output, units
 from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
@@ -100,7 +100,7 @@ def solve(
         The text, or the text as another model reads it: as long, with the same documents.
     bits, hidden : int
         Width of the embeddings and of each unit.
-    attention : {"responsibilities", "uniform"}
+    attention : {"responsibilities", "gradient", "uniform"}
     source : LogitSource, optional
         Another model's logits of the text, as if it had not been counted.
     n_words : int
@@ -123,6 +123,9 @@ def solve(
         shared.n_threads,
     )
     found = explicit_attention.solve(mixture, positions, seed, tick=tick)
+    if attention == "gradient":
+        found.losses = gradient_targets.solve(mixture, positions, seed, tick)
+        found.attention = mixture.parameters
     parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
     words: dict[str, Float32] = {}
     told = {unit.name: B for unit, B in zip(local, found.B, strict=True)}

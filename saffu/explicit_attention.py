@@ -42,7 +42,7 @@ ROUNDS, TOLERANCE = 4, 0.01  # on the whole sample; nats per token
 EMBEDDING_MASS = 5.0  # tokens of the classes at large that an embedding is smoothed by
 WORD_MASS = 2.0  # tokens of the unigram that the words of a class are smoothed by
 FOREIGN = 0.02  # of a class in words whose code lacks its bit, at the start
-ATTENTIONS = ("responsibilities", "uniform")
+ATTENTIONS = ("responsibilities", "gradient", "uniform")
 
 
 @dataclass
@@ -104,8 +104,8 @@ class AttentiveMixture:
     X : ndarray of float32, shape (V, bits)
         Where the embeddings start from.
     unigram : ndarray of float64, shape (V,)
-    attention : {"responsibilities", "uniform"}
-        Whether attention is solved, or all positions count the same.
+    attention : {"responsibilities", "gradient", "uniform"}
+        Whether attention is solved, or all positions count the same ("uniform").
     n_threads : int
     """
 
@@ -122,7 +122,7 @@ class AttentiveMixture:
         n_threads: int,
     ) -> None:
         self.stream, self.units, self.sizes, self.span = stream, units, sizes, span
-        self.solve_attention = attention == "responsibilities"
+        self.solve_attention = attention != "uniform"
         self.unigram, self.n_threads = unigram, n_threads
         self.bits = X.shape[1]
         self.parameters: dict[str, Float32] = {}

@@ -88,8 +88,9 @@ class SaffuLM:
         of their classes, and keep the proportions that the residual gives them.
     span : int
         How far back the document context reaches, tokens.
-    attention : {"responsibilities", "uniform"}
-        How attention is solved: by which tokens explain the next word, or not at all.
+    attention : {"responsibilities", "gradient", "uniform"}
+        How attention is solved: by which tokens explain the next word, from there on by what each would do for the
+        softmax over the words, or not at all.
     min_count : int
         With a residual: words that the text holds fewer times elsewhere are read as ``<unk>`` in training, as they
         would be in new text. That of the vocabulary.

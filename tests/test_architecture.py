@@ -18,6 +18,7 @@ LAYERS = [
     ["cells", "cipher", "context", "evidence", "hidden", "pooled", "layer"],
     ["units", "pooled_text", "priming", "network"],
     ["explicit_attention", "latent", "explicit_lm"],
+    ["gradient_targets"],
     ["held_out"],
     ["passages", "residual"],
     ["output", "text_loss"],
