@@ -87,6 +87,8 @@ def ways(text: Text, few: slice) -> Iterator[Way]:
     yield learned(part, "uniform, and stays so", text, uniform, few, freeze=ATTENTION)
     yield learned(part, "newest token only", text, solved(radius=1), few)
     yield learned(part, "explicit, and stays so", text, explicit, few, freeze=ATTENTION)
+    by_gradient = solved(attention="gradient")
+    yield learned(part, "explicit by gradient targets, and stays so", text, by_gradient, few, freeze=ATTENTION)
     yield learned(part, "learned from uniform", text, uniform, few)
     yield learned(part, "learned from explicit", text, explicit, few)
     yield learned(part, "learned from explicit, embeddings too", text, explicit, few, freeze_embeddings=False)

@@ -123,8 +123,11 @@ class TorchSaffu:
         X = torch.softmax(self.parameters[EMBEDDINGS], 1) if self.X is None else self.X
         H = torch.cat([self._hidden(unit, places, X) for unit in self.units], 1)
         O, bias = self.parameters["output.weights"], self.parameters["output.bias"]  # noqa: E741
-        base = self._base(batch)
-        targets = self.ids[places]
+        base, within = self._base(batch)
+        targets = torch.from_numpy(self.text.targets(places.numpy()).astype(np.int64))
+        return within + self._cross_entropy(H, O, bias, base, targets)
+
+    def _cross_entropy(self, H: Tensor, O: Tensor, bias: Tensor, base: Tensor | None, targets: Tensor) -> Tensor:  # noqa: E741
         if base is None and not self.blockwise:
             return functional.cross_entropy(torch.addmm(bias, H, O.T), targets)
         wide_H, wide_O = torch.cat([H, H.new_ones(len(H), 1)], 1), torch.cat([O, bias[:, None]], 1)
@@ -133,18 +136,17 @@ class TorchSaffu:
         assert base is not None
         return functional.cross_entropy(torch.addmm(base, wide_H, wide_O.T), targets)
 
-    def _base(self, batch: Passage) -> Tensor | None:
-        """Logits of the model beneath, made by the same code and the same workers as for the other network."""
-        source = self.text.source
-        if source is None:
-            return None
+    def _base(self, batch: Passage) -> tuple[Tensor | None, float]:
+        """Logits of the model beneath, and nats from outputs to words, by the code that the other network uses."""
+        if self.text.source is None:
+            return None, 0.0
         logits = self.text.buffer(batch.n_positions)
 
-        def one(item: tuple[slice, Any]) -> None:
-            source.fill(self.text.positions(item[1]), logits[item[0]])
+        def one(item: tuple[slice, Any]) -> float:
+            return float(self.text.fill(self.text.positions(item[1]), logits[item[0]]).sum())
 
-        self.text.workers.map(one, batch.chunks())
-        return torch.from_numpy(logits)
+        within = sum(self.text.workers.map(one, batch.chunks())) / batch.n_positions
+        return torch.from_numpy(logits), within
 
     # ---- units ----
 

@@ -182,7 +182,7 @@ def networks(text):
     """A network of every kind of unit by itself, and one on an explicit model."""
     explicit = ExplicitLM(radius=2, order=3, windows=(20,), induction=0)
     settings = ARCHITECTURE | {"contexts": ("block", "radial", "document"), "heads": 2, "span": 64}
-    return {on: solve(text, **settings, residual=explicit if on else None)[0] for on in (True, False)}
+    return {on: solve(text, **settings, words=10, residual=explicit if on else None)[0] for on in (True, False)}
 
 
 @pytest.mark.parametrize("blockwise", [True, False])
