@@ -73,7 +73,7 @@ def ours(parts: Parts, given: Any) -> Iterator[Row]:
 
 def architecture(given: Any) -> dict[str, Any]:
     """Of the network."""
-    names = ("bits", "hidden", "radius", "block", "heads", "layers")
+    names = ("bits", "hidden", "radius", "block", "heads", "layers", "words")
     return {"contexts": tuple(given.contexts)} | {name: getattr(given, name) for name in names}
 
 
@@ -188,16 +188,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--corpus", choices=(*corpora.WORDS, "children"), default="brown")
     add("--tokens", type=int, help="train on the lines among the first so many tokens, with their vocabulary")
     add("--bits", type=int, default=64)
-    add("--hidden", type=int, default=96)
+    add("--hidden", type=int, default=64)
     add("--contexts", nargs="+", default=["radial", "document"])
     add("--radius", type=int, default=8)
     add("--block", type=int, default=8)
     add("--heads", type=int, default=3)
     add("--layers", type=int, default=1)
-    add("--epochs", type=int, default=1)
+    add("--words", type=int, default=4000, help="with output weights of their own; the others share those of classes")
+    add("--epochs", type=int, default=2)
     add("--rate", type=float, default=3e-3, help="learning rate of the output, a tenth of the others'")
     add("--dropout", type=float, default=0.0, help="of hidden units, in the refinement")
-    add("--batch-tokens", type=int, default=1024)
+    add("--batch-tokens", type=int, default=512)
     add("--frozen", action="store_true", help="leave the embeddings as they were solved")
     add("--thaw-after", type=int, help="let embeddings move after so many epochs")
     add("--peers", nargs="*", default=["transformer", "LSTM"], help="none for our lines alone")

@@ -39,7 +39,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Parameters = dict[str, NDArray]
 
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 512
 FASTER = 10  # times the learning rate of the output
 EMBEDDINGS = "embeddings.logits"
 SETTINGS = (
