@@ -10,6 +10,7 @@ import copy
 import functools
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -116,7 +117,7 @@ class TiedSoftmax(torch.autograd.Function):
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(nn.Module, ABC):
     """Embeddings that serve as input and output weights, a bias per type, and something between them.
 
     Attributes
@@ -139,13 +140,13 @@ class LanguageModel(nn.Module):
         """Number of weights, the embedding counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @abstractmethod
     def batches(self, stream: Stream, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Hidden states (tokens, d_model) and targets (tokens,) of a stream read again and again, to be trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scored(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
         """Hidden states and positions in the stream of what they predict: every position once."""
-        raise NotImplementedError
 
     def start_from_unigrams(self, ids: Tensor) -> None:
         """Let the bias be the logarithm of add-one counts, which training would spend its first steps on."""
