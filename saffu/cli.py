@@ -314,14 +314,14 @@ def _add_roadmap(commands: Any) -> None:
         type=_integer(1),
         default=1_000_000,
         metavar="N",
-        help="the most tokens to train on, from the beginning (default: 1000000)",
+        help="the most tokens to train on, of each file as many (default: 1000000)",
     )
     _add_text_options(parser)
     add(
         "--valid",
         action="append",
         metavar="FILE",
-        help="held-out text; may be repeated (default: the last 5 percent of the documents)",
+        help="held-out text; may be repeated (default: every twentieth document)",
     )
     add(
         "--valid-tokens",

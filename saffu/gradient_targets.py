@@ -107,7 +107,7 @@ def solve(
     losses = [loss]
     for _ in range(ROUNDS):
         targets = [
-            None if A is None else (A, S, pooling.gains(unit, slope))
+            None if A is None or S is None else (A, S, pooling.gains(unit, slope))
             for unit, (_, A, S), slope in zip(mixture.units, passes, slopes, strict=True)
         ]
         before = {name: value.copy() for name, value in mixture.parameters.items()}

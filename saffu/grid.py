@@ -40,8 +40,10 @@ class Architecture:
         Tokens in the block and in the radial context; None where that context is absent.
     heads : int, optional
         Attention heads; None where no context is weighed by attention.
-    layers, hidden : int
-        Layers, and units in the hidden state of each context.
+    layers : int, optional
+        A layer above the first looks at places of a block or of the last tokens; None where there are none.
+    hidden : int
+        Units in the hidden state of each context.
     residual : bool
         Whether the model stands on an explicit language model.
 
@@ -56,14 +58,14 @@ class Architecture:
     block: int | None = 8
     radius: int | None = 4
     heads: int | None = 1
-    layers: int = 1
+    layers: int | None = 1
     hidden: int = 64
     residual: bool = False
 
     def __post_init__(self) -> None:
         contexts = _contexts(self.contexts)
         used = {"block": "block" in contexts, "radius": "radial" in contexts}
-        used["heads"] = any(context in ATTENTIVE for context in contexts)
+        used["heads"] = used["layers"] = any(context in ATTENTIVE for context in contexts)
         values: dict[str, Any] = {"contexts": contexts}
         for name in INTEGERS:
             value = getattr(self, name)
@@ -95,8 +97,9 @@ class Architecture:
         parts = [f"{self.bits} bits", " + ".join(widths[context] for context in self.contexts)]
         if self.heads is not None:
             parts.append(_plural(self.heads, "head"))
-        parts += [_plural(self.layers, "layer"), f"{self.hidden} hidden"]
-        return ", ".join(parts + ["residual"] * self.residual)
+        if self.layers is not None:
+            parts.append(_plural(self.layers, "layer"))
+        return ", ".join([*parts, f"{self.hidden} hidden"] + ["residual"] * self.residual)
 
 
 INTEGERS = ("bits", "block", "radius", "heads", "layers", "hidden")

@@ -37,7 +37,7 @@ except ImportError:  # Windows does not tell
     resource = None  # type: ignore[assignment]
 
 JOURNAL, MODELS = "results.jsonl", "models"
-HELD_OUT_SHARE, HELD_OUT_TOKENS = 0.05, 50_000
+HELD_OUT_SHARE, HELD_OUT_TOKENS = 0.05, 25_000
 FEWEST = 20  # documents, lines or tokens of which a twentieth can be held out
 FORMAT = 1
 
@@ -140,12 +140,13 @@ def read_split(
     Parameters
     ----------
     paths : str, path or sequence of them
-        As in :class:`saffu.text.Corpus`; read no further than needed.
+        As in :class:`saffu.text.Corpus`; read no further than needed. Of several files the beginnings are taken, the
+        same number of tokens of each as far as they reach.
     tokens : int
         The most tokens to train on.
     valid : str, path or sequence of them, optional
-        Text to be held out. By default it is the last 5 % of the documents that were read; of the lines, where there
-        are fewer than 20 documents; of the tokens, where there are fewer than 20 lines.
+        Text to be held out. By default it is every twentieth document that was read; the last 5 % of the lines, where
+        there are fewer than 20 documents; of the tokens, where there are fewer than 20 lines.
     tokeniser, documents, min_count
         As in :class:`saffu.text.Corpus` and its ``build_vocabulary``. Only training text counts for the vocabulary.
     held_out_tokens : int
@@ -166,58 +167,84 @@ def read_split(
     """
     tokens = _validate.integer(tokens, "tokens", 1)
     most = _validate.integer(held_out_tokens, "held_out_tokens", 1)
-    corpus = Corpus(paths, tokeniser, documents)
+    corpora = _by_size(Corpus(paths, tokeniser, documents))
     min_count = default_min_count(tokeniser) if min_count is None else _validate.integer(min_count, "min_count", 1)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
-        every_type = Vocabulary.build(_first_lists(corpus, tokens + spare, bar.update), 1, tokeniser, documents)
-        text = _first(corpus, every_type, tokens + spare, bar.update)
-    cut = text.ids.size if valid is not None else _cut(text, most)
-    ids = text.ids[: min(cut, tokens)]
+        every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
+        text = _first(corpora, every_type, tokens + spare, bar.update)
+    held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
+    ids, begun = _kept(text, ~held, tokens)
     vocabulary, recode = _frequent(every_type, ids, min_count)
     if valid is None:
-        held_out = text.ids[cut:]
-        starts = text.documents[text.documents >= cut] - cut
+        held_out, starts = _kept(text, held, most)
         held_out = recode[held_out]
     else:
-        held_out, starts, _ = _first(Corpus(valid, tokeniser, documents), vocabulary, most, lambda _: None)
-    begun = text.documents[text.documents < ids.size]
+        held_out, starts, _ = _first([Corpus(valid, tokeniser, documents)], vocabulary, most, lambda _: None)
     return Split(recode[ids], begun, held_out, starts, len(vocabulary), vocabulary)
 
 
-def _first_lists(corpus: Corpus, tokens: int, advance: Callable[[int], Any]) -> Iterator[list[str]]:
-    """Lists of tokens until at least so many have come."""
-    for found in corpus.token_lists():
-        yield found
-        advance(len(found))
-        tokens -= len(found)
-        if tokens <= 0:
-            return
+def _by_size(corpus: Corpus) -> list[Corpus]:
+    """The files one by one, small ones first: what they lack of their share goes to the others."""
+    files = [Corpus(path, corpus.tokeniser, corpus.documents) for path in corpus.paths]
+    return sorted(files, key=lambda file: math.inf if file.n_bytes is None else file.n_bytes)
 
 
-def _first(corpus: Corpus, vocabulary: Vocabulary, tokens: int, advance: Callable[[int], Any]) -> Chunk:
-    """The first so many tokens."""
-    ids, starts, size = [], [], 0
-    for chunk in corpus.chunks(vocabulary):
-        ids.append(chunk.ids)
-        starts.append(chunk.documents + size)
-        size += chunk.ids.size
-        advance(chunk.ids.size)
-        if size >= tokens:
-            break
-    every_start = np.concatenate(starts)
-    return Chunk(np.concatenate(ids)[:tokens], every_start[every_start < tokens], 0)
+def _first_lists(corpora: Sequence[Corpus], tokens: int, advance: Callable[[int], Any]) -> Iterator[list[str]]:
+    """Lists of tokens, until every file has given its share."""
+    for place, corpus in enumerate(corpora):
+        share = left = math.ceil(tokens / (len(corpora) - place))
+        for found in corpus.token_lists():
+            yield found
+            advance(len(found))
+            left -= len(found)
+            if left <= 0:
+                break
+        tokens -= share - max(left, 0)
 
 
-def _cut(text: Chunk, most: int) -> int:
-    """Where the last twentieth begins, at most ``most`` tokens before the end."""
+def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advance: Callable[[int], Any]) -> Chunk:
+    """The first tokens of each file, so many in all."""
+    ids, starts, size = [np.empty(0, np.int32)], [np.empty(0, np.int64)], 0
+    for place, corpus in enumerate(corpora):
+        end = size + math.ceil((tokens - size) / (len(corpora) - place))
+        for chunk in corpus.chunks(vocabulary):
+            ids.append(chunk.ids[: end - size])
+            starts.append(chunk.documents[chunk.documents < end - size] + size)
+            size += ids[-1].size
+            advance(ids[-1].size)
+            if size >= end:
+                break
+    return Chunk(np.concatenate(ids), np.concatenate(starts), 0)
+
+
+def _held_out(text: Chunk, most: int) -> NDArray[np.bool_]:
+    """Which tokens to hold out: every twentieth document, or the last twentieth; at most about ``most``."""
     size = text.ids.size
+    held = np.zeros(size, bool)
+    if text.documents.size >= FEWEST:
+        every = max(round(1 / HELD_OUT_SHARE), math.ceil(size / most))
+        ends = np.append(text.documents[1:], size)
+        last = np.arange(text.documents.size) % every == min(every, text.documents.size) - 1
+        for begin, end in zip(text.documents[last], ends[last], strict=True):
+            held[begin:end] = True
+        return held
     lines = np.append(0, np.flatnonzero(text.ids == LINE_END_ID) + 1)
-    for starts in (text.documents, lines[lines < size], np.arange(size)):
+    for starts in (lines[lines < size], np.arange(size)):
         place = max(math.ceil(starts.size * (1 - HELD_OUT_SHARE)), int(np.searchsorted(starts, size - most)))
         if starts.size >= FEWEST and place < starts.size:
-            return int(starts[place])
+            held[starts[place] :] = True
+            return held
     raise ValueError(f"the text has {size} tokens, too few to hold some out; give more, or a held-out text of its own")
+
+
+def _kept(text: Chunk, chosen: NDArray[np.bool_], most: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The first so many chosen tokens as a text of their own, and where its documents start."""
+    begins = np.zeros(text.ids.size, bool)
+    begins[text.documents] = True
+    begins = begins[chosen][:most]
+    begins[:1] = True
+    return text.ids[chosen][:most], np.flatnonzero(begins)
 
 
 def _frequent(every_type: Vocabulary, ids: NDArray[np.int32], min_count: int) -> tuple[Vocabulary, NDArray[np.int32]]:
