@@ -21,9 +21,9 @@ from bench.measure import markdown_table, race
 from bench.saffu_trials import Text, solve, text_of
 from bench.torch_saffu import TorchSaffu, train
 from saffu import ExplicitLM
-from saffu._threads import available_cpus
+from saffu._threads import available_cpus, one_blas_thread
 from saffu.context import SEGMENT
-from saffu.passages import Passage, one_blas_thread
+from saffu.passages import Passage
 from saffu.refine import Plan, _Data, _Run
 from saffu.saffu_lm import BATCH_TOKENS, SaffuLM
 

@@ -1,10 +1,18 @@
-"""The only thread policy: how many threads a call uses."""
+"""The only thread policy: how many threads a call uses, and how work is dealt out to them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from saffu import _core
+
+T = TypeVar("T")
 
 _in_forked_child = False
 
@@ -53,3 +61,24 @@ def resolve_threads(n_threads: int | None = None) -> int:
         if resolved < 1:
             raise ValueError(f"n_threads must be at least 1, got {resolved}; leave it out to use every available CPU")
     return 1 if _in_forked_child else resolved
+
+
+class Workers:
+    """Threads that map a function over chunks; one call at a time."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self._pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
+
+    def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """``[function(item) for item in items]``."""
+        if self._pool is None:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within, BLAS computes on the thread that calls it."""
+    with threadpool_limits(1, user_api="blas"):
+        yield

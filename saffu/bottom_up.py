@@ -7,13 +7,15 @@ logarithms of counts, and one scalar a unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saffu import explicit_attention, gradient_targets, latent, output, units
+from saffu._threads import Workers
 from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
@@ -27,8 +29,9 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-POSITIONS = 400_000  # to solve embeddings, attention and hidden layers on
+POSITIONS = 130_000  # to solve attention and hidden layers on; layers above the first take half of them
 PART = 1 << 13  # positions at once
+SEEN = 1 << 28  # numbers that units of one layer see and that are held at once
 
 
 class SharedCounts:
@@ -40,13 +43,15 @@ class SharedCounts:
     documents : ndarray of int64
     vocab_size : int
     n_threads : int
+    room : int
+        Logits that may be held at once; more of them make the output of a large vocabulary better, and slower.
     """
 
-    def __init__(self, ids: Int32, documents: Int64, vocab_size: int, n_threads: int) -> None:
+    def __init__(self, ids: Int32, documents: Int64, vocab_size: int, n_threads: int, room: int = 1 << 28) -> None:
         self.stream = Stream(ids, documents)
         self.counts = np.bincount(ids, minlength=vocab_size)
         self.unigram = smoothed_distribution(self.counts, 1.0 / (ids.size + 1.0))
-        self.n_threads = n_threads
+        self.n_threads, self.room = n_threads, room
         self._codes: dict[int, Float32] = {}
         self._embeddings: dict[int, Float32] = {}
         self.sources: dict[tuple[int, int], Any] = {}  # logits of other models, by model and what it calls rare
@@ -67,10 +72,10 @@ class SharedCounts:
         return self._embeddings[bits]
 
 
-def sample(stream: Stream, seed: int) -> Int64:
-    """At most 400,000 positions, in whole segments, each with a token of its document before it."""
+def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:
+    """At most so many positions, in whole segments, each with a token of its document before it."""
     first, last = stream.segments()
-    share = POSITIONS / max(stream.ids.size, 1)
+    share = most / max(stream.ids.size, 1)
     if share < 1:
         chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
         first, last = first[chosen], last[chosen]
@@ -109,7 +114,7 @@ def solve(
     tick : callable
         Told of positions done.
     """
-    positions = sample(stream, seed)
+    positions, every = sample(stream, seed, POSITIONS), sample(stream, seed)
     local = local_units(network)
     mixture = explicit_attention.AttentiveMixture(
         stream,
@@ -122,23 +127,31 @@ def solve(
         attention,
         shared.n_threads,
     )
-    found = explicit_attention.solve(mixture, positions, seed, tick=tick)
+    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=every)
     if attention == "gradient":
         found.losses = gradient_targets.solve(mixture, positions, seed, tick)
         found.attention = mixture.parameters
     parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
     words: dict[str, Float32] = {}
     told = {unit.name: B for unit, B in zip(local, found.B, strict=True)}
+    workers = Workers(shared.n_threads)
+    codes = shared.codes(hidden)
+
+    def hidden_layer(seen: tuple[units.Unit, Float32, Int32]) -> tuple[units.Unit, latent.Layer]:
+        unit, Z, y = seen
+        start = _joined_words(words, network, unit.layer) if unit.layer else told.get(unit.name, found.B[0])
+        return unit, latent.solve(Z, y, start, codes, shared.unigram, 1, seed)
+
     for layer in range(network.n_layers):
-        for unit in network.units:
-            if unit.layer == layer:
-                start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
-                if layer:
-                    parameters |= _upper_attention(unit)
-                Z, y = _aggregated(network, parameters, unit, stream, positions, found.X)
-                solved = latent.solve(Z, y, start, shared.codes(hidden), shared.unigram, shared.n_threads, seed)
-                parameters[f"{unit.name}.weights"] = solved.weights
-                parameters[f"{unit.name}.bias"] = solved.bias
+        if layer == 1:
+            positions = sample(stream, seed, POSITIONS / 2)
+        own = [unit for unit in network.units if unit.layer == layer]
+        for unit in own:
+            parameters |= _upper_attention(unit) if layer else {}
+        for group in _groups(own, positions.size * (hidden * len(own) if layer else bits), workers):
+            seen = _aggregated(network, parameters, group, stream, positions, found.X, workers)
+            for unit, solved in workers.map(hidden_layer, [(u, Z, stream.ids[positions]) for u, Z in seen]):
+                parameters |= {f"{unit.name}.weights": solved.weights, f"{unit.name}.bias": solved.bias}
                 words[unit.name] = solved.B
                 tick(positions.size)
     cells = None
@@ -146,9 +159,9 @@ def solve(
         cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
     text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
     rows = _Rows(network, parameters, found.X, shared, text)
-    weights, bias, scalars, evidence = output.solve(rows, positions, seed)
+    weights, bias, scalars, evidence = output.solve(rows, every, seed)
     parameters |= {"output.weights": weights, "output.bias": bias}
-    tick(positions.size)
+    tick(every.size)
     mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
     classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
     return parameters, {
@@ -179,6 +192,7 @@ class _Rows:
         self.network, self.parameters, self.X, self.text = network, parameters, X, text
         self.stream, self.n_outputs = text.stream, text.n_outputs
         self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
+        self.room = shared.room
         self._log_unigram = np.log(shared.unigram).astype(np.float32)
         widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
@@ -186,12 +200,17 @@ class _Rows:
 
     def hidden(self, positions: Int64) -> Float32:
         """Hidden states of all units, side by side, (n, H)."""
+        H = np.empty((positions.size, self.blocks[-1].stop), np.float32)
 
-        def part(chosen: Int64) -> Float32:
-            seen = self.network.chunk(self.stream, *runs(chosen))
-            return units.hidden(units.forward(self.parameters, self.network.units, seen, self.X)[0], seen)
+        def fill(begin: int) -> None:
+            part = slice(begin, begin + PART)
+            chunk = self.network.chunk(self.stream, *runs(positions[part]))
+            seen, _ = units.forward(self.parameters, self.network.units, chunk, self.X)
+            for block, each in zip(self.blocks, seen, strict=True):
+                H[part, block] = each.H[chunk.scored]
 
-        return np.concatenate(self.workers.map(part, [positions[i : i + PART] for i in range(0, positions.size, PART)]))
+        self.workers.map(fill, range(0, positions.size, PART))
+        return H
 
     def targets(self, positions: Int64) -> Int32:
         """The outputs that are right."""
@@ -234,23 +253,33 @@ def _joined_words(words: dict[str, Float32], network: Network, layer: int) -> Fl
     return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)
 
 
+def _groups(own: list[units.Unit], size: int, workers: Workers) -> Iterator[list[units.Unit]]:
+    """As many units at a time as see no more numbers than may be held; ``size`` is what one of them sees."""
+    most = max(SEEN // max(size, 1), workers.n_threads)
+    for begin in range(0, len(own), most):
+        yield own[begin : begin + most]
+
+
 def _aggregated(
-    network: Network, parameters: dict[str, Float32], unit: units.Unit, stream: Stream, positions: Int64, X: Float32
-) -> tuple[Float32, Int32]:
-    """What a unit sees at some positions, and the words that follow."""
-    parts = []
-    below = [u for u in network.units if u.layer < unit.layer]
-    for begin in range(0, max(positions.size, 1), PART):
-        chosen = positions[begin : begin + PART]
-        first, last = runs(chosen)
-        seen = network.chunk(stream, first, last)
-        source = X
-        if below:
-            passed = units.forward(parameters, below, seen, X)[0]
-            source = units.joined(passed, below, unit.layer - 1)
-        Z = units.aggregate(parameters, unit, seen, source)[0]
-        parts.append(Z[seen.scored])
-    return np.concatenate(parts), stream.ids[positions]
+    network: Network,
+    parameters: dict[str, Float32],
+    own: list[units.Unit],
+    stream: Stream,
+    positions: Int64,
+    X: Float32,
+    workers: Workers,
+) -> list[tuple[units.Unit, Float32]]:
+    """What units of one layer see at some positions."""
+    layer = own[0].layer
+    below = [unit for unit in network.units if unit.layer < layer]
+
+    def part(begin: int) -> list[Float32]:
+        seen = network.chunk(stream, *runs(positions[begin : begin + PART]))
+        source = units.joined(units.forward(parameters, below, seen, X)[0], below, layer - 1) if below else X
+        return [units.aggregate(parameters, unit, seen, source)[0][seen.scored] for unit in own]
+
+    parts = workers.map(part, range(0, max(positions.size, 1), PART))
+    return [(unit, np.concatenate(Z)) for unit, Z in zip(own, zip(*parts, strict=True), strict=True)]
 
 
 def runs(positions: Int64) -> tuple[Int64, Int64]:

@@ -20,7 +20,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 WORD_MASS = 3.0  # tokens of the unigram that the words of a hidden unit are smoothed by
-COMPARED_MASS = 10.0  # occurrences added to what was observed and to what was expected
+COMPARED_MASS = 3.0  # occurrences added to what was observed and to what was expected
 
 
 def lift_of_unigram(observed: NDArray, unigram: Float64) -> Float32:

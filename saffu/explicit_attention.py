@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import _core
+from saffu._threads import Workers
 from saffu.context import Chunk, Stream, chunk
 from saffu.units import Unit, aggregate
 
@@ -33,6 +34,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Passed = tuple[Float32, Float32 | None, Float32 | None]
 State = tuple[Float32, list[Float32], Float64, dict[str, Float32]]
 
 PART = 8192  # positions at once in memory
@@ -136,6 +138,9 @@ class AttentiveMixture:
         self.counts = Counts({"embeddings": X * np.float32(EMBEDDING_MASS)}, 0.0, 0)
         self.X = _normalised(X + np.float32(0.1 / self.bits), 1)
         self.B = [_normalised(words, 0).astype(np.float32) for _ in units]
+        # Units side by side, or the kernels of one unit.
+        self._workers = Workers(n_threads if len(units) >= n_threads else 1)
+        self._inner_threads = 1 if len(units) >= n_threads else n_threads
         self.reach = 1.0
         self.prior = np.full(self.bits, 1 / self.bits, np.float32)  # of the classes, for types seen little
 
@@ -143,16 +148,17 @@ class AttentiveMixture:
 
     def expect(self, positions: Int64) -> Counts:
         """Expected counts of some positions, each of which has a token before it."""
-        arrays = {"embeddings": np.zeros_like(self.X), "shares": np.zeros(len(self.units))}
+        arrays = {"shares": np.zeros(len(self.units))}
         for i, unit in enumerate(self.units):
             arrays[f"words{i}"] = np.zeros(self.X.shape)
+            arrays[f"embeddings{i}"] = np.zeros_like(self.X)
             if unit.context != "document":
                 arrays[f"{unit.name}.attention"] = np.zeros((2, unit.size, unit.size))
                 arrays[f"{unit.name}.attention_bias"] = np.zeros((2, unit.size))
         counts = Counts(arrays, 0.0, 0)
         for begin in range(0, positions.size, PART):
             self._expect_part(positions[begin : begin + PART], counts)
-        arrays["embeddings"] *= self.X
+        arrays["embeddings"] = sum(arrays.pop(f"embeddings{i}") for i in range(len(self.units))) * self.X
         for i, B in enumerate(self.B):
             arrays[f"words{i}"] *= B
         return counts
@@ -161,36 +167,48 @@ class AttentiveMixture:
         """Add to the counts; those of embeddings and words are yet to be multiplied by what they renew."""
         seen = chunk(self.stream, positions, positions + 1, self.sizes, 1, self.span)
         y = self.stream.ids[positions]
-        passes = [aggregate(self.parameters, unit, seen, self.X, None, self.n_threads) for unit in self.units]
-        T = [B[y] for B in self.B]
-        q = np.stack([np.einsum("nd,nd->n", Z, t, dtype=np.float64) for (Z, _, _), t in zip(passes, T, strict=True)])
-        likelihood = self.shares @ q
         arrays = counts.arrays
-        arrays["shares"] += (self.shares[:, None] * q / likelihood).sum(axis=1)
-        for i, (unit, (Z, A, S)) in enumerate(zip(self.units, passes, strict=True)):
+
+        def forward(i: int) -> tuple[Passed, Float32, Float64]:
+            """What a unit sees, how likely each class makes the word that came, and both together."""
+            passed = aggregate(self.parameters, self.units[i], seen, self.X, None, self._inner_threads)
+            T = self.B[i][y]
+            return passed, T, np.einsum("nd,nd->n", passed[0], T, dtype=np.float64)
+
+        def count(i: int) -> float:
+            """Add the counts of one unit, to arrays of its own; the largest sum of comparisons."""
+            unit, ((Z, A, S), T, q) = self.units[i], found[i]
             weight = self.shares[i] / likelihood
-            dZ = T[i] * weight[:, None].astype(np.float32)
-            _core.moments_labels(Z, y, weight, arrays[f"words{i}"], np.zeros(len(self.X)), True, self.n_threads)
+            dZ = T * weight[:, None].astype(np.float32)
+            mass = np.zeros(len(self.X))
+            _core.moments_labels(Z, y, weight, arrays[f"words{i}"], mass, True, self._inner_threads)
             if unit.context == "document":
                 assert seen.means is not None
-                seen.means.backward(dZ, arrays["embeddings"])
-            else:
-                assert A is not None
-                assert S is not None
-                self._expect_attention(unit, seen, (A, S, dZ), weight * q[i], arrays)
+                seen.means.backward(dZ, arrays[f"embeddings{i}"])
+                return 0.0
+            assert A is not None
+            assert S is not None
+            self._expect_attention(i, seen, (A, S, dZ), weight * q, arrays)
+            return float(S.sum(axis=1).max(initial=0.0))
+
+        numbers = range(len(self.units))
+        found = self._workers.map(forward, numbers)
+        q = np.stack([each[2] for each in found])
+        likelihood = self.shares @ q
+        arrays["shares"] += (self.shares[:, None] * q / likelihood).sum(axis=1)
+        self.reach = max(self.reach, 1.0 + max(self._workers.map(count, numbers)))
         counts.loss -= float(np.log(likelihood).sum())
         counts.n += positions.size
 
     def _expect_attention(
-        self, unit: Unit, seen: Chunk, passed: tuple[Float32, Float32, Float32], share: Float64, arrays: dict
+        self, i: int, seen: Chunk, passed: tuple[Float32, Float32, Float32], share: Float64, arrays: dict
     ) -> None:
         """Add comparisons with targets less those with attention, those with attention, and expected embeddings."""
-        A, S, dZ = passed
+        unit, (A, S, dZ) = self.units[i], passed
         view = seen.windows[0][unit.context]._view
         # Without W nothing flows through the comparisons, and what remains of the gradient are expected counts.
-        none = np.zeros_like(self.parameters[f"{unit.name}.attention"])
-        dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, arrays["embeddings"], self.n_threads)
-        self.reach = max(self.reach, 1.0 + float(S.sum(axis=1).max(initial=0.0)))
+        none, dX = np.zeros_like(self.parameters[f"{unit.name}.attention"]), arrays[f"embeddings{i}"]
+        dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, dX, self._inner_threads)
         expected = A * share[:, None].astype(np.float32)
         arrays[f"{unit.name}.attention"] += np.stack([dW, S.T @ expected])
         arrays[f"{unit.name}.attention_bias"] += np.stack([dw, expected.sum(axis=0)])
@@ -256,6 +274,15 @@ class AttentiveMixture:
         self.maximise(1.0)
         return loss
 
+    def settle(self, positions: Int64, tick: Callable[[int], object]) -> None:
+        """Embeddings, words and shares once more, of positions that the rounds were only a sample of."""
+        attention = {name: value.copy() for name, value in self.parameters.items()}
+        self.counts = self.expect(positions)
+        self.prior = _normalised(self.counts.arrays["embeddings"].sum(axis=0), 0)
+        self.maximise(1.0)
+        self.parameters = attention
+        tick(positions.size)
+
 
 def solve(
     mixture: AttentiveMixture,
@@ -263,6 +290,7 @@ def solve(
     seed: int = 0,
     rounds: int = ROUNDS,
     tick: Callable[[int], object] = lambda n: None,
+    every: Int64 | None = None,
 ) -> Solution:
     """Run EM until a round gains less than 0.01 nats per token, at most ``rounds`` times.
 
@@ -276,6 +304,8 @@ def solve(
     rounds : int
     tick : callable
         Told of positions done.
+    every : ndarray of int64, optional
+        More positions than the rounds are run on: what is counted last.
     """
     losses: list[float] = []
     if positions.size:
@@ -290,6 +320,8 @@ def solve(
             losses.append(loss)
             if len(losses) > 1 and losses[-2] - loss < TOLERANCE:
                 break
+    if every is not None and every.size > positions.size:
+        mixture.settle(every, tick)
     return Solution(mixture.X, mixture.B, mixture.shares, mixture.parameters, losses)
 
 

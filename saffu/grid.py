@@ -111,7 +111,7 @@ DEFAULT_CHOICES: Mapping[str, Sequence[Any]] = {
     "contexts": _SUBSETS,
     "block": (2, 4, 8, 16),
     "radius": (2, 4, 8, 16),
-    "heads": (1, 2, 4),
+    "heads": (1, 2, 3),
     "layers": (1, 2),
     "hidden": (32, 64, 128, 256),
     "residual": (False, True),

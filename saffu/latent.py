@@ -26,6 +26,7 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 PART = 1 << 14  # examples whose counts are mixed in at once
+CACHED = 512  # examples whose hidden states stay in a core's cache
 READINGS = 3
 INPUT_MASS = 50.0  # examples with the average input that each hidden unit is smoothed by
 WORD_MASS = 2.0  # tokens of the unigram that the words of a unit are smoothed by
@@ -47,37 +48,47 @@ class _Solver:
         self.Z, self.y, self.unigram, self.n_threads = Z, y, unigram, n_threads
         self.scale = 1.0
         self.inputs: Float64 = np.zeros((Z.shape[1], hidden))
+        # Words are kept * words: the counts so far lose weight by one scalar, not by a pass over all of them.
         self.words: Float64 = np.zeros((unigram.size, hidden))
+        self.kept = 1.0
+        self.mass: Float64 = np.zeros(hidden)  # of all words
         self.mean = np.maximum(Z.mean(axis=0, dtype=np.float64), 1e-12)
 
     def absorb(self, rows: NDArray, R: Float32, share: float) -> None:
         """Mix the counts of some examples with targets R into those so far, as if they were all."""
         times = share * len(self.Z) / max(len(rows), 1)
-        words = np.zeros_like(self.words)
-        _core.moments_labels(R, self.y[rows], None, words, np.zeros(len(words)), True, self.n_threads)
+        if share < 1:
+            self.kept *= 1 - share
+        else:
+            self.words[:], self.kept = 0, 1.0
+        weights = np.full(len(rows), times / self.kept)
+        _core.moments_labels(R, self.y[rows], weights, self.words, np.zeros(len(self.words)), True, self.n_threads)
+        self.mass = (1 - share) * self.mass + times * R.sum(axis=0, dtype=np.float64)
         self.inputs = (1 - share) * self.inputs + times * (self.Z[rows].T @ R).astype(np.float64)
-        self.words *= 1 - share
-        words *= times
-        self.words += words
-        self._solve()
-
-    def _solve(self) -> None:
         mass = self.inputs.sum(axis=0)
         lift = (self.inputs + INPUT_MASS * self.mean[:, None]) / (mass + INPUT_MASS) / self.mean[:, None]
         self.U = np.log(lift).astype(np.float32)
         self.u = np.log(np.maximum(mass, 1e-3) / mass.sum()).astype(np.float32)
-        words = self.words + WORD_MASS * self.unigram[:, None]
-        self.B: Float32 = (words / words.sum(axis=0)).astype(np.float32)
+
+    def word_shares(self, words: NDArray) -> Float32:
+        """B of some words, (n, hidden)."""
+        counts = self.kept * self.words[words] + WORD_MASS * self.unigram[words, None]
+        return (counts / (self.mass + WORD_MASS)).astype(np.float32)
 
     def respond(self, rows: NDArray) -> Float32:
         """Targets of some examples; one Newton step of the scale on the way."""
-        evidence = self.Z[rows] @ self.U
-        H = _core.softmax(self.scale * evidence + self.u, False, self.n_threads)
-        R = H * self.B[self.y[rows]]
-        R /= np.maximum(R.sum(axis=1, keepdims=True), 1e-30)
-        mean = np.einsum("ni,ni->n", H, evidence)
-        slope = (np.einsum("ni,ni->n", R, evidence) - mean).mean()
-        curvature = (np.einsum("ni,ni,ni->n", H, evidence, evidence) - mean**2).mean() + 1e-3
+        R = np.empty((len(rows), self.words.shape[1]), np.float32)
+        slope, curvature = 0.0, 1e-3
+        for begin in range(0, len(rows), CACHED):
+            part = slice(begin, begin + CACHED)
+            evidence = self.Z[rows[part]] @ self.U
+            H = _core.softmax(self.scale * evidence + self.u, False, self.n_threads)
+            shares = np.multiply(H, self.word_shares(self.y[rows[part]]), out=R[part])
+            shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-30)
+            mean = np.einsum("ni,ni->n", H, evidence)
+            slope += float((np.einsum("ni,ni->n", shares, evidence) - mean).sum()) / len(rows)
+            H *= evidence
+            curvature += float((np.einsum("ni,ni->n", H, evidence) - mean**2).sum()) / len(rows)
         self.scale = float(np.clip(self.scale + 0.5 * slope / curvature, *SCALES))
         return R
 
@@ -109,7 +120,7 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
     for step, rows in enumerate(_parts(len(Z), rng), start=1):
         R = _first_targets(Z[rows], B[y[rows]], codes[y[rows]]) if step == 1 else solver.respond(rows)
         solver.absorb(rows, R, 1.0 if step == 1 else max(0.7 / step**0.6, 0.5 * len(rows) / len(Z)))
-    return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.B)
+    return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.word_shares(np.arange(unigram.size)))
 
 
 def _parts(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

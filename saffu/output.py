@@ -6,13 +6,14 @@
 The first form (arXiv 2311.07498, with the prior apart) is for the first unit of a model that stands on the unigram:
 by how much a hidden unit makes a word likelier. The second is for every further unit, and for all of a model that
 stands on another one: by how much likelier the word is than expected without the unit, so that nothing is told
-twice. After each unit one scalar for each of those solved, and one for the unigram, are fitted by Newton on
-positions that the counts leave out.
+twice. F is counted on the whole text and E on a sample of it, times what it is a sample of: an average of
+probabilities varies less than a count of occurrences. After each unit two scalars are fitted by Newton on positions
+that the counts leave out, one of the unit and one of all before it; in the end all of them together.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.linalg import get_blas_funcs
 
 from saffu import _core
+from saffu._threads import Workers
 from saffu.evidence import Evidence, lift_of_expected, lift_of_unigram
 from saffu.explicit import newton
-from saffu.passages import Workers
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -30,10 +31,12 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 COMPARED_POSITIONS = 40_000  # on which observed and expected are compared
+READ = 1 << 15  # positions whose hidden states are held at once
 PRIMING_POSITIONS = 3_000
-RIDGE = 1e-3  # nats by which a scalar one away from its start must pay, twice
-FIRST_SCALAR = 0.7
-ROWS, WAVE = 256, 16  # positions whose logits are held at once, and how many such parts are added up at once
+RIDGE = 3.0  # nats by which a scalar one away from its start must pay, twice
+FIRST_SCALAR, FIRST_PARTS = 0.7, 4
+CACHED = 1 << 17  # floats
+ROWS, WAVE = 256, 16  # positions in a part, and how many parts are added up at once
 
 
 class Rows(Protocol):
@@ -43,6 +46,7 @@ class Rows(Protocol):
     unigram: Float64
     n_outputs: int
     workers: Workers
+    room: int  # logits that may be held
     blocks: list[slice]  # columns of each unit
     alone: bool  # whether the logits below are those of the unigram
 
@@ -81,22 +85,27 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     evidence : Evidence
         What these follow from.
     """
-    order = np.random.default_rng(seed).permutation(positions)
-    n_primed = min(PRIMING_POSITIONS, positions.size // 10)
-    counted = np.sort(order[n_primed:])
-    compared = _Compared(rows, np.sort(order[n_primed : n_primed + COMPARED_POSITIONS]))
-    primed = _Compared(rows, np.sort(order[:n_primed]))
-    O = np.zeros((rows.n_outputs, rows.blocks[-1].stop), np.float32)  # noqa: E741 - the name of the equation
+    fit = max(rows.room // rows.n_outputs, 1)
+    n_primed = min(PRIMING_POSITIONS, max(fit // 4, 1), positions.size // 10)
+    n_compared = min(COMPARED_POSITIONS, fit, positions.size - n_primed)
+    is_primed, is_compared = np.zeros((2, positions.size), bool)
+    order = np.random.default_rng(seed).permutation(positions.size)
+    is_primed[order[:n_primed]] = is_compared[order[n_primed : n_primed + n_compared]] = True
+    observed, primed, compared = _read(rows, positions, is_primed, is_compared)
+    expected, O = np.zeros_like(observed), np.zeros_like(observed)  # noqa: E741 - the name of the equation
+    times = (positions.size - n_primed) / max(n_compared, 1)
     theta = np.array([1.0])
-    observed, expected = np.zeros_like(O), np.zeros_like(O)
     for i, block in enumerate(rows.blocks):
         if i == 0 and rows.alone:
-            observed[:, block] = _observed(rows, counted, block)
             O[:, block] = lift_of_unigram(observed[:, block], rows.unigram)
         else:
-            observed[:, block], expected[:, block] = compared.count(O, theta, block)
+            expected[:, block] = times * compared.expect(block)
             O[:, block] = lift_of_expected(observed[:, block], expected[:, block])
-        theta = primed.prime(O, np.append(theta, FIRST_SCALAR))
+        below, own = primed.prime(O, block)
+        theta = np.append(theta * below, own)
+        for each in (primed, compared):
+            each.add(O, block, below, own)
+    theta = primed.prime_all(O, theta)
     for block, scalar in zip(rows.blocks, theta[1:], strict=True):
         O[:, block] *= np.float32(scalar)
     bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.n_outputs)
@@ -105,85 +114,101 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     return O, (bias - bias.mean()).astype(np.float32), theta, evidence
 
 
-def _observed(rows: Rows, positions: Int64, block: slice) -> Float64:
-    """Sums of hidden states at the places of each word."""
-    F, mass = np.zeros((rows.unigram.size, block.stop - block.start)), np.zeros(rows.unigram.size)
-    step = ROWS * 8 * WAVE
-    for begin in range(0, positions.size, step):
-        chosen = positions[begin : begin + step]
-        H = np.ascontiguousarray(rows.hidden(chosen)[:, block])
-        _core.moments_labels(H, rows.targets(chosen), None, F, mass, True, rows.workers.n_threads)
-    return F
+def _read(
+    rows: Rows, positions: Int64, is_primed: NDArray[np.bool_], is_compared: NDArray[np.bool_]
+) -> tuple[Float32, _Scored, _Scored]:
+    """Sums of hidden states at the places of each output, but for the primed ones; positions primed and compared."""
+    width = rows.blocks[-1].stop
+    F, mass, counted = np.zeros((rows.n_outputs, width)), np.zeros(rows.n_outputs), (~is_primed).astype(np.float64)
+    H_primed = np.empty((int(is_primed.sum()), width), np.float32)
+    H_compared = np.empty((int(is_compared.sum()), width), np.float32)
+    for begin in range(0, positions.size, READ):
+        part = slice(begin, begin + READ)
+        H, y = rows.hidden(positions[part]), rows.targets(positions[part])
+        _core.moments_labels(H, y, counted[part], F, mass, True, rows.workers.n_threads)
+        for kept, chosen in ((H_primed, is_primed), (H_compared, is_compared)):
+            place = int(chosen[:begin].sum())
+            kept[place : place + int(chosen[part].sum())] = H[chosen[part]]
+    primed = _Scored(rows, positions[is_primed], H_primed)
+    return F.astype(np.float32), primed, _Scored(rows, positions[is_compared], H_compared)
 
 
-class _Compared:
-    """Positions with their hidden states, at which the model so far is asked what it expects."""
+class _Scored:
+    """Positions with their hidden states, and the logits of all that is solved so far."""
 
-    def __init__(self, rows: Rows, positions: Int64) -> None:
-        self.rows, self.positions = rows, positions
+    def __init__(self, rows: Rows, positions: Int64, H: Float32) -> None:
+        self.rows, self.positions, self.H = rows, positions, H
         self.y = rows.targets(positions)
-        self.H = rows.hidden(positions) if positions.size else np.zeros((0, rows.blocks[-1].stop), np.float32)
-        self._room = threading.local()
+        self.logits = np.empty((positions.size, rows.n_outputs), np.float32)
+        self.parts = [slice(i, min(i + ROWS, positions.size)) for i in range(0, positions.size, ROWS)]
+        rows.workers.map(self._fill, self.parts)
         self.curvature = np.zeros((1 + len(rows.blocks),) * 2)
 
-    def _parts(self) -> list[slice]:
-        n = self.positions.size
-        return [slice(begin, min(begin + ROWS, n)) for begin in range(0, n, ROWS)]
+    def _fill(self, part: slice) -> None:
+        self.rows.base(self.positions[part], self.logits[part])
 
-    def _base(self, part: slice) -> Float32:
-        """Logits below, in memory that the thread uses again."""
-        if not hasattr(self._room, "logits"):
-            self._room.logits = np.empty((ROWS, self.rows.n_outputs), np.float32)
-        logits = self._room.logits[: part.stop - part.start]
-        self.rows.base(self.positions[part], logits)
-        return logits
+    def expect(self, block: slice) -> Float32:
+        """Sums of hidden states that the model so far expects at the places of each output."""
 
-    def count(self, O: Float32, theta: Float64, block: slice) -> tuple[Float64, Float64]:  # noqa: E741
-        """Sums of hidden states at the places of each word, and what the model so far expects of them."""
-        scaled = O[:, : block.start] * np.repeat(
-            theta[1:], [b.stop - b.start for b in self.rows.blocks[: theta.size - 1]]
-        )
-        scaled = np.ascontiguousarray(scaled, np.float32)
-        gemm = get_blas_funcs("gemm", (scaled,))
+        def one(part: slice) -> Float32:
+            return _core.softmax(self.logits[part], False, 1).T @ self.H[part, block]
 
-        def excess(part: slice) -> Float32:
-            """Expected less observed co-occurrences."""
-            P = self._base(part)
-            P *= np.float32(theta[0])
-            if block.start:
-                gemm(1.0, scaled.T, self.H[part, : block.start].T, 1.0, P.T, trans_a=1, overwrite_c=1)
-            _core.cross_entropy_backward(P, self.y[part], None, 1)
-            return P.T @ self.H[part, block]
+        total = np.zeros((self.rows.n_outputs, block.stop - block.start), np.float32)
+        for begin in range(0, len(self.parts), WAVE):
+            total += sum(self.rows.workers.map(one, self.parts[begin : begin + WAVE]))
+        return total
 
-        shape = self.rows.n_outputs, block.stop - block.start
-        F, more, parts = np.zeros(shape), np.zeros(shape, np.float32), self._parts()
-        H = np.ascontiguousarray(self.H[:, block])
-        _core.moments_labels(H, self.y, None, F, np.zeros(len(F)), True, self.rows.workers.n_threads)
-        for begin in range(0, len(parts), WAVE):
-            more += sum(self.rows.workers.map(excess, parts[begin : begin + WAVE]))
-        return F, np.maximum(F + more, 0)
+    def add(self, O: Float32, block: slice, below: float, own: float) -> None:  # noqa: E741
+        """Scale the logits so far and add those of one unit."""
 
-    def prime(self, O: Float32, start: Float64) -> Float64:  # noqa: E741
-        """(scalar of the unigram, or 1 for another model; scalars of the first units), by Newton."""
-        n = self.positions.size
+        def one(part: slice) -> None:
+            lifts = np.ascontiguousarray(O[:, block])
+            gemm = get_blas_funcs("gemm", (lifts,))
+            gemm(own, lifts.T, self.H[part, block].T, below, self.logits[part].T, trans_a=1, overwrite_c=1)
+
+        self.rows.workers.map(one, self.parts)
+
+    def prime(self, O: Float32, block: slice) -> tuple[float, float]:  # noqa: E741
+        """Scalars of the logits so far, 1 for another model's, and of one more unit."""
+        lifts = np.ascontiguousarray(O[:, block].T)
+        parts = self.parts[:FIRST_PARTS]  # all the scalars are fitted once more in the end
+        new = np.empty_like(self.logits[: parts[-1].stop if parts else 0])
+
+        def multiply(part: slice) -> None:
+            np.matmul(self.H[part, block], lifts, out=new[part])
+
+        self.rows.workers.map(multiply, parts)
+        below, own = self._newton(lambda part: [self.logits[part], new[part]], np.array([1.0, FIRST_SCALAR]), parts)
+        return below, own
+
+    def prime_all(self, O: Float32, start: Float64) -> Float64:  # noqa: E741
+        """(scalar of the unigram, or 1 for another model; scalars of all units)."""
+        lifts = [np.ascontiguousarray(O[:, block].T) for block in self.rows.blocks]
+
+        def groups(part: slice) -> list[Float32]:
+            self._fill(part)
+            H = self.H[part]
+            return [self.logits[part]] + [H[:, b] @ each for b, each in zip(self.rows.blocks, lifts, strict=True)]
+
+        return self._newton(groups, start, self.parts)
+
+    def _newton(self, groups: Callable[[slice], list[Float32]], start: Float64, parts: list[slice]) -> Float64:
+        """Scalars of some groups of logits, near ``start``."""
+        n = sum(part.stop - part.start for part in parts)
         if n == 0:
             return start
-        blocks = self.rows.blocks[: start.size - 1]
 
         def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
-            def one(part: slice) -> tuple[float, Float64, Float64]:
-                groups = [self._base(part)] + [self.H[part, block] @ O[:, block].T for block in blocks]
-                return pooled(groups, self.y[part], theta)
-
-            parts = self.rows.workers.map(one, self._parts())
+            found = self.rows.workers.map(lambda part: pooled(groups(part), self.y[part], theta), parts)
             away = theta - start
-            value = sum(part[0] for part in parts) / n + 0.5 * RIDGE * float(away @ away)
-            gradient = sum(part[1] for part in parts) / n + RIDGE * away
-            hessian = sum(part[2] for part in parts) / n + RIDGE * np.eye(theta.size)
+            value = (sum(each[0] for each in found) + 0.5 * RIDGE * float(away @ away)) / n
+            gradient = (sum(each[1] for each in found) + RIDGE * away) / n
+            hessian = (sum(each[2] for each in found) + RIDGE * np.eye(theta.size)) / n
             if not self.rows.alone:  # the other model stands as it is
                 gradient[0] = 0.0
                 hessian[0, 1:] = hessian[1:, 0] = 0.0
-            self.curvature[: theta.size, : theta.size] = n * hessian
+            if theta.size == len(self.curvature):
+                self.curvature[:] = n * hessian
             return value, gradient, hessian
 
         return newton(evaluate, start, tolerance=1e-4)
@@ -191,17 +216,18 @@ class _Compared:
 
 def pooled(groups: list[Float32], y: Int32, theta: Float64) -> tuple[float, Float64, Float64]:
     """Sum of the losses of ``softmax(sum_f theta_f x_f)`` and its derivatives by theta."""
-    logits = groups[0] * np.float32(theta[0])
-    for t, x in zip(theta[1:], groups[1:], strict=True):
-        logits += np.float32(t) * x
-    losses = _core.cross_entropy_labels(logits, y, 1)
-    P = _core.softmax(logits, False, 1)
-    row = np.arange(y.size)
-    means, second = np.empty((len(groups), y.size)), np.empty((len(groups), len(groups)))
-    for f, x in enumerate(groups):
-        weighted = P * x
-        means[f] = weighted.sum(axis=1)
-        for g, other in enumerate(groups[: f + 1]):
-            second[f, g] = second[g, f] = float(np.vdot(weighted, other))
-    gradient = np.array([(mean - x[row, y]).sum() for mean, x in zip(means, groups, strict=True)])
-    return float(losses.sum()), gradient, second - means @ means.T
+    n_groups, width = len(groups), groups[0].shape[1]
+    scalars = theta.astype(np.float32)
+    value, gradient, hessian = 0.0, np.zeros(n_groups), np.zeros((n_groups, n_groups))
+    step = max(CACHED // (n_groups * width), 1)  # rows that stay in a core's cache
+    for begin in range(0, y.size, step):
+        X = np.stack([group[begin : begin + step] for group in groups])
+        labels = y[begin : begin + step]
+        logits = (scalars @ X.reshape(n_groups, -1)).reshape(X.shape[1:])
+        value += float(_core.cross_entropy_labels(logits, labels, 1).sum())
+        P = _core.softmax(logits, False, 1)
+        weighted = X * P
+        means = weighted.sum(axis=2, dtype=np.float64)
+        gradient += (means - X[:, np.arange(labels.size), labels]).sum(axis=1)
+        hessian += weighted.reshape(n_groups, -1) @ X.reshape(n_groups, -1).T - means @ means.T
+    return value, gradient, hessian

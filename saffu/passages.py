@@ -9,23 +9,19 @@ take each other's cores.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
+from saffu._threads import Workers
 from saffu.batches import checksum
 from saffu.cells import Cells
 from saffu.context import SEGMENT, Stream, ranges
 
 Int64 = NDArray[np.int64]
 CHUNK = 8  # segments
-T = TypeVar("T")
 
 
 class LogitSource(Protocol):
@@ -34,27 +30,6 @@ class LogitSource(Protocol):
     def fill(self, positions: Int64, out: NDArray) -> None:
         """Write the logits of ascending runs of positions into ``out`` (n, V)."""
         ...
-
-
-class Workers:
-    """Threads that map a function over chunks; one call at a time."""
-
-    def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
-        self._pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
-
-    def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-        """``[function(item) for item in items]``."""
-        if self._pool is None:
-            return [function(item) for item in items]
-        return list(self._pool.map(function, items))
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Within, BLAS computes on the thread that calls it."""
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 class Passage(NamedTuple):

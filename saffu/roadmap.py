@@ -37,7 +37,8 @@ except ImportError:  # Windows does not tell
     resource = None  # type: ignore[assignment]
 
 JOURNAL, MODELS = "results.jsonl", "models"
-HELD_OUT_SHARE, HELD_OUT_TOKENS = 0.05, 25_000
+HELD_OUT_SHARE, HELD_OUT_TOKENS = 0.05, 15_000
+ROOM = 1 << 26  # logits held in solving: a quarter of what a model by itself takes
 FEWEST = 20  # documents, lines or tokens of which a twentieth can be held out
 FORMAT = 1
 
@@ -271,7 +272,7 @@ class Shared(NamedTuple):
 
 def shared_counts(split: Split, n_threads: int | None = None) -> Shared:
     """What all architectures have in common, computed once."""
-    counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads))
+    counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads), ROOM)
     explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, split.vocab_size, split.documents)
     return Shared(counts, explicit_lm)
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from saffu import _core, _validate, checkpoint, learning, text_loss, units
 from saffu._progress import progress_bar
-from saffu._threads import resolve_threads
+from saffu._threads import one_blas_thread, resolve_threads
 from saffu.attention import ComparisonCache
 from saffu.bottom_up import SharedCounts, local_units
 from saffu.bottom_up import solve as solve_bottom_up
@@ -24,7 +24,7 @@ from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import history_from
 from saffu.learning import Known
-from saffu.passages import CHUNK, Passage, Passages, one_blas_thread
+from saffu.passages import CHUNK, Passage, Passages
 from saffu.refine import LEARNING_RATE
 from saffu.refine import random_start as start_at_random
 from saffu.refine import refine as improve
@@ -268,8 +268,7 @@ class SaffuLM:
         Besides, one pass is made over the output weights, and the old text is not needed. Hidden layers and attention
         stay. The embeddings of the tokens in the text get their expected counts there, as one round of explicit
         attention would; counts of words are exact, and counts of hidden states and words are added to those that the
-        output was solved of: 40,000 positions at most, so that new text weighs more in the output than as much old text
-        if that was longer. The output moves by the change of the logarithms of its counts, also in a refined model.
+        output was solved of. The output moves by the change of the logarithms of its counts, also in a refined model.
         The model that this one stands on learns the text, too (:meth:`ExplicitLM.update`, which is exact).
 
         Parameters

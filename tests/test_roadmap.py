@@ -567,7 +567,7 @@ def test_effects_are_those_planted():
         assert effect_of(found, "radius", 2 ** (place + 1)).effect == pytest.approx(0.05 * (place - 1.5), abs=1e-9)
     assert effect_of(found, "residual", True).effect == pytest.approx(-0.25)
     assert effect_of(found, "layers", 2).seconds == pytest.approx(math.log(2) / 2)
-    assert effect_of(found, "heads", 4).effect == pytest.approx(0, abs=1e-9)
+    assert effect_of(found, "heads", 3).effect == pytest.approx(0, abs=1e-9)
     shares = report.shares(planted(uneven))
     assert sorted(shares, key=shares.get)[-3:] == ["bits", "contexts", "residual"]
     assert shares["layers"] == pytest.approx(0, abs=1e-9)
