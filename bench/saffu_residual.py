@@ -195,7 +195,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--heads", type=int, default=3)
     add("--layers", type=int, default=1)
     add("--words", type=int, default=4000, help="with output weights of their own; the others share those of classes")
-    add("--epochs", type=int, default=2)
+    add("--epochs", type=int, default=1)
     add("--rate", type=float, default=3e-3, help="learning rate of the output, a tenth of the others'")
     add("--dropout", type=float, default=0.0, help="of hidden units, in the refinement")
     add("--batch-tokens", type=int, default=512)
