@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from saffu._threads import Workers
 from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
 from saffu.context import Stream, ranges
-from saffu.evidence import Classes
+from saffu.evidence import Classes, Evidence
 from saffu.ngram import smoothed_distribution
 from saffu.passages import LogitSource, Passages
 from saffu.text_loss import Network
@@ -83,6 +83,29 @@ def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:
     return positions[positions > stream.begins(positions)]
 
 
+class Solved(NamedTuple):
+    """A solved network.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray of float32
+    attention_losses : list of float
+        What the rounds of explicit attention reached.
+    scalars : ndarray of float64, shape (1 + n_units,)
+    cells : Cells or None
+        What the outputs are, unless each word has one.
+    evidence : Evidence
+    classes : Classes
+    """
+
+    parameters: dict[str, Float32]
+    attention_losses: list[float]
+    scalars: Float64
+    cells: Cells | None
+    evidence: Evidence
+    classes: Classes
+
+
 def solve(
     network: Network,
     shared: SharedCounts,
@@ -94,8 +117,8 @@ def solve(
     n_words: int,
     seed: int,
     tick: Callable[[int], Any],
-) -> tuple[dict[str, Float32], dict[str, Any]]:
-    """Parameters of a network, and what the rounds of explicit attention reached.
+) -> Solved:
+    """Solve a network.
 
     Parameters
     ----------
@@ -114,7 +137,33 @@ def solve(
     tick : callable
         Told of positions done.
     """
-    positions, every = sample(stream, seed, POSITIONS), sample(stream, seed)
+    every = sample(stream, seed)
+    found, classes = _attention(network, shared, stream, bits, attention, seed, tick)
+    parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
+    words: dict[str, Float32] = {}
+    for layer in range(network.n_layers):
+        _solve_layer(layer, network, shared, stream, hidden, found, seed, tick, parameters, words)
+    cells = None
+    if source is not None and n_words < shared.counts.size:
+        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
+    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
+    rows = _Rows(network, parameters, found.X, shared, text)
+    weights, bias, scalars, evidence = output.solve(rows, every, seed)
+    tick(every.size)
+    parameters |= {"output.weights": weights, "output.bias": bias}
+    return Solved(parameters, found.losses, scalars, cells, evidence, classes)
+
+
+def _attention(
+    network: Network,
+    shared: SharedCounts,
+    stream: Stream,
+    bits: int,
+    attention: str,
+    seed: int,
+    tick: Callable[[int], Any],
+) -> tuple[explicit_attention.Solution, Classes]:
+    """Embeddings and attention of the first layer, and what they follow from."""
     local = local_units(network)
     mixture = explicit_attention.AttentiveMixture(
         stream,
@@ -127,50 +176,50 @@ def solve(
         attention,
         shared.n_threads,
     )
-    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=every)
+    positions = sample(stream, seed, POSITIONS)
+    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=sample(stream, seed))
     if attention == "gradient":
         found.losses = gradient_targets.solve(mixture, positions, seed, tick)
         found.attention = mixture.parameters
-    parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
-    words: dict[str, Float32] = {}
-    told = {unit.name: B for unit, B in zip(local, found.B, strict=True)}
-    workers = Workers(shared.n_threads)
-    codes = shared.codes(hidden)
-
-    def hidden_layer(seen: tuple[units.Unit, Float32, Int32]) -> tuple[units.Unit, latent.Layer]:
-        unit, Z, y = seen
-        start = _joined_words(words, network, unit.layer) if unit.layer else told.get(unit.name, found.B[0])
-        return unit, latent.solve(Z, y, start, codes, shared.unigram, 1, seed)
-
-    for layer in range(network.n_layers):
-        if layer == 1:
-            positions = sample(stream, seed, POSITIONS / 2)
-        own = [unit for unit in network.units if unit.layer == layer]
-        for unit in own:
-            parameters |= _upper_attention(unit) if layer else {}
-        for group in _groups(own, positions.size * (hidden * len(own) if layer else bits), workers):
-            seen = _aggregated(network, parameters, group, stream, positions, found.X, workers)
-            for unit, solved in workers.map(hidden_layer, [(u, Z, stream.ids[positions]) for u, Z in seen]):
-                parameters |= {f"{unit.name}.weights": solved.weights, f"{unit.name}.bias": solved.bias}
-                words[unit.name] = solved.B
-                tick(positions.size)
-    cells = None
-    if source is not None and n_words < shared.counts.size:
-        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
-    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
-    rows = _Rows(network, parameters, found.X, shared, text)
-    weights, bias, scalars, evidence = output.solve(rows, every, seed)
-    parameters |= {"output.weights": weights, "output.bias": bias}
-    tick(every.size)
     mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
-    classes = Classes(found.X, mass, np.zeros_like(found.X), np.stack(found.B), found.shares, dict(found.attention))
-    return parameters, {
-        "attention_losses": found.losses,
-        "scalars": scalars.tolist(),
-        "cells": cells,
-        "evidence": evidence,
-        "classes": classes,
-    }
+    more = np.zeros_like(found.X)
+    return found, Classes(found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention))
+
+
+def _solve_layer(
+    layer: int,
+    network: Network,
+    shared: SharedCounts,
+    stream: Stream,
+    hidden: int,
+    found: explicit_attention.Solution,
+    seed: int,
+    tick: Callable[[int], Any],
+    parameters: dict[str, Float32],
+    words: dict[str, Float32],
+) -> None:
+    """Add the hidden layers of the units of one layer to the parameters, and the words of their hidden states."""
+    positions = sample(stream, seed, POSITIONS / 2 if layer else POSITIONS)
+    y, codes, workers = stream.ids[positions], shared.codes(hidden), Workers(shared.n_threads)
+    told = {unit.name: B for unit, B in zip(local_units(network), found.B, strict=True)}
+    own = [unit for unit in network.units if unit.layer == layer]
+    for unit in own:
+        parameters |= _upper_attention(unit) if layer else {}
+
+    def one(seen: tuple[units.Unit, Float32]) -> latent.Layer:
+        unit, Z = seen
+        start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
+        return latent.solve(Z, y, start, codes, shared.unigram, 1, seed)
+
+    width = hidden * sum(unit.layer == layer - 1 for unit in network.units) if layer else found.X.shape[1]
+    for group in _groups(own, positions.size * width, workers):
+        seen = _aggregated(network, parameters, group, stream, positions, found.X, workers)
+        solved = workers.map(one, zip(group, seen, strict=True))
+        del seen  # before the next group is seen
+        for unit, each in zip(group, solved, strict=True):
+            parameters |= {f"{unit.name}.weights": each.weights, f"{unit.name}.bias": each.bias}
+            words[unit.name] = each.B
+            tick(positions.size)
 
 
 def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
@@ -268,7 +317,7 @@ def _aggregated(
     positions: Int64,
     X: Float32,
     workers: Workers,
-) -> list[tuple[units.Unit, Float32]]:
+) -> list[Float32]:
     """What units of one layer see at some positions."""
     layer = own[0].layer
     below = [unit for unit in network.units if unit.layer < layer]
@@ -279,7 +328,7 @@ def _aggregated(
         return [units.aggregate(parameters, unit, seen, source)[0][seen.scored] for unit in own]
 
     parts = workers.map(part, range(0, max(positions.size, 1), PART))
-    return [(unit, np.concatenate(Z)) for unit, Z in zip(own, zip(*parts, strict=True), strict=True)]
+    return [np.concatenate(Z) for Z in zip(*parts, strict=True)]
 
 
 def runs(positions: Int64) -> tuple[Int64, Int64]:

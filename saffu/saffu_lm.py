@@ -215,7 +215,7 @@ class SaffuLM:
         began = time.perf_counter()
         with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
             read = stream if source is None else source.stream
-            found, facts = solve_bottom_up(
+            found = solve_bottom_up(
                 self._network,
                 shared,
                 read,
@@ -227,9 +227,9 @@ class SaffuLM:
                 self.seed,
                 bar.update,
             )
-        self._values, self._cells = found, facts["cells"]
-        self.attention_losses, self.scalars = facts["attention_losses"], facts["scalars"]
-        self._evidence, self._classes = facts["evidence"], facts["classes"]
+        self._values, self._cells = found.parameters, found.cells
+        self.attention_losses, self.scalars = found.attention_losses, found.scalars.tolist()
+        self._evidence, self._classes = found.evidence, found.classes
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -430,9 +430,12 @@ class SaffuLM:
             stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
             stages = [stage for stage in stages if stage[0]] or stages[:1]
         model: SaffuLM = self
+        history: list[dict[str, Any]] = []
         with one_blas_thread():
             for n_epochs, frozen in stages:
                 model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
+                history = _continued(history, model.history or [])
+        model.history = history
         return model
 
     def _stage(
@@ -463,10 +466,12 @@ class SaffuLM:
         :func:`saffu.random_start`.
         """
         found = start_at_random(self, scale, seed)
-        bias = self._solved["output.bias"]
-        if self.residual is not None:
-            bias = np.zeros_like(bias)
-        found._values = {**found._solved, "output.bias": bias.copy()}
+        bias = np.zeros_like(self._solved["output.bias"])
+        if self.residual is None:
+            assert self._evidence is not None
+            bias = np.log(self._evidence.unigram).astype(np.float32)
+            bias -= bias.mean()
+        found._values = {**found._solved, "output.bias": bias}
         return found
 
     def _copy(self) -> SaffuLM:
@@ -721,3 +726,11 @@ def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:
     if not contexts:
         raise ValueError(f"contexts must name at least one of {', '.join(CONTEXTS)}")
     return contexts_in_order(contexts)
+
+
+def _continued(history: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of two refinements, one from where the other ended, as of one."""
+    if not history:
+        return more
+    epoch, seconds = history[-1]["epoch"], history[-1]["seconds"]
+    return history + [r | {"epoch": epoch + r["epoch"], "seconds": seconds + r["seconds"]} for r in more[1:]]
