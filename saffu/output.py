@@ -8,7 +8,8 @@ by how much a hidden unit makes a word likelier. The second is for every further
 stands on another one: by how much likelier the word is than expected without the unit, so that nothing is told
 twice. F is counted on the whole text and E on a sample of it, times what it is a sample of: an average of
 probabilities varies less than a count of occurrences. After each unit two scalars are fitted by Newton on positions
-that the counts leave out, one of the unit and one of all before it; in the end all of them together.
+that the counts leave out, one of the unit and one of all before it; in the end all of them together. A unit that does
+not help there gets zero.
 """
 
 from __future__ import annotations
@@ -179,11 +180,12 @@ class _Scored:
 
         self.rows.workers.map(multiply, parts)
         below, own = self._newton(lambda part: [self.logits[part], new[part]], np.array([1.0, FIRST_SCALAR]), parts)
-        return below, own
+        return (below, own) if own > 0 else (1.0, 0.0)
 
     def prime_all(self, O: Float32, start: Float64) -> Float64:  # noqa: E741
         """(scalar of the unigram, or 1 for another model; scalars of all units)."""
-        lifts = [np.ascontiguousarray(O[:, block].T) for block in self.rows.blocks]
+        helps = zip(self.rows.blocks, start[1:] > 0, strict=True)
+        lifts = [O[:, block].T * np.float32(it_helps) for block, it_helps in helps]
 
         def groups(part: slice) -> list[Float32]:
             self._fill(part)
