@@ -8,7 +8,7 @@ except ImportError as error:
         "with 'pip install .' in a checkout (a C compiler is needed)"
     ) from error
 
-from saffu import text
+from saffu import grow, text
 from saffu._config import show_config
 from saffu.checkpoint import load
 from saffu.cipher import BitCipher, enriched_embeddings
@@ -19,6 +19,7 @@ from saffu.layer import SoftmaxLayer
 from saffu.network import ExplicitNetwork
 from saffu.refine import random_start, refine
 from saffu.saffu_lm import SaffuLM
+from saffu.transformer import Transformer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "ExplicitNetwork",
     "SaffuLM",
     "SoftmaxLayer",
+    "Transformer",
     "cooccurrence",
     "enriched_embeddings",
+    "grow",
     "load",
     "log_weights",
     "moments",

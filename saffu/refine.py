@@ -541,7 +541,7 @@ def random_start(model: Model, scale: str | float = "glorot", seed: int = 0) -> 
         A fitted model; it stays as it is.
     scale : {"glorot", "he"} or float
         ``"glorot"``: uniform within ``sqrt(6 / (inputs + outputs))`` of zero; ``"he"``: normal of standard deviation
-        ``sqrt(2 / inputs)``; a number: normal of that standard deviation. Biases are zero.
+        ``sqrt(2 / inputs)``; a number: normal of that standard deviation. Biases are zero and gains one.
     seed : int
         Where chance starts.
 
@@ -565,15 +565,20 @@ def random_start(model: Model, scale: str | float = "glorot", seed: int = 0) -> 
         scale = _validate.positive(scale, "scale", or_zero=True)
     rng = np.random.default_rng(_validate.integer(seed, "seed", 0))
     parameters = {
-        name: np.zeros_like(value) if name.endswith("bias") else _random(value.shape, scale, rng)
+        name: _fixed(name, value) if name.endswith(("bias", "gain")) else _random(value.shape, scale, rng)
         for name, value in model._parameters(1.0, np.float64).items()
     }
     return model._with_parameters(parameters, [])
 
 
+def _fixed(name: str, value: NDArray) -> NDArray:
+    return np.zeros_like(value) if name.endswith("bias") else np.ones_like(value)
+
+
 def _random(shape: tuple[int, ...], scale: str | float, rng: np.random.Generator) -> NDArray[np.float64]:
+    inputs = shape[max(len(shape) - 2, 0)]
     if scale == "glorot":
-        limit = math.sqrt(6 / (shape[0] + shape[-1]))
+        limit = math.sqrt(6 / (inputs + shape[-1]))
         return rng.uniform(-limit, limit, shape)
-    deviation = math.sqrt(2 / shape[0]) if scale == "he" else float(scale)
+    deviation = math.sqrt(2 / inputs) if scale == "he" else float(scale)
     return rng.normal(0.0, deviation, shape) if deviation > 0 else np.zeros(shape)
