@@ -168,7 +168,6 @@ def _attention(
     mixture = explicit_attention.AttentiveMixture(
         stream,
         local,
-        {unit.context: unit.size for unit in local},
         network.span,
         shared.codes(bits),
         shared.embeddings(bits),

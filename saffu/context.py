@@ -14,7 +14,7 @@ layer above the first needs the hidden states of the positions before, and neigh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from saffu.sparse import SparseRows
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+
+View = tuple[str, int]  # a context, and K
 
 CONTEXTS = ("block", "radial", "document")
 SEGMENT = 32  # positions
@@ -123,17 +125,17 @@ class Chunk(NamedTuple):
     """Positions to be computed at once.
 
     ``positions`` (n) are those of the first layer, runs of consecutive ones; ``scored`` says which of them are asked
-    for, the others are there for the layers above. ``windows[layer][context]`` see tokens in layer 0, and rows of
+    for, the others are there for the layers above. ``windows[layer][view]`` see tokens in layer 0, and rows of
     the layer below in the others.
     """
 
     positions: Int64
     scored: Int64
-    windows: list[dict[str, Windows]]
+    windows: list[dict[View, Windows]]
     means: DocumentMeans | None
 
 
-def chunk(stream: Stream, first: Int64, last: Int64, sizes: dict[str, int], n_layers: int, span: int) -> Chunk:
+def chunk(stream: Stream, first: Int64, last: Int64, views: Iterable[View], n_layers: int, span: int) -> Chunk:
     """Lay out runs of positions ``first[i] .. last[i] - 1``.
 
     Parameters
@@ -141,25 +143,26 @@ def chunk(stream: Stream, first: Int64, last: Int64, sizes: dict[str, int], n_la
     stream : Stream
     first, last : ndarray of int64, shape (n_runs,)
         Each run lies in one document.
-    sizes : dict of str to int
-        K of each context in use; of the document it is not read.
+    views : iterable of (str, int)
+        Contexts in use and K of each; of the document it is not read.
     n_layers : int
     span : int
         As for :class:`DocumentMeans`.
     """
-    local = {context: size for context, size in sizes.items() if context != "document"}
-    halo = (max(local.values(), default=1) - 1) * (n_layers - 1)
+    views = list(dict.fromkeys(views))
+    local = [view for view in views if view[0] != "document"]
+    halo = (max([1, *(size for _, size in local)]) - 1) * (n_layers - 1)
     low = np.maximum(first - halo, stream.begins(first))
     positions = ranges(low, last)
     run_begins = np.repeat(np.cumsum(last - low) - (last - low), last - low)
     scored = np.flatnonzero(positions >= np.repeat(first, last - low))
-    windows = [{name: token_windows(name, stream, positions, size) for name, size in local.items()}]
+    windows = [{(name, size): token_windows(name, stream, positions, size) for name, size in local}]
     if n_layers > 1:
         age = np.arange(positions.size) - run_begins
         offset = positions - stream.begins(positions)
-        upper = {name: _hidden_windows(name, age, offset, size) for name, size in local.items()}
+        upper = {(name, size): _hidden_windows(name, age, offset, size) for name, size in local}
         windows += [upper] * (n_layers - 1)
-    means = DocumentMeans(stream, positions, span) if "document" in sizes else None
+    means = DocumentMeans(stream, positions, span) if len(local) < len(views) else None
     return Chunk(positions, scored, windows, means)
 
 

@@ -97,8 +97,6 @@ class AttentiveMixture:
     stream : Stream
     units : list of Unit
         Of the first layer.
-    sizes : dict of str to int
-        K of each context.
     span : int
         How far back the document context reaches, tokens.
     codes : ndarray of float32, shape (V, bits)
@@ -115,7 +113,6 @@ class AttentiveMixture:
         self,
         stream: Stream,
         units: list[Unit],
-        sizes: dict[str, int],
         span: int,
         codes: Float32,
         X: Float32,
@@ -123,7 +120,8 @@ class AttentiveMixture:
         attention: str,
         n_threads: int,
     ) -> None:
-        self.stream, self.units, self.sizes, self.span = stream, units, sizes, span
+        self.stream, self.units, self.span = stream, units, span
+        self.views = [unit.view for unit in units]
         self.solve_attention = attention != "uniform"
         self.unigram, self.n_threads = unigram, n_threads
         self.bits = X.shape[1]
@@ -165,7 +163,7 @@ class AttentiveMixture:
 
     def _expect_part(self, positions: Int64, counts: Counts) -> None:
         """Add to the counts; those of embeddings and words are yet to be multiplied by what they renew."""
-        seen = chunk(self.stream, positions, positions + 1, self.sizes, 1, self.span)
+        seen = chunk(self.stream, positions, positions + 1, self.views, 1, self.span)
         y = self.stream.ids[positions]
         arrays = counts.arrays
 
@@ -205,7 +203,7 @@ class AttentiveMixture:
     ) -> None:
         """Add comparisons with targets less those with attention, those with attention, and expected embeddings."""
         unit, (A, S, dZ) = self.units[i], passed
-        view = seen.windows[0][unit.context]._view
+        view = seen.windows[0][unit.view]._view
         # Without W nothing flows through the comparisons, and what remains of the gradient are expected counts.
         none, dX = np.zeros_like(self.parameters[f"{unit.name}.attention"]), arrays[f"embeddings{i}"]
         dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, dX, self._inner_threads)

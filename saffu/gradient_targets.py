@@ -39,7 +39,7 @@ class _Pooling:
 
     def __init__(self, mixture: AttentiveMixture, positions: Int64) -> None:
         self.mixture = mixture
-        self.seen = chunk(mixture.stream, positions, positions + 1, mixture.sizes, 1, mixture.span)
+        self.seen = chunk(mixture.stream, positions, positions + 1, mixture.views, 1, mixture.span)
         self.y = mixture.stream.ids[positions]
         self._log_unigram = np.log(mixture.unigram).astype(np.float32)
         tiny = np.float32(1e-30)
@@ -68,7 +68,7 @@ class _Pooling:
 
     def gains(self, unit: Unit, slope: Float32) -> Float32:
         """``g_k = x_k . slope`` of each position of the windows, (n, K)."""
-        windows, stream, X = self.seen.windows[0][unit.context], self.mixture.stream.ids, self.mixture.X
+        windows, stream, X = self.seen.windows[0][unit.view], self.mixture.stream.ids, self.mixture.X
         # The slopes are the heads that the tokens are compared with: rows behind the embeddings.
         ids = np.concatenate([stream, len(X) + np.arange(len(slope), dtype=np.int32)])
         heads = stream.size + np.arange(len(slope))

@@ -122,9 +122,8 @@ def _with_classes(network: Network, known: Known, text: Passages, sign: int) -> 
         return known
     before = known.classes
     local = local_units(network)
-    sizes = {unit.context: unit.size for unit in local}
     mixture = AttentiveMixture(
-        stream, local, sizes, network.span, before.X, before.X, known.evidence.unigram, "uniform", text.n_threads
+        stream, local, network.span, before.X, before.X, known.evidence.unigram, "uniform", text.n_threads
     )
     mixture.X, mixture.B, mixture.shares = before.X, list(before.words), before.shares
     mixture.parameters = dict(before.attention)

@@ -158,9 +158,7 @@ class SaffuLM:
             raise ValueError("layers above the first see blocks or the last tokens: add one of them to contexts")
         self.residual = residual
         sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
-        self._network = Network(
-            units.lay_out(self.contexts, sizes, self.heads, self.layers), sizes, self.layers, self.span
-        )
+        self._network = Network(units.lay_out(self.contexts, sizes, self.heads, self.layers), self.layers, self.span)
         self._values: Parameters | None = None
         self._evidence: Evidence | None = None
         self._classes: Classes | None = None

@@ -57,8 +57,8 @@ class Session:
         self.network, self.parameters, self.X, self.residual = network, parameters, X, residual
         self.cells = cells
         self.n_tokens = 0
-        self._widest = max([1, *network.sizes.values()])
-        reach = network.span + SEGMENT if "document" in network.sizes else 0
+        self._widest = max([1, *(unit.size for unit in network.units)])
+        reach = network.span + SEGMENT if network.reads_documents else 0
         self._reach = max(reach, self._widest, 0 if residual is None else residual.history)
         self._tokens = np.empty(2 * self._reach, np.int32)  # the last ones, from _begin to _end
         self._begin = self._end = 0
@@ -92,7 +92,7 @@ class Session:
         return self
 
     def _append(self, tokens: Int32) -> None:
-        if "document" in self.network.sizes:
+        if self.network.reads_documents:
             self._add_to_document(tokens)
         self.n_tokens += tokens.size
         tokens = tokens[-self._reach :]

@@ -25,16 +25,20 @@ WORDS = 2048  # words in a block of the output's gradient
 
 
 class Network(NamedTuple):
-    """An architecture: units, K of each context, number of layers, and how far back the document reaches."""
+    """An architecture: units, number of layers, and how far back the document reaches."""
 
     units: list[units.Unit]
-    sizes: dict[str, int]
     n_layers: int
     span: int
 
     def chunk(self, stream: Stream, first: Int64, last: Int64) -> Chunk:
         """Runs of positions as this network sees them."""
-        return chunk(stream, first, last, self.sizes, self.n_layers, self.span)
+        return chunk(stream, first, last, [unit.view for unit in self.units], self.n_layers, self.span)
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether a unit looks at the whole document."""
+        return any(unit.context == "document" for unit in self.units)
 
 
 class Embeddings(NamedTuple):

@@ -27,7 +27,7 @@ from scipy.linalg import get_blas_funcs
 
 from saffu import _core
 from saffu.attention import ComparisonCache
-from saffu.context import Chunk
+from saffu.context import Chunk, View
 
 Parameters = Mapping[str, NDArray]
 
@@ -39,6 +39,11 @@ class Unit(NamedTuple):
     context: str
     head: int
     size: int
+
+    @property
+    def view(self) -> View:
+        """What it looks at: context and K."""
+        return self.context, self.size
 
     @property
     def name(self) -> str:
@@ -93,7 +98,7 @@ def aggregate(
     if unit.context == "document":
         assert chunk.means is not None
         return chunk.means.forward(source), None, None
-    view = chunk.windows[unit.layer][unit.context]._view
+    view = chunk.windows[unit.layer][unit.view]._view
     W, bias = parameters[f"{unit.name}.attention"], parameters[f"{unit.name}.attention_bias"]
     table = cache.table if cache is not None and unit.layer == 0 else None
     return _core.attend(view, source, table, W, bias, None, n_threads)
@@ -211,7 +216,7 @@ def _unit_backward(
         return
     assert seen.S is not None
     assert seen.A is not None
-    view = chunk.windows[unit.layer][unit.context]._view
+    view = chunk.windows[unit.layer][unit.view]._view
     W = parameters[f"{name}.attention"]
     dW, dw, _ = _core.attend_backward(view, source, W, seen.S, seen.A, dZ, False, d_source, 1)
     gradients[f"{name}.attention"] += dW

@@ -150,7 +150,7 @@ def test_chunks_hold_all_that_their_positions_see(lengths, sizes, n_layers):
 
 
 def _check_chunk(stream, begins, first, last, sizes, n_layers):
-    found = chunk(stream, first, last, sizes, n_layers, span=32)
+    found = chunk(stream, first, last, sizes.items(), n_layers, span=32)
     scored = found.positions[found.scored]
     np.testing.assert_array_equal(scored, ranges(first, last))
     assert len(found.windows) == n_layers
@@ -159,7 +159,7 @@ def _check_chunk(stream, begins, first, last, sizes, n_layers):
     for layer in range(n_layers - 1, -1, -1):
         reached = set()
         for context in local:
-            windows, size = found.windows[layer][context], sizes[context]
+            windows, size = found.windows[layer][context, sizes[context]], sizes[context]
             for row in rows[context]:
                 t = int(found.positions[row])
                 seen = window(windows, row)
@@ -186,5 +186,5 @@ def test_a_run_within_a_segment_sees_what_the_whole_segment_sees():
 
 def test_one_layer_needs_no_halo():
     stream = stream_of([64])
-    found = chunk(stream, np.array([32]), np.array([64]), {"radial": 9}, 1, 32)
+    found = chunk(stream, np.array([32]), np.array([64]), [("radial", 9)], 1, 32)
     assert found.positions.tolist() == list(range(32, 64))

@@ -27,9 +27,8 @@ def mixture_of(ids, documents, vocab_size, contexts, heads=1, bits=4, attention=
     """The mixture at its start, and the positions it is to be solved on."""
     shared = SharedCounts(np.asarray(ids, np.int32), np.asarray(documents, np.int64), vocab_size, n_threads)
     found = units.lay_out(contexts, SIZES, heads, 1)
-    sizes = {context: SIZES[context] for context in contexts}
     codes, X = shared.codes(bits), shared.embeddings(bits)
-    mixture = AttentiveMixture(shared.stream, found, sizes, SPAN, codes, X, shared.unigram, attention, n_threads)
+    mixture = AttentiveMixture(shared.stream, found, SPAN, codes, X, shared.unigram, attention, n_threads)
     return mixture, sample(shared.stream, 0)
 
 

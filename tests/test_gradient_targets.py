@@ -46,7 +46,7 @@ def test_gains_are_products_of_slopes_and_embeddings(context):
     pooling = gradient_targets._Pooling(mixture, positions)
     slope = np.random.default_rng(0).normal(size=(positions.size, mixture.bits)).astype(np.float32)
     gains = pooling.gains(mixture.units[0], slope)
-    windows = pooling.seen.windows[0][context]
+    windows = pooling.seen.windows[0][mixture.units[0].view]
     for m, (first, length) in enumerate(zip(windows.first, windows.length, strict=True)):
         tokens = mixture.stream.ids[first + windows.step * np.arange(length)]
         np.testing.assert_allclose(gains[m, :length], mixture.X[tokens] @ slope[m], rtol=1e-5, atol=1e-6)

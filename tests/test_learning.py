@@ -86,7 +86,7 @@ def test_the_counts_are_those_of_the_text():
     stream = Stream(ids, starts)
     positions = np.array([t for t in range(150) if t not in starts])
     mixture = AttentiveMixture(
-        stream, model._network.units[:1], {"radial": 2}, 64, *[before._classes.X] * 2, before._evidence.unigram,
+        stream, model._network.units[:1], 64, *[before._classes.X] * 2, before._evidence.unigram,
         "responsibilities", 1,
     )  # fmt: skip
     mixture.X, mixture.B, mixture.shares = before._classes.X, list(before._classes.words), before._classes.shares

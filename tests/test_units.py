@@ -18,7 +18,7 @@ DOCUMENTS = [0, 1, 2, 45, 80]
 
 def network_of(contexts, heads, layers):
     sizes = {context: SIZES[context] for context in contexts}
-    return Network(units.lay_out(contexts, sizes, heads, layers), sizes, layers, SPAN)
+    return Network(units.lay_out(contexts, sizes, heads, layers), layers, SPAN)
 
 
 def random_parameters(network, seed=0, dtype=np.float64, vocab_size=VOCAB_SIZE, bits=BITS, hidden=HIDDEN):
