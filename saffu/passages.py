@@ -89,7 +89,8 @@ class Passages:
         self.n_outputs = vocab_size if cells is None else cells.n_cells
         self._room = threading.local()
         self.first, self.last = stream.segments()
-        self.n_threads = n_threads
+        # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
+        self.n_threads = 1
         self.workers = Workers(n_threads)
         self.tokens_per_row = stream.ids.size / max(self.first.size, 1)
         self._buffer = np.empty(0, dtype)
