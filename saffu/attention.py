@@ -15,6 +15,7 @@ from saffu import _core, _validate
 from saffu._threads import resolve_threads
 
 MAX_CACHE_BYTES = 1 << 26  # about 4,000 types in float32
+WIDE_BYTES = 1 << 10  # of an embedding, from which on a table of some of the types is quicker than computing all
 
 
 class Windows:
@@ -128,7 +129,8 @@ class ComparisonCache:
     """Comparisons of the most frequent types, ``C = X[:n] @ X[:n].T``, kept while the embeddings do not change.
 
     Ids are ranks by frequency, so that the most frequent types are the smallest ids. The table holds all types if it
-    fits. A comparison from the table has the bits of one that is computed.
+    fits, and none if it does not and embeddings are narrow (less than 1 KB): rows that lack some of their comparisons
+    are then computed as quickly. A comparison from the table has the bits of one that is computed.
 
     Parameters
     ----------
@@ -157,6 +159,8 @@ class ComparisonCache:
         """Fill the table from these embeddings, which must not be written to before ``invalidate``."""
         X = _validate.features(X, "X")
         n = min(X.shape[0], math.isqrt(self.max_bytes // X.itemsize))
+        if n < X.shape[0] and X.shape[1] * X.itemsize < WIDE_BYTES:
+            n = 0
         self.table = _core.compare_all(X[:n], self.n_threads) if n else None
         self._source = X
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import reference
 from saffu import _core
+from saffu import attention
 from saffu.attention import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
 
 pytestmark = pytest.mark.kernels
@@ -72,6 +73,22 @@ def test_backward_equals_reference(problem, seed):
     for ours, twin in zip((*found, dX), (*expected, gradient + before), strict=True):
         assert ours.dtype == X.dtype
         np.testing.assert_allclose(ours, twin, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def partial_tables_of_any_width():
+    """Small embeddings are narrow; their partial tables are tested all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "WIDE_BYTES", 0)
+        yield
+
+
+def test_narrow_embeddings_have_a_whole_table_or_none(monkeypatch):
+    monkeypatch.setattr(attention, "WIDE_BYTES", 1024)
+    narrow, wide = np.ones((20, 255), np.float32), np.ones((20, 256), np.float32)
+    assert ComparisonCache(narrow, 400 * 4).table.shape == (20, 20)
+    assert ComparisonCache(narrow, 399 * 4).table is None
+    assert ComparisonCache(wide, 399 * 4).table.shape == (19, 19)
 
 
 @given(problems(), st.integers(0, 33))

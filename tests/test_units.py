@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import reference
-from saffu import text_loss, units
+from saffu import attention, text_loss, units
 from saffu.attention import ComparisonCache
 from saffu.cells import Cells
 from saffu.context import Stream
@@ -256,7 +256,8 @@ def test_same_bits_on_any_number_of_workers(dtype, source):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("max_bytes", [1 << 20, 4 * 4 * 8], ids=["all", "some"])
-def test_frozen_embeddings_with_a_cache_equal_moving_ones(dtype, max_bytes):
+def test_frozen_embeddings_with_a_cache_equal_moving_ones(dtype, max_bytes, monkeypatch):
+    monkeypatch.setattr(attention, "WIDE_BYTES", 0)
     network = network_of(("block", "radial", "document"), 2, 2)
     parameters, text = random_parameters(network, dtype=dtype), Passages(stream_of(90), VOCAB_SIZE, np.dtype(dtype), 1)
     moved = moving(parameters)

@@ -18,22 +18,18 @@
 #include "saffu.h"
 #include "vmath.h"
 
-enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, AHEAD = 4 };
+enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, AHEAD = 16 };
 
 SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-/* The length of window m, or -1 if it reaches out of the stream or holds an id that is not below n_types. */
-SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m, int64_t n_types) {
+/* The length of window m, or -1 if it reaches out of the stream. */
+SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m) {
     int64_t n = v->length[m], first = v->first[m], head = v->head[m];
     if (n < 0 || n > v->n_positions || (v->step != 1 && v->step != -1)) return -1;
     if (n == 0) return 0;
     if (first < 0 || first >= v->n_ids || head < 0 || head >= v->n_ids) return -1;
     int64_t last = first + v->step * (n - 1);
-    if (last < 0 || last >= v->n_ids) return -1;
-    const int32_t *ids = v->ids + saffu_min(first, last);
-    uint32_t high = (uint32_t)v->ids[head];
-    for (int64_t k = 0; k < n; k++) high = (uint32_t)ids[k] > high ? (uint32_t)ids[k] : high;
-    return (int64_t)high < n_types ? n : -1;
+    return last < 0 || last >= v->n_ids ? -1 : n;
 }
 
 /* Windows may lie anywhere in a long stream: have the ids of window m at hand when their turn comes. */
@@ -45,6 +41,18 @@ SAFFU_INLINE void prefetch_ids(const saffu_view *v, int64_t m) {
 }
 
 SAFFU_INLINE int64_t id_at(const saffu_view *v, int64_t m, int64_t k) { return v->ids[v->first[m] + v->step * k]; }
+
+/* The n ids of window m, and the highest of them; one below zero is higher than any. */
+SAFFU_INLINE uint32_t copy_ids(const saffu_view *v, int64_t m, int64_t n, int32_t *ids) {
+    const int32_t *from = v->ids + v->first[m];
+    int64_t step = v->step;
+    uint32_t high = 0;
+    for (int64_t k = 0; k < n; k++, from += step) {
+        ids[k] = *from;
+        high = (uint32_t)*from > high ? (uint32_t)*from : high;
+    }
+    return high;
+}
 
 /* Where lane p of two vectors of n lanes, in blocks of b, takes its first summand; the second is b / 2 further. */
 #define FROM(p, b, n) ((p) / ((b) / 2) / 2 * (b) + (p) % ((b) / 2) + (p) / ((b) / 2) % 2 * (n))

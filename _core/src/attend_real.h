@@ -116,14 +116,12 @@ SAFFU_INLINE void NAME(dots)(const REAL *u, const REAL *const *x, int64_t n, int
 /* Vector v of a tile that begins in column first; the last of all is moved back to end with the row. */
 #define PLACE(v) ((v) == n_vectors - 1 ? last : first + (v) * NAME(WIDTH))
 
-/* out (n_vectors) = start + sum_k a[k] rows[k], even and odd k apart where few vectors leave additions waiting. */
+/* out (n_vectors) = sum_k a[k] rows[k], even and odd k apart where few vectors leave additions waiting. */
 SAFFU_INLINE void NAME(sum_tile)(const REAL *a, const REAL *const *rows, int64_t n, int64_t first, int64_t last,
-                                 int n_vectors, const REAL *start, REAL *out) {
+                                 int n_vectors, REAL *out) {
     NAME(Vector) even[N_VECTORS], odd[N_VECTORS];
     int64_t k = 0;
     memset(even, 0, sizeof even);
-    if (start)
-        for (int v = 0; v < n_vectors; v++) even[v] = NAME(load)(start + PLACE(v));
     if (n_vectors <= N_VECTORS / 2) {
         memset(odd, 0, sizeof odd);
         for (; k + 2 <= n; k += 2) {
@@ -142,45 +140,48 @@ SAFFU_INLINE void NAME(sum_tile)(const REAL *a, const REAL *const *rows, int64_t
 }
 #undef PLACE
 
-/* out (d) = start + sum_k a[k] rows[k], k < n; d >= WIDTH. */
-SAFFU_INLINE void NAME(sum_rows)(const REAL *a, const REAL *const *rows, int64_t n, int64_t d, const REAL *start,
-                                 REAL *out) {
+/* out (d) = sum_k a[k] rows[k], k < n; d >= WIDTH. */
+SAFFU_INLINE void NAME(sum_rows)(const REAL *a, const REAL *const *rows, int64_t n, int64_t d, REAL *out) {
     for (int64_t t = 0; t < d; t += N_VECTORS * NAME(WIDTH)) {
         int64_t n_vectors = saffu_min(N_VECTORS, (d - t + NAME(WIDTH) - 1) / NAME(WIDTH));
         int64_t last = saffu_min(t + (n_vectors - 1) * NAME(WIDTH), d - NAME(WIDTH));
         switch (n_vectors) {
-        case 1: NAME(sum_tile)(a, rows, n, t, last, 1, start, out); break;
-        case 2: NAME(sum_tile)(a, rows, n, t, last, 2, start, out); break;
-        case 3: NAME(sum_tile)(a, rows, n, t, last, 3, start, out); break;
-        default: NAME(sum_tile)(a, rows, n, t, last, 4, start, out); break;
+        case 1: NAME(sum_tile)(a, rows, n, t, last, 1, out); break;
+        case 2: NAME(sum_tile)(a, rows, n, t, last, 2, out); break;
+        case 3: NAME(sum_tile)(a, rows, n, t, last, 3, out); break;
+        default: NAME(sum_tile)(a, rows, n, t, last, 4, out); break;
         }
     }
 }
 
 /* ---- scratch ----------------------------------------------------------------------------------------------------- */
 
-/* What a thread needs for a row: vectors over the positions, pointers to embeddings, copies of narrow ones. */
+/* What a thread needs. Rows go in groups of LANES: ids of their windows, pointers to the embeddings that they read, the
+ * head's after those of the window, and copies of narrow ones; their comparisons, a row after the other; their entries, each row in a lane;
+ * for a block of groups the gradients by its logits. */
 typedef struct {
-    REAL *s, *a, *few, *narrow, *block;
+    REAL *s, *few, *narrow, *lanes, *more_lanes, *block;
     const REAL **x, **missing;
-    int64_t *places;
-} NAME(Row);
+    int32_t *ids, *places;
+    int32_t length[LANES]; /* tokens that each row of the group sees, 0 beyond the last */
+} NAME(Group);
 
-/* The parts of a call that all threads read, and a Row for each. */
+/* The parts of a call that all threads read, and what each thread needs. */
 typedef struct {
     const saffu_view *view;
     const REAL *X, *cache;
     int64_t n_types, d, n_cached;
     int64_t width, stride; /* d and n_positions as the vectors see them */
     REAL *reals, *weights, *bias;
-    const REAL **rows, **pointers;
-    int64_t *places, n_reals;
+    const REAL **pointers;
+    int32_t *ids;
+    int64_t n_reals, n_narrow, n_pointers;
 } NAME(Work);
 
 static void NAME(free_work)(NAME(Work) *w) {
     free(w->reals);
     free(w->pointers);
-    free(w->places);
+    free(w->ids);
 }
 
 /* W (K, K) or its transpose, and the bias or zeros, with zeros up to whole lanes. W may be NULL. */
@@ -188,194 +189,241 @@ static int NAME(new_work)(NAME(Work) *w, const REAL *W, int transposed, const RE
     int64_t k = w->view->n_positions, stride = whole_lanes(saffu_max(k, 1));
     w->stride = stride;
     w->width = saffu_max(w->d, NAME(WIDTH));
-    w->n_reals = 3 * stride + (k + 2) * NAME(WIDTH) + (block ? ROWS * stride : 0);
+    w->n_narrow = w->d < NAME(WIDTH) ? (LANES * (k + 1) + 1) * NAME(WIDTH) : 0;
+    w->n_pointers = LANES * (k + 1) + k;
+    w->n_reals = (3 * LANES + 2 + (block ? ROWS : 0)) * stride + w->n_narrow;
     w->reals = calloc((size_t)((k + 1) * stride + team * w->n_reals), sizeof *w->reals);
-    w->pointers = malloc((size_t)(k * (1 + 2 * team) + 1) * sizeof *w->pointers);
-    w->places = malloc((size_t)(k * team + 1) * sizeof *w->places);
-    if (!w->reals || !w->pointers || !w->places) {
+    w->pointers = malloc((size_t)(team * w->n_pointers) * sizeof *w->pointers);
+    w->ids = malloc((size_t)(team * (LANES + 1) * k + 1) * sizeof *w->ids);
+    if (!w->reals || !w->pointers || !w->ids) {
         NAME(free_work)(w);
         return SAFFU_NO_MEMORY;
     }
     w->weights = w->reals + team * w->n_reals;
     w->bias = w->weights + k * stride;
-    w->rows = w->pointers + 2 * k * team;
     for (int64_t i = 0; W && i < k; i++)
         for (int64_t j = 0; j < k; j++) w->weights[i * stride + j] = transposed ? W[j * k + i] : W[i * k + j];
-    for (int64_t i = 0; i < k; i++) w->rows[i] = w->weights + i * stride;
     if (bias) memcpy(w->bias, bias, (size_t)k * sizeof *bias);
     return SAFFU_OK;
 }
 
-SAFFU_INLINE NAME(Row) NAME(own_row)(const NAME(Work) *w, int thread) {
-    NAME(Row) row;
+SAFFU_INLINE NAME(Group) NAME(own_group)(const NAME(Work) *w, int thread) {
+    NAME(Group) g;
     int64_t k = w->view->n_positions;
-    row.s = w->reals + thread * w->n_reals;
-    row.a = row.s + w->stride;
-    row.few = row.a + w->stride;
-    row.narrow = row.few + w->stride;
-    row.block = row.narrow + (k + 2) * NAME(WIDTH);
-    row.x = w->pointers + 2 * k * thread;
-    row.missing = row.x + k;
-    row.places = w->places + k * thread;
-    return row;
+    g.s = w->reals + thread * w->n_reals; /* with a row to spare: vectors write beyond the last */
+    g.few = g.s + (LANES + 1) * w->stride;
+    g.lanes = g.few + w->stride;
+    g.more_lanes = g.lanes + LANES * w->stride;
+    g.narrow = g.more_lanes + LANES * w->stride;
+    g.block = g.narrow + w->n_narrow;
+    g.x = w->pointers + thread * w->n_pointers;
+    g.missing = g.x + LANES * (k + 1);
+    g.ids = w->ids + thread * (LANES + 1) * k;
+    g.places = g.ids + LANES * k;
+    return g;
 }
 
-/* ---- one row ----------------------------------------------------------------------------------------------------- */
+/* ---- comparisons of a group -------------------------------------------------------------------------------------- */
 
-/* A vector of d entries as one of w->width: itself, or a copy in the given place of row.narrow. */
-SAFFU_INLINE const REAL *NAME(wide)(const NAME(Work) *w, const NAME(Row) *row, int64_t place, const REAL *x) {
+/* A vector of d entries as one of w->width: itself, or a copy in the given place of g->narrow. */
+SAFFU_INLINE const REAL *NAME(wide)(const NAME(Work) *w, const NAME(Group) *g, int64_t place, const REAL *x) {
     if (w->d >= NAME(WIDTH)) return x;
-    REAL *copy = row->narrow + place * NAME(WIDTH);
+    REAL *copy = g->narrow + place * NAME(WIDTH);
     for (int64_t j = 0; j < w->d; j++) copy[j] = x[j];
     return copy;
 }
 
-SAFFU_INLINE const REAL *NAME(embedding)(const NAME(Work) *w, const NAME(Row) *row, int64_t place, int64_t id) {
-    return NAME(wide)(w, row, place, w->X + id * w->d);
-}
-
-SAFFU_INLINE void NAME(find_embeddings)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n) {
-    for (int64_t k = 0; k < n; k++) row->x[k] = NAME(embedding)(w, row, k, id_at(w->view, m, k));
-}
-
-/* Fetch x (n) into the L2 cache, four lines of 64 bytes a step: with one line a step the loop takes twice as long. */
+/* Fetch x (n). */
 SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
-    for (int64_t j = 0; j < n; j += 4 * NAME(WIDTH)) {
-        const int64_t line = NAME(WIDTH);
+    const int64_t line = NAME(WIDTH);
+    int64_t j = 0;
+    for (; j + 4 * line <= n; j += 4 * line) {
         SAFFU_PREFETCH_L2(x + j);
-        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + line));
-        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 2 * line));
-        SAFFU_PREFETCH_L2(x + saffu_min(n - 1, j + 3 * line));
+        SAFFU_PREFETCH_L2(x + j + line);
+        SAFFU_PREFETCH_L2(x + j + 2 * line);
+        SAFFU_PREFETCH_L2(x + j + 3 * line);
     }
+    for (; j < n; j += line) SAFFU_PREFETCH_L2(x + j);
 }
 
-/* Fetch what the next row reads, n tokens of window m, while the present one is computed. */
-SAFFU_INLINE void NAME(prefetch)(const NAME(Work) *w, int64_t m, int64_t n, int embeddings) {
-    if (n <= 0) return;
-    int64_t head = w->view->ids[w->view->head[m]];
-    const REAL *table = head < w->n_cached ? w->cache + head * w->n_cached : NULL;
-    for (int64_t k = 0; k < n; k++) {
-        int64_t id = id_at(w->view, m, k);
-        int known = table && id < w->n_cached;
-        if (known) SAFFU_PREFETCH(table + id);
-        if (embeddings || !known) NAME(fetch)(w->X + id * w->d, w->d);
-    }
-}
-
-/* The length of window m, if it is below end, as window_length has it. */
-SAFFU_INLINE int64_t NAME(look_ahead)(const NAME(Work) *w, int64_t m, int64_t end, int embeddings) {
-    prefetch_ids(w->view, m + AHEAD);
-    if (m >= end) return 0;
-    int64_t n = window_length(w->view, m, w->n_types);
-    NAME(prefetch)(w, m, n, embeddings);
-    return n;
-}
-
-/* Comparisons from the table; those that it lacks are computed. */
-SAFFU_INLINE void NAME(look_up)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int64_t head) {
-    const REAL *table = w->cache + head * w->n_cached;
-    int64_t n_missing = 0;
-    for (int64_t k = 0; k < n; k++) {
-        int64_t id = id_at(w->view, m, k);
-        row->places[n_missing] = k;
-        row->s[k] = table[id < w->n_cached ? id : 0];
-        n_missing += id >= w->n_cached;
-    }
-    for (int64_t k = n; k < whole_lanes(n); k++) row->s[k] = 0;
-    if (n_missing == 0) return;
-    for (int64_t i = 0; i < n_missing; i++)
-        row->missing[i] = NAME(embedding)(w, row, i, id_at(w->view, m, row->places[i]));
-    const REAL *x_head = NAME(embedding)(w, row, w->view->n_positions, head);
-    NAME(dots)(x_head, row->missing, n_missing, w->width, row->few);
-    for (int64_t i = 0; i < n_missing; i++) row->s[row->places[i]] = row->few[i];
-}
-
-/* row.s = comparisons of a window of n > 0 tokens, 0 up to whole lanes. */
-SAFFU_INLINE void NAME(compare)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int found) {
-    int64_t head = w->view->ids[w->view->head[m]];
+/* Embeddings of row r of a group, window m of n > 0 tokens, or comparisons with its head in the table, found and fetched;
+ * if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is wanted. */
+SAFFU_INLINE int NAME(find_row)(const NAME(Work) *w, const NAME(Group) *g, int64_t m, int64_t r, int64_t n,
+                                int embeddings) {
+    int64_t n_positions = w->view->n_positions, head = w->view->ids[w->view->head[m]];
+    const REAL **x = g->x + r * (n_positions + 1);
+    int32_t *ids = g->ids + r * n_positions;
+    int64_t high = saffu_max(copy_ids(w->view, m, n, ids), (uint32_t)head);
+    if (high >= w->n_types) return 1;
     if (head < w->n_cached) {
-        NAME(look_up)(w, row, m, n, head);
-        if (found && w->d < NAME(WIDTH)) NAME(find_embeddings)(w, row, m, n); /* the copies were overwritten */
+        const REAL *table = w->cache + head * w->n_cached;
+        for (int64_t k = 0; k < n; k++) SAFFU_PREFETCH(table + saffu_min(ids[k], w->n_cached - 1));
+        if (!embeddings && high < w->n_cached) return 0;
+    }
+    for (int64_t k = 0; k < n; k++) {
+        int64_t id = ids[k];
+        x[k] = NAME(wide)(w, g, r * (n_positions + 1) + k, w->X + id * w->d);
+        if (embeddings || head >= w->n_cached || id >= w->n_cached) NAME(fetch)(x[k], w->d);
+    }
+    x[n_positions] = NAME(wide)(w, g, r * (n_positions + 1) + n_positions, w->X + head * w->d);
+    return 0;
+}
+
+/* Windows [from, from + n_rows) found, n_rows <= LANES; if one is bad, not 0, and it is empty. */
+SAFFU_INLINE int NAME(find_group)(const NAME(Work) *w, NAME(Group) *g, int64_t from, int64_t n_rows, int embeddings) {
+    int any_bad = 0;
+    for (int64_t r = 0; r < LANES; r++) {
+        prefetch_ids(w->view, from + r + AHEAD);
+        int64_t n = r < n_rows ? window_length(w->view, from + r) : 0;
+        int bad = n < 0 || (n > 0 && NAME(find_row)(w, g, from + r, r, n, embeddings));
+        g->length[r] = bad ? 0 : (int32_t)n;
+        any_bad |= bad;
+    }
+    return any_bad;
+}
+
+/* s (n) of row r from a table; comparisons that it lacks are computed. */
+SAFFU_INLINE void NAME(look_up)(const NAME(Work) *w, const NAME(Group) *g, int64_t r, const REAL *table, REAL *s) {
+    int64_t n = g->length[r], n_positions = w->view->n_positions, n_missing = 0;
+    const int32_t *ids = g->ids + r * n_positions;
+    const REAL *const *x = g->x + r * (n_positions + 1);
+    if (w->n_cached == w->n_types) {
+        for (int64_t k = 0; k < n; k++) s[k] = table[ids[k]];
         return;
     }
-    if (!found) NAME(find_embeddings)(w, row, m, n);
-    NAME(dots)(NAME(embedding)(w, row, w->view->n_positions, head), row->x, n, w->width, row->s);
-}
-
-/* The sum and the maximum of 16 lanes, by halves: each in an array of its own, or they would wait for one another. */
-SAFFU_INLINE REAL NAME(sum_lanes)(const REAL lane[LANES]) {
-    REAL a[8], b[4];
-    for (int l = 0; l < 8; l++) a[l] = lane[l] + lane[l + 8];
-    for (int l = 0; l < 4; l++) b[l] = a[l] + a[l + 4];
-    return (b[0] + b[2]) + (b[1] + b[3]);
-}
-
-SAFFU_INLINE REAL NAME(max_lanes)(const REAL lane[LANES]) {
-    REAL a[8], b[4];
-    for (int l = 0; l < 8; l++) a[l] = lane[l] > lane[l + 8] ? lane[l] : lane[l + 8];
-    for (int l = 0; l < 4; l++) b[l] = a[l] > a[l + 4] ? a[l] : a[l + 4];
-    b[0] = b[0] > b[2] ? b[0] : b[2];
-    b[1] = b[1] > b[3] ? b[1] : b[3];
-    return b[0] > b[1] ? b[0] : b[1];
-}
-
-/* a (whole lanes, n > 0 of them used) <- softmax(a): nothing but -inf is uniform, lanes beyond n become 0. */
-SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n) {
-    REAL high[LANES], sum[LANES];
-    int32_t used = (int32_t)((n - 1) % LANES + 1); /* of the last group */
-    int64_t end = whole_lanes(n), last = end - LANES;
-    SAFFU_LANES
-    for (int32_t l = 0; l < LANES; l++) a[last + l] = l < used ? a[last + l] : -(REAL)INFINITY;
-    memcpy(high, a + last, sizeof high);
-    memset(sum, 0, sizeof sum);
-    for (int64_t k = 0; k < last; k += LANES) {
-        SAFFU_LANES
-        for (int l = 0; l < LANES; l++) high[l] = a[k + l] > high[l] ? a[k + l] : high[l];
+    for (int64_t k = 0; k < n; k++) {
+        g->places[n_missing] = (int32_t)k;
+        s[k] = table[ids[k] < w->n_cached ? ids[k] : 0];
+        n_missing += ids[k] >= w->n_cached;
     }
-    REAL most = NAME(max_lanes)(high);
-    int nothing = most == -(REAL)INFINITY;
-    REAL shift = nothing ? 0 : most;
-    for (int64_t k = 0; k < end; k += LANES) {
+    if (n_missing == 0) return;
+    for (int64_t i = 0; i < n_missing; i++) g->missing[i] = x[g->places[i]];
+    NAME(dots)(x[n_positions], g->missing, n_missing, w->width, g->few);
+    for (int64_t i = 0; i < n_missing; i++) s[g->places[i]] = g->few[i];
+}
+
+/* g->s (n_rows, K) = comparisons, 0 beyond the windows, and the same in S. */
+SAFFU_INLINE void NAME(compare_group)(const NAME(Work) *w, const NAME(Group) *g, int64_t from, int64_t n_rows,
+                                      REAL *S) {
+    int64_t n_positions = w->view->n_positions;
+    for (int64_t r = 0; r < n_rows; r++) {
+        int64_t n = g->length[r], m = from + r;
+        const REAL *const *x = g->x + r * (n_positions + 1);
+        REAL *s = g->s + r * n_positions; /* in order: a row ends with zeros of its last vector, in the next */
+        if (n > 0) {
+            int64_t head = w->view->ids[w->view->head[m]];
+            if (head < w->n_cached) NAME(look_up)(w, g, r, w->cache + head * w->n_cached, s);
+            else NAME(dots)(x[n_positions], x, n, w->width, s);
+        }
+        for (int64_t k = n; k < n_positions; k++) s[k] = 0;
+    }
+    memcpy(S + from * n_positions, g->s, (size_t)(n_rows * n_positions) * sizeof *S);
+}
+
+/* ---- a group of rows, one to a lane ------------------------------------------------------------------------------ */
+
+/* lanes[k, l] = Y[l, k] for n_rows <= LANES rows of n entries, stride apart; 0 in the lanes beyond. */
+SAFFU_INLINE void NAME(to_lanes)(const REAL *Y, int64_t n_rows, int64_t n, int64_t stride, REAL *lanes) {
+    if (n_rows < LANES) memset(lanes, 0, (size_t)(n * LANES) * sizeof *lanes);
+    for (int64_t l = 0; l < n_rows; l++)
+        for (int64_t k = 0; k < n; k++) lanes[k * LANES + l] = Y[l * stride + k];
+}
+
+/* And back. */
+SAFFU_INLINE void NAME(from_lanes)(const REAL *lanes, int64_t n_rows, int64_t n, int64_t stride, REAL *Y) {
+    for (int64_t l = 0; l < n_rows; l++)
+        for (int64_t k = 0; k < n; k++) Y[l * stride + k] = lanes[k * LANES + l];
+}
+
+/* out[j] = bias[j] + sum_k weights[k, j] s[k], in all lanes; j goes on to a multiple of AT_ONCE. */
+SAFFU_INLINE void NAME(weigh_lanes)(const NAME(Work) *w, const REAL *s, REAL *out) {
+    enum { PARTS = LANES / NAME(WIDTH) };
+    int64_t n_positions = w->view->n_positions;
+    for (int64_t j = 0; j < n_positions; j += AT_ONCE) {
+        NAME(Vector) sum[AT_ONCE][PARTS], zero;
+        memset(&zero, 0, sizeof zero);
+        for (int i = 0; i < AT_ONCE; i++) {
+            REAL start[NAME(WIDTH)];
+            for (int l = 0; l < NAME(WIDTH); l++) start[l] = w->bias[j + i];
+            for (int p = 0; p < PARTS; p++) sum[i][p] = NAME(load)(start);
+        }
+        for (int64_t k = 0; k < n_positions; k++) {
+            const REAL *weight = w->weights + k * w->stride + j;
+            for (int p = 0; p < PARTS; p++) {
+                NAME(Vector) s_k = NAME(load)(s + k * LANES + p * NAME(WIDTH));
+                for (int i = 0; i < AT_ONCE; i++) sum[i][p] = NAME(multiply_add_one)(sum[i][p], weight[i], s_k);
+            }
+        }
+        for (int i = 0; i < AT_ONCE; i++) memcpy(out + (j + i) * LANES, sum[i], sizeof sum[i]);
+    }
+}
+
+/* Each lane l of a <- softmax of its first length[l] entries, 0 beyond; nothing but -inf is uniform. */
+SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n_positions, const int32_t *length) {
+    REAL high[LANES], sum[LANES];
+    for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;
+    for (int32_t k = 0; k < n_positions; k++) {
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) {
-            a[k + l] = EXP(a[k + l] - shift);
-            sum[l] += a[k + l];
+            REAL logit = k < length[l] ? a[k * LANES + l] : -(REAL)INFINITY;
+            high[l] = logit > high[l] ? logit : high[l];
+            a[k * LANES + l] = logit;
         }
     }
-    REAL total = NAME(sum_lanes)(sum);
-    if (nothing && total == 0) {
-        for (int64_t k = 0; k < n; k++) a[k] = 1 / (REAL)n;
-        return;
+    SAFFU_LANES
+    for (int l = 0; l < LANES; l++) {
+        high[l] = high[l] == -(REAL)INFINITY ? 0 : high[l];
+        sum[l] = 0;
     }
-    REAL scale = 1 / total;
-    for (int64_t k = 0; k < end; k += LANES) {
+    for (int64_t k = 0; k < n_positions; k++) {
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) a[k + l] *= scale;
+        for (int l = 0; l < LANES; l++) {
+            a[k * LANES + l] = EXP(a[k * LANES + l] - high[l]);
+            sum[l] += a[k * LANES + l];
+        }
+    }
+    for (int l = 0; l < LANES; l++) {
+        if (sum[l] != 0) continue;
+        for (int64_t k = 0; k < length[l]; k++) a[k * LANES + l] = 1;
+        sum[l] = (REAL)saffu_max(length[l], 1);
+    }
+    SAFFU_LANES
+    for (int l = 0; l < LANES; l++) sum[l] = 1 / sum[l];
+    for (int64_t k = 0; k < n_positions; k++) {
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) a[k * LANES + l] *= sum[l];
     }
 }
 
-/* The first n of x, then zeros, into row m of Y (n, K). */
-SAFFU_INLINE void NAME(put)(const REAL *x, int64_t n, int64_t m, int64_t n_positions, REAL *Y) {
-    REAL *y = Y + m * n_positions;
-    memcpy(y, x, (size_t)n * sizeof *y);
-    memset(y + n, 0, (size_t)(n_positions - n) * sizeof *y);
+/* Each lane of dl <- gradient by the logits, a (da - a . da), from dl = da. */
+SAFFU_INLINE void NAME(back_softmax_lanes)(const REAL *a, int64_t n_positions, REAL *dl) {
+    REAL mean[LANES] = {0};
+    for (int64_t k = 0; k < n_positions; k++) {
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) mean[l] += a[k * LANES + l] * dl[k * LANES + l];
+    }
+    for (int64_t k = 0; k < n_positions; k++) {
+        SAFFU_LANES
+        for (int l = 0; l < LANES; l++) dl[k * LANES + l] = a[k * LANES + l] * (dl[k * LANES + l] - mean[l]);
+    }
 }
 
-SAFFU_INLINE void NAME(attend_row)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int given, REAL *S,
-                                   REAL *A, REAL *Z) {
+/* A and Z of n_rows <= LANES rows from their S. */
+SAFFU_INLINE void NAME(attend_group)(const NAME(Work) *w, const NAME(Group) *g, int64_t from, int64_t n_rows,
+                                     const REAL *S, REAL *A, REAL *Z) {
     int64_t n_positions = w->view->n_positions;
-    REAL *z = w->d < NAME(WIDTH) ? row->few : Z + m * w->d;
-    NAME(find_embeddings)(w, row, m, n);
-    if (given) memcpy(row->s, S + m * n_positions, (size_t)n * sizeof *S);
-    else {
-        NAME(compare)(w, row, m, n, 1);
-        NAME(put)(row->s, n, m, n_positions, S);
+    NAME(to_lanes)(S + from * n_positions, n_rows, n_positions, n_positions, g->lanes);
+    for (int64_t l = 0; l < n_rows; l++)
+        for (int64_t k = g->length[l]; k < n_positions; k++) g->lanes[k * LANES + l] = 0;
+    NAME(weigh_lanes)(w, g->lanes, g->more_lanes);
+    NAME(softmax_lanes)(g->more_lanes, n_positions, g->length);
+    NAME(from_lanes)(g->more_lanes, n_rows, n_positions, n_positions, A + from * n_positions);
+    for (int64_t r = 0; r < n_rows; r++) {
+        int64_t m = from + r;
+        REAL *z = w->d < NAME(WIDTH) ? g->few : Z + m * w->d;
+        NAME(sum_rows)(A + m * n_positions, g->x + r * (n_positions + 1), g->length[r], w->width, z);
+        if (w->d < NAME(WIDTH)) memcpy(Z + m * w->d, z, (size_t)w->d * sizeof *z);
     }
-    NAME(sum_rows)(row->s, w->rows, n, whole_lanes(n), w->bias, row->a);
-    NAME(softmax_lanes)(row->a, n);
-    NAME(put)(row->a, n, m, n_positions, A);
-    NAME(sum_rows)(row->a, row->x, n, w->width, NULL, z);
-    if (w->d < NAME(WIDTH)) memcpy(Z + m * w->d, z, (size_t)w->d * sizeof *z);
 }
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */
@@ -388,14 +436,14 @@ SAFFU_SIMD int NAME(saffu_compare_all)(const REAL *X, int64_t n, int64_t d, REAL
     if (status != SAFFU_OK) return status;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 4))
     for (int64_t j = 0; j < n; j += NAME(FOLD)) {
-        NAME(Row) row = NAME(own_row)(&work, saffu_thread());
+        NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         int64_t width = saffu_min(NAME(FOLD), n - j);
-        for (int64_t l = 0; l < width; l++) row.x[l] = NAME(embedding)(&work, &row, l, j + l);
+        for (int64_t l = 0; l < width; l++) g.x[l] = NAME(wide)(&work, &g, l, X + (j + l) * d);
         /* x_i . x_j has the bits of x_j . x_i: the table is filled from its lower half. */
         for (int64_t i = j; i < n; i++) {
-            NAME(dots)(NAME(embedding)(&work, &row, NAME(FOLD), i), row.x, width, work.width, row.s);
-            memcpy(C + i * n + j, row.s, (size_t)width * sizeof *C);
-            for (int64_t l = 0; l < width; l++) C[(j + l) * n + i] = row.s[l];
+            NAME(dots)(NAME(wide)(&work, &g, NAME(FOLD), X + i * d), g.x, width, work.width, g.s);
+            memcpy(C + i * n + j, g.s, (size_t)width * sizeof *C);
+            for (int64_t l = 0; l < width; l++) C[(j + l) * n + i] = g.s[l];
         }
     }
     NAME(free_work)(&work);
@@ -411,14 +459,11 @@ SAFFU_SIMD int NAME(saffu_comparisons)(const saffu_view *view, const REAL *X, co
     if (status != SAFFU_OK) return status;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
-        NAME(Row) row = NAME(own_row)(&work, saffu_thread());
-        int64_t to = saffu_min(n, from + ROWS), next = window_length(view, from, n_types);
-        for (int64_t m = from; m < to; m++) {
-            int64_t length = next;
-            bad |= length < 0;
-            next = NAME(look_ahead)(&work, m + 1, to, 0);
-            if (length > 0) NAME(compare)(&work, &row, m, length, 0);
-            NAME(put)(row.s, saffu_max(length, 0), m, n_positions, S);
+        NAME(Group) g = NAME(own_group)(&work, saffu_thread());
+        for (int64_t m = from; m < saffu_min(n, from + ROWS); m += LANES) {
+            int64_t group = saffu_min(LANES, n - m);
+            bad |= NAME(find_group)(&work, &g, m, group, 0);
+            NAME(compare_group)(&work, &g, m, group, S);
         }
     }
     NAME(free_work)(&work);
@@ -435,19 +480,12 @@ SAFFU_SIMD int NAME(saffu_attend)(const saffu_view *view, const REAL *X, const R
     if (status != SAFFU_OK) return status;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
-        NAME(Row) row = NAME(own_row)(&work, saffu_thread());
-        int64_t to = saffu_min(n, from + ROWS), next = window_length(view, from, n_types);
-        for (int64_t m = from; m < to; m++) {
-            int64_t length = next;
-            bad |= length < 0;
-            next = NAME(look_ahead)(&work, m + 1, to, 1);
-            if (length > 0) {
-                NAME(attend_row)(&work, &row, m, length, given, S, A, Z);
-                continue;
-            }
-            if (!given) NAME(put)(row.s, 0, m, n_positions, S);
-            NAME(put)(row.s, 0, m, n_positions, A);
-            memset(Z + m * d, 0, (size_t)d * sizeof *Z);
+        NAME(Group) g = NAME(own_group)(&work, saffu_thread());
+        for (int64_t m = from; m < saffu_min(n, from + ROWS); m += LANES) {
+            int64_t group = saffu_min(LANES, n - m);
+            bad |= NAME(find_group)(&work, &g, m, group, 1);
+            if (!given) NAME(compare_group)(&work, &g, m, group, S);
+            NAME(attend_group)(&work, &g, m, group, S, A, Z);
         }
     }
     NAME(free_work)(&work);
@@ -455,20 +493,6 @@ SAFFU_SIMD int NAME(saffu_attend)(const saffu_view *view, const REAL *X, const R
 }
 
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
-
-/* l (whole lanes) = gradient by the logits, a (da - a . da), from l = da. */
-SAFFU_INLINE void NAME(back_softmax)(const REAL *a, int64_t n, REAL *l) {
-    REAL sum[LANES] = {0};
-    for (int64_t k = 0; k < whole_lanes(n); k += LANES) {
-        SAFFU_LANES
-        for (int i = 0; i < LANES; i++) sum[i] += a[k + i] * l[k + i];
-    }
-    REAL mean = NAME(sum_lanes)(sum);
-    for (int64_t k = 0; k < whole_lanes(n); k += LANES) {
-        SAFFU_LANES
-        for (int i = 0; i < LANES; i++) l[k + i] = a[k + i] * (l[k + i] - mean);
-    }
-}
 
 /* sums[k + i, j ..] += sum_m S[m, k + i] L[m, j ..], i < n_k <= AT_ONCE, one or two vectors of j. */
 SAFFU_INLINE void NAME(add_outer)(const REAL *S, const REAL *L, int64_t n_rows, int64_t n_positions, int64_t stride,
@@ -506,25 +530,33 @@ SAFFU_INLINE void NAME(add_block)(const REAL *S, const REAL *L, int64_t n_rows, 
         }
         j += n_vectors * NAME(WIDTH);
     }
-    for (int64_t m = 0; m < n_rows; m++)
-        for (int64_t j = 0; j < stride; j++) sums[n_positions * stride + j] += (double)L[m * stride + j];
+    for (int64_t j = 0; j < stride; j += LANES) {
+        REAL sum[LANES] = {0};
+        for (int64_t m = 0; m < n_rows; m++) {
+            SAFFU_LANES
+            for (int l = 0; l < LANES; l++) sum[l] += L[m * stride + j + l];
+        }
+        for (int l = 0; l < LANES; l++) sums[n_positions * stride + j + l] += (double)sum[l];
+    }
 }
 
-/* row.block[r] = gradient by the logits of row m, and dS[m] if it is wanted. */
-SAFFU_INLINE void NAME(back_row)(const NAME(Work) *w, const NAME(Row) *row, int64_t m, int64_t n, int64_t r,
-                                 const REAL *dZ, const REAL *A, REAL *dS) {
-    int64_t n_positions = w->view->n_positions;
-    REAL *l = row->block + r * w->stride;
-    memset(l, 0, (size_t)w->stride * sizeof *l);
-    if (n > 0) {
-        NAME(find_embeddings)(w, row, m, n);
-        NAME(dots)(NAME(wide)(w, row, n_positions, dZ + m * w->d), row->x, n, w->width, l);
-        memcpy(row->a, A + m * n_positions, (size_t)n * sizeof *A);
-        for (int64_t k = n; k < whole_lanes(n); k++) row->a[k] = 0;
-        NAME(back_softmax)(row->a, n, l);
-        if (dS) NAME(sum_rows)(l, w->rows, n, whole_lanes(n), NULL, row->s);
-    }
-    if (dS) NAME(put)(row->s, saffu_max(n, 0), m, n_positions, dS);
+/* block (n_rows, stride) = gradient by the logits of n_rows <= LANES rows, and dS if it is wanted. */
+SAFFU_INLINE void NAME(back_group)(const NAME(Work) *w, const NAME(Group) *g, int64_t from, int64_t n_rows,
+                                   const REAL *dZ, const REAL *A, REAL *block, REAL *dS) {
+    int64_t n_positions = w->view->n_positions, spare = LANES * (n_positions + 1);
+    memset(block, 0, (size_t)(n_rows * w->stride) * sizeof *block);
+    for (int64_t r = 0; r < n_rows; r++)
+        NAME(dots)(NAME(wide)(w, g, spare, dZ + (from + r) * w->d), g->x + r * (n_positions + 1), g->length[r],
+                   w->width, block + r * w->stride);
+    NAME(to_lanes)(A + from * n_positions, n_rows, n_positions, n_positions, g->lanes);
+    NAME(to_lanes)(block, n_rows, n_positions, w->stride, g->more_lanes);
+    NAME(back_softmax_lanes)(g->lanes, n_positions, g->more_lanes);
+    NAME(from_lanes)(g->more_lanes, n_rows, n_positions, w->stride, block);
+    if (!dS) return;
+    NAME(weigh_lanes)(w, g->more_lanes, g->lanes);
+    for (int64_t l = 0; l < n_rows; l++)
+        for (int64_t k = g->length[l]; k < n_positions; k++) g->lanes[k * LANES + l] = 0;
+    NAME(from_lanes)(g->lanes, n_rows, n_positions, n_positions, dS + from * n_positions);
 }
 
 /* Columns [from, to) of dX, for all rows. */
@@ -580,16 +612,15 @@ SAFFU_SIMD int NAME(saffu_attend_backward)(const saffu_view *view, const REAL *X
     }
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t c = 0; c < n_chunks; c++) {
-        NAME(Row) row = NAME(own_row)(&work, saffu_thread());
+        NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         for (int64_t from = c * chunk; from < saffu_min(n, (c + 1) * chunk); from += ROWS) {
-            int64_t n_rows = saffu_min(ROWS, n - from), next = window_length(view, from, n_types);
-            for (int64_t r = 0; r < n_rows; r++) {
-                int64_t length = next;
-                bad |= length < 0;
-                next = NAME(look_ahead)(&work, from + r + 1, from + n_rows, 1);
-                NAME(back_row)(&work, &row, from + r, length, r, dZ, A, dS);
+            int64_t n_rows = saffu_min(ROWS, n - from);
+            for (int64_t r = 0; r < n_rows; r += LANES) {
+                int64_t group = saffu_min(LANES, n_rows - r);
+                bad |= NAME(find_group)(&work, &g, from + r, group, 1);
+                NAME(back_group)(&work, &g, from + r, group, dZ, A, g.block + r * work.stride, dS);
             }
-            NAME(add_block)(S + from * k, row.block, n_rows, k, work.stride, sums + c * n_sums);
+            NAME(add_block)(S + from * k, g.block, n_rows, k, work.stride, sums + c * n_sums);
         }
     }
     for (int64_t c = 1; c < n_chunks; c++)
