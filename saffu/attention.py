@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from saffu import _core, _validate
 from saffu._threads import resolve_threads
 
+Int64 = NDArray[np.int64]
+
 MAX_CACHE_BYTES = 1 << 26  # about 4,000 types in float32
 WIDE_BYTES = 1 << 10  # of an embedding, from which on a table of some of the types is quicker than computing all
 
@@ -52,19 +54,31 @@ class Windows:
         step: int = 1,
         n_positions: int | None = None,
     ):
-        self.ids = _validate.token_ids(ids)
-        self.first = np.ascontiguousarray(first, np.int64)
-        self.head = np.ascontiguousarray(head, np.int64)
+        stream = _validate.token_ids(ids)
         lengths = np.asarray(length)
         low, high = int(lengths.min(initial=0)), int(lengths.max(initial=0))
-        self.n_positions = high if n_positions is None else _validate.integer(n_positions, "n_positions", 0)
-        if low < 0 or high > self.n_positions:
-            raise ValueError(f"length must be between 0 and {self.n_positions}, got {low if low < 0 else high}")
+        n_positions = high if n_positions is None else _validate.integer(n_positions, "n_positions", 0)
+        if low < 0 or high > n_positions:
+            raise ValueError(f"length must be between 0 and {n_positions}, got {low if low < 0 else high}")
         if step not in (1, -1):
             raise ValueError(f"step must be 1 or -1, got {step}")
-        self.length = np.ascontiguousarray(lengths, np.int32)
-        self.step = int(step)
-        self._view = _core.View(self.ids, self.first, self.length, self.head, self.step, self.n_positions)
+        self._set(stream, np.asarray(first), lengths, np.asarray(head), int(step), n_positions)
+
+    def _set(self, ids: NDArray[np.int32], first: NDArray, length: NDArray, head: NDArray, step: int, K: int) -> None:
+        self.ids, self.step, self.n_positions = ids, step, K
+        self.first = np.ascontiguousarray(first, np.int64)
+        self.head = np.ascontiguousarray(head, np.int64)
+        self.length = np.ascontiguousarray(length, np.int32)
+        self._view = _core.View(self.ids, self.first, self.length, self.head, step, K)
+
+    @classmethod
+    def _checked(
+        cls, ids: NDArray[np.int32], first: NDArray, length: NDArray, head: NDArray, step: int, K: int
+    ) -> Windows:
+        """Of parts that are known to be right: a long stream is not read to cut a few windows from it."""
+        windows = cls.__new__(cls)
+        windows._set(ids, first, length, head, step, K)
+        return windows
 
     def __len__(self) -> int:
         return self.first.size
@@ -85,9 +99,13 @@ class Windows:
             K >= 1.
         """
         radius = _validate.integer(radius, "radius", 1)
-        ids, places, offset = _offsets(ids, documents, positions)
+        return cls.radial_at(*_offsets(ids, documents, positions), radius)
+
+    @classmethod
+    def radial_at(cls, ids: NDArray[np.int32], places: Int64, offset: Int64, radius: int) -> Windows:
+        """``radial`` of a checked stream at positions that are ``offset`` tokens from the start of their document."""
         newest = np.maximum(places - 1, 0)
-        return cls(ids, newest, np.minimum(offset, radius), newest, -1, radius)
+        return cls._checked(ids, newest, np.minimum(offset, radius), newest, -1, radius)
 
     @classmethod
     def block(cls, ids: ArrayLike, documents: ArrayLike | None, positions: ArrayLike, block: int) -> Windows:
@@ -104,9 +122,13 @@ class Windows:
             K >= 1.
         """
         block = _validate.integer(block, "block", 1)
-        ids, places, offset = _offsets(ids, documents, positions)
+        return cls.block_at(*_offsets(ids, documents, positions), block)
+
+    @classmethod
+    def block_at(cls, ids: NDArray[np.int32], places: Int64, offset: Int64, block: int) -> Windows:
+        """``block`` of a checked stream at positions that are ``offset`` tokens from the start of their document."""
         length = np.where(offset > 0, (offset - 1) % block + 1, 0)
-        return cls(ids, places - length, length, np.maximum(places - 1, 0), 1, block)
+        return cls._checked(ids, places - length, length, np.maximum(places - 1, 0), 1, block)
 
 
 def _offsets(

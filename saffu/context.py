@@ -168,8 +168,8 @@ def chunk(stream: Stream, first: Int64, last: Int64, views: Iterable[View], n_la
 
 def token_windows(context: str, stream: Stream, positions: Int64, size: int) -> Windows:
     """The windows of tokens that precede the positions."""
-    build = Windows.radial if context == "radial" else Windows.block
-    return build(stream.ids, stream.documents, positions, size)
+    build = Windows.radial_at if context == "radial" else Windows.block_at
+    return build(stream.ids, positions, positions - stream.begins(positions), size)
 
 
 def _hidden_windows(context: str, age: Int64, offset: Int64, size: int) -> Windows:

@@ -164,7 +164,7 @@ class _Heard:
         return [slice(begin, begin + ROWS) for begin in range(0, self.y.size, ROWS)]
 
     def _below(self, part: slice) -> Float32:
-        logits = np.empty((self.y[part].size, self.text.n_outputs), np.float32)
+        logits = np.zeros((self.y[part].size, self.text.n_outputs), np.float32)
         self.text.fill(self.positions[part], logits)
         return logits
 

@@ -186,9 +186,9 @@ class _Scored:
         """(scalar of the unigram, or 1 for another model; scalars of all units)."""
         helps = zip(self.rows.blocks, start[1:] > 0, strict=True)
         lifts = [O[:, block].T * np.float32(it_helps) for block, it_helps in helps]
+        self.rows.workers.map(self._fill, self.parts)  # as they were before units were added
 
         def groups(part: slice) -> list[Float32]:
-            self._fill(part)
             H = self.H[part]
             return [self.logits[part]] + [H[:, b] @ each for b, each in zip(self.rows.blocks, lifts, strict=True)]
 

@@ -120,9 +120,8 @@ class Passages:
         return words if self.cells is None else self.cells.of_word[words]
 
     def fill(self, positions: Int64, logits: NDArray) -> NDArray:
-        """Write what lies below the outputs (n, n_outputs); how many nats each word is below its output, (n,)."""
+        """Write what lies below the outputs (n, n_outputs), if anything; nats of a word below its output (n)."""
         if self.source is None:
-            logits.fill(0)
             return np.zeros(positions.size)
         if self.cells is None:
             self.source.fill(positions, logits)

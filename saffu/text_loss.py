@@ -2,7 +2,8 @@
 
 For a batch of N positions and a vocabulary of V words nearly all of the work is in three products of H V N
 multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks
-of positions, the third over blocks of words; each is split over the workers, none is done twice.
+of positions, the third over blocks of words; each is split over the workers, none is done twice. Within a chunk logits
+are computed, turned into gradients and multiplied in bands of rows that stay in a core's cache.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Parameters = Mapping[str, NDArray]
 Int64 = NDArray[np.int64]
 
 WORDS = 2048  # words in a block of the output's gradient
+BAND = 1 << 18  # logits that are worked on at once
 
 
 class Network(NamedTuple):
@@ -69,11 +71,20 @@ def position_losses(
     """Negative log-probability of the token at each position of some runs, nats."""
     seen = network.chunk(text.stream, first, last)
     positions = seen.positions[seen.scored]
-    logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
     H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
+    logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
     within = text.fill(positions, logits)
-    units.add_logits(parameters, H, logits)
-    return within + _core.cross_entropy_labels(logits, text.targets(positions), 1)
+    loss, y = np.empty(positions.size), text.targets(positions)
+    for band in _bands(logits):
+        units.add_logits(parameters, H[band], logits[band], text.source is not None)
+        loss[band] = _core.cross_entropy_labels(logits[band], y[band], 1)
+    return within + loss
+
+
+def _bands(logits: NDArray) -> list[slice]:
+    """Rows of logits that fit into the cache together."""
+    n_rows = max(1, BAND // max(logits.shape[1], 1))
+    return [slice(begin, begin + n_rows) for begin in range(0, len(logits), n_rows)]
 
 
 def loss_and_gradients(
@@ -87,7 +98,7 @@ def loss_and_gradients(
     text, n = passage.text, passage.n_positions
     G = text.buffer(n)
     H = np.empty((n, parameters["output.weights"].shape[1]), G.dtype)
-    small = {name: value for name, value in gradients.items() if not name.startswith(("output.", "embeddings."))}
+    small = {name: value for name, value in gradients.items() if name not in ("output.weights", "embeddings.logits")}
 
     def one(item: tuple[slice, Int64]) -> tuple[float, dict[str, NDArray], NDArray | None]:
         place, segments = item
@@ -98,13 +109,15 @@ def loss_and_gradients(
         kept = _dropout(passage, place, h)
         positions = seen.positions[seen.scored]
         within = text.fill(positions, logits)
-        units.add_logits(parameters, h, logits)
-        share = np.full(positions.size, 1.0 / n)
-        loss = (within + _core.cross_entropy_backward(logits, text.targets(positions), share, 1)).sum()
-        dH = logits @ parameters["output.weights"]
+        own = {name: np.zeros_like(value) for name, value in small.items()}
+        dH, loss, y, share = np.empty_like(h), within.sum(), text.targets(positions), np.full(positions.size, 1.0 / n)
+        for band in _bands(logits):
+            units.add_logits(parameters, h[band], logits[band], text.source is not None)
+            loss += _core.cross_entropy_backward(logits[band], y[band], share[band], 1).sum()
+            own["output.bias"] += logits[band].sum(axis=0)
+            np.matmul(logits[band], parameters["output.weights"], out=dH[band])
         if kept is not None:
             dH *= kept
-        own = {name: np.zeros_like(value) for name, value in small.items()}
         dX = np.zeros_like(embeddings.X) if embeddings.moving else None
         units.backward(parameters, network.units, seen, passed, sources, dH, own, dX)
         return float(loss), own, dX
@@ -134,7 +147,6 @@ def _dropout(passage: Passage, place: slice, h: NDArray) -> NDArray | None:
 def _output_gradient(text: Passages, H: NDArray, G: NDArray, gradients: dict[str, NDArray]) -> None:
     def words(begin: int) -> None:
         block = slice(begin, begin + WORDS)
-        gradients["output.bias"][block] = G[:, block].sum(axis=0)
         np.matmul(G[:, block].T, H, out=gradients["output.weights"][block])
 
     text.workers.map(words, range(0, G.shape[1], WORDS))

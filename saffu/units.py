@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_blas_funcs
 
 from saffu import _core
 from saffu.attention import ComparisonCache
@@ -141,12 +140,14 @@ def hidden(seen: list[Seen], chunk: Chunk) -> NDArray:
     return np.concatenate([s.H[chunk.scored] for s in seen], axis=1)
 
 
-def add_logits(parameters: Parameters, H: NDArray, logits: NDArray) -> None:
-    """``logits += H O + o``, in place; C-contiguous."""
-    O = parameters["output.weights"]  # noqa: E741 - the name of the equation
-    gemm = get_blas_funcs("gemm", (O, H))
-    # BLAS counts columns first: the transposes are contiguous for it, and nothing is copied.
-    gemm(1.0, O.T, H.T, 1.0, logits.T, trans_a=1, overwrite_c=1)
+def add_logits(parameters: Parameters, H: NDArray, logits: NDArray, below: bool = True) -> None:
+    """``logits += H O + o``, in place; without what lies ``below``, ``logits = H O + o``."""
+    # matmul leaves Python's lock to other workers, and scipy's gemm, which could add in place, does not.
+    O = parameters["output.weights"].T  # noqa: E741 - the name of the equation
+    if below:
+        logits += H @ O
+    else:
+        np.matmul(H, O, out=logits)
     logits += parameters["output.bias"]
 
 

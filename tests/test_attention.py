@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from saffu import _core
-from saffu import attention
+from saffu import _core, attention
 from saffu.attention import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
 
 pytestmark = pytest.mark.kernels

@@ -17,29 +17,37 @@ SAFFU_INLINE void NAME(store)(const REAL lane[LANES], int64_t n, REAL *x) {
 
 SAFFU_INLINE REAL NAME(row_max)(const REAL *x, int64_t n) {
     REAL high[LANES], lane[LANES];
+    int64_t whole = n - n % LANES;
+    NAME(load)(x + whole, n - whole, -(REAL)INFINITY, lane);
     SAFFU_LANES
-    for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;
-    for (int64_t i = 0; i < n; i += LANES) {
-        NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
+    for (int l = 0; l < LANES; l++) high[l] = lane[l];
+    for (int64_t i = 0; i < whole; i += LANES) {
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) high[l] = lane[l] > high[l] ? lane[l] : high[l];
+        for (int l = 0; l < LANES; l++) high[l] = x[i + l] > high[l] ? x[i + l] : high[l];
     }
     for (int l = 1; l < LANES; l++) high[0] = high[l] > high[0] ? high[l] : high[0];
     return high[0];
 }
 
-/* sum exp(x - high); the terms go to p unless it is NULL. */
+/* sum exp(x - high); the terms go to p unless it is NULL. Whole lanes apart from the rest: their sums stay in registers.
+ */
 SAFFU_INLINE double NAME(row_exp)(const REAL *x, int64_t n, REAL high, REAL *p) {
     double sum[LANES] = {0};
-    REAL lane[LANES];
-    for (int64_t i = 0; i < n; i += LANES) {
-        NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
+    REAL lane[LANES], rest[LANES];
+    int64_t whole = n - n % LANES;
+    NAME(load)(x + whole, n - whole, -(REAL)INFINITY, rest);
+    for (int64_t i = 0; i < whole; i += LANES) {
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) lane[l] = EXP(lane[l] - high);
+        for (int l = 0; l < LANES; l++) lane[l] = EXP(x[i + l] - high);
+        if (p) memcpy(p + i, lane, sizeof lane);
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) sum[l] += (double)lane[l];
-        if (p) NAME(store)(lane, n - i, p + i);
     }
+    for (int l = 0; l < LANES; l++) {
+        rest[l] = EXP(rest[l] - high);
+        sum[l] += (double)rest[l];
+    }
+    if (p) NAME(store)(rest, n - whole, p + whole);
     return fold(sum);
 }
 
