@@ -2,8 +2,7 @@
 
 For a batch of N positions and a vocabulary of V words nearly all of the work is in three products of H V N
 multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks
-of positions, the third over blocks of words; each is split over the workers, none is done twice. Within a chunk logits
-are computed, turned into gradients and multiplied in bands of rows that stay in a core's cache.
+of positions, the third over blocks of words; each is split over the workers, none is done twice.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ Parameters = Mapping[str, NDArray]
 Int64 = NDArray[np.int64]
 
 WORDS = 2048  # words in a block of the output's gradient
-BAND = 1 << 18  # logits that are worked on at once
 
 
 class Network(NamedTuple):
@@ -74,17 +72,8 @@ def position_losses(
     H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
     logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
     within = text.fill(positions, logits)
-    loss, y = np.empty(positions.size), text.targets(positions)
-    for band in _bands(logits):
-        units.add_logits(parameters, H[band], logits[band], text.source is not None)
-        loss[band] = _core.cross_entropy_labels(logits[band], y[band], 1)
-    return within + loss
-
-
-def _bands(logits: NDArray) -> list[slice]:
-    """Rows of logits that fit into the cache together."""
-    n_rows = max(1, BAND // max(logits.shape[1], 1))
-    return [slice(begin, begin + n_rows) for begin in range(0, len(logits), n_rows)]
+    units.add_logits(parameters, H, logits, text.source is not None)
+    return within + _core.cross_entropy_labels(logits, text.targets(positions), 1)
 
 
 def loss_and_gradients(
@@ -110,12 +99,11 @@ def loss_and_gradients(
         positions = seen.positions[seen.scored]
         within = text.fill(positions, logits)
         own = {name: np.zeros_like(value) for name, value in small.items()}
-        dH, loss, y, share = np.empty_like(h), within.sum(), text.targets(positions), np.full(positions.size, 1.0 / n)
-        for band in _bands(logits):
-            units.add_logits(parameters, h[band], logits[band], text.source is not None)
-            loss += _core.cross_entropy_backward(logits[band], y[band], share[band], 1).sum()
-            own["output.bias"] += logits[band].sum(axis=0)
-            np.matmul(logits[band], parameters["output.weights"], out=dH[band])
+        units.add_logits(parameters, h, logits, text.source is not None)
+        share = np.full(positions.size, 1.0 / n)
+        loss = (within + _core.cross_entropy_backward(logits, text.targets(positions), share, 1)).sum()
+        own["output.bias"] += logits.sum(axis=0)
+        dH = logits @ parameters["output.weights"]
         if kept is not None:
             dH *= kept
         dX = np.zeros_like(embeddings.X) if embeddings.moving else None
