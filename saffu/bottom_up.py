@@ -8,8 +8,8 @@ logarithms of counts, and one scalar a unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+T = TypeVar("T")
 
 POSITIONS = 130_000  # to solve attention and hidden layers on; layers above the first take half of them
 PART = 1 << 13  # positions at once
@@ -147,7 +148,7 @@ def solve(
     if source is not None and n_words < shared.counts.size:
         cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
     text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
-    rows = _Rows(network, parameters, found.X, shared, text)
+    rows = Rows(network, parameters, found.X, shared, text)
     weights, bias, scalars, evidence = output.solve(rows, every, seed)
     tick(every.size)
     parameters |= {"output.weights": weights, "output.bias": bias}
@@ -182,7 +183,8 @@ def _attention(
         found.attention = mixture.parameters
     mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
     more = np.zeros_like(found.X)
-    return found, Classes(found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention))
+    names = tuple(unit.name for unit in local)
+    return found, Classes(found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention), names)
 
 
 def _solve_layer(
@@ -198,27 +200,64 @@ def _solve_layer(
     words: dict[str, Float32],
 ) -> None:
     """Add the hidden layers of the units of one layer to the parameters, and the words of their hidden states."""
-    positions = sample(stream, seed, POSITIONS / 2 if layer else POSITIONS)
-    y, codes, workers = stream.ids[positions], shared.codes(hidden), Workers(shared.n_threads)
     told = {unit.name: B for unit, B in zip(local_units(network), found.B, strict=True)}
-    own = [unit for unit in network.units if unit.layer == layer]
-    for unit in own:
-        parameters |= _upper_attention(unit) if layer else {}
+    own = [(unit, hidden) for unit in network.units if unit.layer == layer]
+    starts: dict[str, Float32] = {}
+    for unit, _ in own:
+        parameters |= upper_attention(unit) if layer else {}
+        starts[unit.name] = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
+    solved = hidden_layers(network, parameters, own, found.X, starts, shared, stream, seed, tick)
+    for name, each in solved.items():
+        parameters |= {f"{name}.weights": each.weights, f"{name}.bias": each.bias}
+        words[name] = each.B
 
-    def one(seen: tuple[units.Unit, Float32]) -> latent.Layer:
-        unit, Z = seen
-        start = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
-        return latent.solve(Z, y, start, codes, shared.unigram, 1, seed)
 
-    width = hidden * sum(unit.layer == layer - 1 for unit in network.units) if layer else found.X.shape[1]
+def hidden_layers(
+    network: Network,
+    parameters: dict[str, Float32],
+    own: list[tuple[units.Unit, int]],
+    X: Float32,
+    starts: Mapping[str, Float32],
+    shared: SharedCounts,
+    stream: Stream,
+    seed: int,
+    tick: Callable[[int], Any],
+) -> dict[str, latent.Layer]:
+    """Solve the hidden layers of some units of one layer.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : dict of str to ndarray
+        Everything below, and the attention of these units.
+    own : list of (Unit, int)
+        The units, and how many hidden units each has.
+    X : ndarray of float32, shape (V, bits)
+    starts : mapping of str to ndarray
+        By name, words (V, inputs) of what each unit sees.
+    shared, stream, seed, tick
+        As in :func:`solve`.
+    """
+    layer = own[0][0].layer
+    positions = sample(stream, seed, POSITIONS / 2 if layer else POSITIONS)
+    y, workers = stream.ids[positions], Workers(shared.n_threads)
+
+    def one(seen: tuple[tuple[units.Unit, int], Float32]) -> latent.Layer:
+        (unit, hidden), Z = seen
+        return latent.solve(Z, y, starts[unit.name], shared.codes(hidden), shared.unigram, 1, seed)
+
+    found: dict[str, latent.Layer] = {}
+    width = max(starts[unit.name].shape[1] for unit, _ in own)
+    for hidden in {hidden for _, hidden in own}:
+        shared.codes(hidden)  # before workers ask for them at once
     for group in _groups(own, positions.size * width, workers):
-        seen = _aggregated(network, parameters, group, stream, positions, found.X, workers)
+        seen = _aggregated(network, parameters, [unit for unit, _ in group], stream, positions, X, workers)
         solved = workers.map(one, zip(group, seen, strict=True))
         del seen  # before the next group is seen
-        for unit, each in zip(group, solved, strict=True):
-            parameters |= {f"{unit.name}.weights": each.weights, f"{unit.name}.bias": each.bias}
-            words[unit.name] = each.B
+        for (unit, _), each in zip(group, solved, strict=True):
+            found[unit.name] = each
             tick(positions.size)
+    return found
 
 
 def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
@@ -226,8 +265,11 @@ def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, 
     return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
 
 
-class _Rows:
-    """Hidden states of positions, and the logits that they are added to: what :mod:`saffu.output` counts."""
+class Rows:
+    """Hidden states of positions, and the logits that they are added to: what :mod:`saffu.output` counts.
+
+    ``known`` units of the network have their output already, in ``parameters``: they belong to what lies below.
+    """
 
     def __init__(
         self,
@@ -236,26 +278,26 @@ class _Rows:
         X: Float32,
         shared: SharedCounts,
         text: Passages,
+        known: int = 0,
     ) -> None:
         self.network, self.parameters, self.X, self.text = network, parameters, X, text
         self.stream, self.n_outputs = text.stream, text.n_outputs
         self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
         self.room = shared.room
         self._log_unigram = np.log(shared.unigram).astype(np.float32)
-        widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
-        self.blocks = [slice(end - width, end) for end, width in zip(np.cumsum(widths), widths, strict=True)]
-        self.alone = text.source is None
+        self._below = network.units[:known]
+        self.blocks = units.blocks(network.units[known:], parameters)
+        self.alone = text.source is None and not known
 
     def hidden(self, positions: Int64) -> Float32:
-        """Hidden states of all units, side by side, (n, H)."""
+        """Hidden states of the units whose output is to be solved, side by side, (n, H)."""
         H = np.empty((positions.size, self.blocks[-1].stop), np.float32)
 
         def fill(begin: int) -> None:
             part = slice(begin, begin + PART)
             chunk = self.network.chunk(self.stream, *runs(positions[part]))
             seen, _ = units.forward(self.parameters, self.network.units, chunk, self.X)
-            for block, each in zip(self.blocks, seen, strict=True):
-                H[part, block] = each.H[chunk.scored]
+            H[part] = units.hidden(seen[len(self._below) :], chunk)
 
         self.workers.map(fill, range(0, positions.size, PART))
         return H
@@ -265,11 +307,15 @@ class _Rows:
         return self.text.targets(positions)
 
     def base(self, positions: Int64, out: Float32) -> None:
-        """Write the logits of the unigram, or of the other model, (n, n_outputs)."""
+        """Write the logits of the unigram, or of the other model and of the known units, (n, n_outputs)."""
         if self.alone:
             out[:] = self._log_unigram
-        else:
-            self.text.fill(positions, out)
+            return
+        self.text.fill(positions, out)
+        if self._below:
+            chunk = self.network.chunk(self.stream, *runs(positions))
+            seen, _ = units.forward(self.parameters, self._below, chunk, self.X)
+            units.add_logits(self.parameters, units.hidden(seen, chunk), out, self.text.source is not None)
 
 
 def local_units(network: Network) -> list[units.Unit]:
@@ -285,7 +331,7 @@ def _logits(X: Float32) -> Float32:
     return logits - logits.mean(axis=1, keepdims=True)
 
 
-def _upper_attention(unit: units.Unit) -> dict[str, Float32]:
+def upper_attention(unit: units.Unit) -> dict[str, Float32]:
     """Heads above the first layer start at one position each, the newest first; nothing is known of their targets."""
     bias = np.zeros(unit.size, np.float32)
     newest = unit.head % unit.size
@@ -301,7 +347,7 @@ def _joined_words(words: dict[str, Float32], network: Network, layer: int) -> Fl
     return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)
 
 
-def _groups(own: list[units.Unit], size: int, workers: Workers) -> Iterator[list[units.Unit]]:
+def _groups(own: list[T], size: int, workers: Workers) -> Iterator[list[T]]:
     """As many units at a time as see no more numbers than may be held; ``size`` is what one of them sees."""
     most = max(SEEN // max(size, 1), workers.n_threads)
     for begin in range(0, len(own), most):

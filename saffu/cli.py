@@ -20,12 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 import saffu
-from saffu import checkpoint, demo, grid, report, roadmap
+from saffu import checkpoint, demo, grid, growing, report, roadmap
 from saffu.context import CONTEXTS
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
+from saffu.initial import INITS
 from saffu.refine import LEARNING_RATE
 from saffu.saffu_lm import SaffuLM
 from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
+from saffu.transformer import Transformer
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -102,7 +104,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"saffu {saffu.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_eval, _add_generate, _add_info, _add_roadmap):
+    for add in (_add_demo, _add_train, _add_eval, _add_generate, _add_info, _add_grow, _add_roadmap):
         add(commands)
     return parser
 
@@ -288,6 +290,45 @@ def _add_info(commands: Any) -> None:
     )
     _add_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_grow(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        _grow,
+        "make a model larger without changing what it computes",
+        "New parts enter silently: the larger model gives the same probabilities. With --data they are solved on that\n"
+        "text, for an explicit model the one it has counted, and enter with fitted scalars, if that makes it better.\n"
+        "Explicit models take radius, order, windows and induction; models of units bits, contexts, block, radius,\n"
+        "heads, layers and hidden; transformers mlp, heads, head_dim, key_dim and hidden. 'saffu info' tells what a\n"
+        "model has grown by.",
+        "  saffu grow small.saffu --set radius=16 --set hidden=128 --out large.saffu\n"
+        "  saffu grow small.saffu --set contexts=radial+document --add-layer --out large.saffu --data book.txt\n"
+        "  saffu grow book.saffu --set order=5 --set windows=60,500,2000,8000 --out larger.saffu --data book.txt",
+    )
+    _add_model(parser)
+    add = parser.add_argument
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="what the model should have; may be repeated")
+    add(
+        "--add-layer",
+        action="append",
+        nargs="?",
+        type=_integer(0),
+        default=[],
+        metavar="PLACE",
+        help="add a layer with so many before it (default: all); may be repeated",
+    )
+    add("--out", metavar="MODEL2", required=True, help="the file to write; replaced only when the new one is whole")
+    add("--data", nargs="+", metavar="FILE", help="text to solve the new parts on")
+    add(
+        "--init",
+        choices=INITS,
+        default="normal",
+        help="what free new numbers are without --data (default: %(default)s)",
+    )
+    add("--seed", type=_integer(0), default=0, metavar="S", help="where chance comes from (default: 0)")
+    _add_documents(parser, "default: as in training")
+    _add_quiet(parser)
 
 
 def _add_roadmap(commands: Any) -> None:
@@ -561,21 +602,44 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    model = _load(arguments.model)
-    vocabulary = model.vocabulary
-    facts = {
-        "file": arguments.model,
-        "bytes": os.path.getsize(arguments.model),
-        "vocabulary": {
+    model = checkpoint.load(arguments.model)
+    facts: dict[str, Any] = {"file": arguments.model, "bytes": os.path.getsize(arguments.model)}
+    if isinstance(model, Transformer):
+        facts["model"] = model.summary()
+    else:
+        vocabulary = _with_vocabulary(model, arguments.model).vocabulary
+        facts["vocabulary"] = {
             "types": len(vocabulary),
             "tokeniser": vocabulary.tokeniser,
             "documents": vocabulary.documents,
             "min_count": vocabulary.min_count,
-        },
-        "model": model.summary(),
-        "scalars": model.scalars,
-    }
+        }
+        facts |= {"model": model.summary(), "scalars": model.scalars}
     print(_json(facts) if arguments.json else "\n".join(_lines(facts)))
+
+
+def _grow(arguments: argparse.Namespace) -> None:
+    if not arguments.set and not arguments.add_layer:
+        raise ValueError("nothing to grow: give --set NAME=VALUE or --add-layer")
+    model = checkpoint.load(arguments.model)
+    progress = _shows_progress(arguments)
+    text = None
+    if arguments.data:
+        vocabulary = _load(arguments.model).vocabulary
+        corpus = Corpus(arguments.data, vocabulary.tokeniser, arguments.documents or vocabulary.documents)
+        with _bar(corpus, "read", progress) as advance:
+            read = corpus.read(vocabulary, advance)
+        text = growing.Text(read.ids, read.documents)
+    before = model.n_parameters if hasattr(model, "n_parameters") else None
+    larger = growing.grown(model, arguments.set, arguments.add_layer, arguments.init, arguments.seed, text, progress)
+    larger.save(arguments.out)
+    if arguments.quiet:
+        return
+    if before is not None:
+        print(f"parameters {before:,} -> {larger.n_parameters:,}")
+    if text is not None and larger.growth and "losses" in larger.growth[-1]:
+        print("loss on the data, nats per token: {:.4f} -> {:.4f}".format(*larger.growth[-1]["losses"]))
+    print(f"wrote {arguments.out}")
 
 
 def _roadmap(arguments: argparse.Namespace) -> None:
@@ -635,7 +699,10 @@ def _print_roadmap(found: roadmap.Roadmap, n_failures: int) -> None:
 
 def _load(path: str) -> Any:
     """A language model with its vocabulary."""
-    model = checkpoint.load(path)
+    return _with_vocabulary(checkpoint.load(path), path)
+
+
+def _with_vocabulary(model: Any, path: str) -> Any:
     if not isinstance(model, (ExplicitLM, SaffuLM)):
         raise ValueError(f"{path!r} holds {type(model).__name__}, which is not a language model")
     if model.vocabulary is None:
@@ -688,6 +755,10 @@ def _lines(facts: dict[str, Any], indent: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield name
             yield from _lines(value, indent + "  ")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+            yield name
+            for item in value:
+                yield f"{indent}  {'  '.join(f'{k} {_plain(v)}' for k, v in item.items())}"
         elif isinstance(value, (list, tuple, np.ndarray)):
             cells = (f"{item:7.3f}" if isinstance(item, float) else _number(item) for item in value)
             yield f"{name:26}{'  '.join(cells)}".rstrip()

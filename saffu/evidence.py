@@ -7,7 +7,7 @@ normalised. All of these counts are sums over text, so that those of new text ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,21 @@ class Evidence:
             E[:, told] = np.maximum(E[:, told] + expected, 0)
         return Evidence(F, E, self.counts, self.curvature)
 
+    def beside(self, more: Evidence) -> Evidence:
+        """With the hidden units of another evidence after these; each unit's scalar is held by its own text."""
+        n, m = len(self.curvature), len(more.curvature) - 1
+        curvature = np.zeros((n + m, n + m))
+        curvature[:n, :n], curvature[n:, n:] = self.curvature, more.curvature[1:, 1:]
+        observed = np.concatenate([self.observed, more.observed], axis=1)
+        expected = np.concatenate([self.expected, more.expected], axis=1)
+        return Evidence(observed, expected, self.counts, curvature)
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> Evidence:
+        """Of hidden units (n_outputs, H) that nothing was counted of: their lifts are zero."""
+        nothing = np.zeros(shape, np.float32)
+        return cls(nothing, nothing, counts, np.zeros((1 + n_units, 1 + n_units)))
+
     def arrays(self) -> dict[str, NDArray]:
         """What a file keeps."""
         return dict(vars(self))
@@ -122,6 +137,8 @@ class Classes:
         Of these units.
     attention : dict of str to ndarray of float32
         Of these units, by the names of their parameters.
+    units : tuple of str
+        Their names.
     """
 
     X: Float32
@@ -130,6 +147,7 @@ class Classes:
     words: Float32
     shares: Float64
     attention: dict[str, Float32]
+    units: tuple[str, ...]
 
     def log_embeddings(self, tokens: Int64) -> Float32:
         """Logarithms of the embeddings of some tokens, shape (n, bits)."""
@@ -138,7 +156,16 @@ class Classes:
 
     def plus(self, counts: Float32) -> Classes:
         """With expected counts added, which may be negative."""
-        return Classes(self.X, self.mass, self.more + counts, self.words, self.shares, self.attention)
+        return replace(self, more=self.more + counts)
+
+    def split(self, times: int) -> Classes:
+        """Each class as so many equal ones: comparisons are so many times smaller, their weights larger."""
+        X, more = (np.tile(array, times) / np.float32(times) for array in (self.X, self.more))
+        attention = {
+            name: value * np.float32(times) if name.endswith(".attention") else value
+            for name, value in self.attention.items()
+        }
+        return replace(self, X=X, more=more, words=np.tile(self.words, times), attention=attention)
 
     def arrays(self) -> dict[str, NDArray]:
         """What a file keeps."""
@@ -146,8 +173,9 @@ class Classes:
         return arrays | self.attention
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray], vocab_size: int, bits: int, n_units: int) -> Classes:
+    def from_arrays(cls, arrays: Mapping[str, NDArray], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
         """Of the arrays of a file, checked; the shapes of the attention are not."""
+        n_units = len(units)
         X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))
         mass = checkpoint.checked(arrays, "mass", np.float32, (vocab_size,))
         more = checkpoint.checked(arrays, "more", np.float32, (vocab_size, bits))
@@ -158,4 +186,4 @@ class Classes:
             checkpoint.checked(arrays, name, np.float32, array.shape)
         if min(X.min(), mass.min(), words.min(), shares.min()) < 0:
             raise ValueError("the counts of the embeddings are damaged")
-        return cls(X, mass, more, words, shares, attention)
+        return cls(X, mass, more, words, shares, attention, units)

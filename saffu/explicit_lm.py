@@ -20,7 +20,7 @@ from saffu.ledger import Ledger
 from saffu.ngram import NgramWeights
 from saffu.pooled import PooledModel, default_scalars, previous_places
 from saffu.pooled_text import PooledText, Real
-from saffu.priming import FOLDS, fold_parts, leave_one_out_part, prime
+from saffu.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
 from saffu.sample import Piece, TokenSample
 from saffu.text import Vocabulary
 
@@ -99,6 +99,7 @@ class ExplicitLM:
         self.n_threads = n_threads
         resolve_threads(n_threads)
         self.vocabulary: Vocabulary | None = None
+        self.growth: list[dict[str, Any]] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -329,6 +330,158 @@ class ExplicitLM:
             self._scalars = self._bounds = None
         return self
 
+    # ---- growth ------------------------------------------------------------------------------------------------------
+
+    def grow(
+        self,
+        ids: ArrayLike | None = None,
+        documents: ArrayLike | None = None,
+        *,
+        radius: int | None = None,
+        order: int | None = None,
+        windows: Sequence[int] | None = None,
+        induction: int | None = None,
+        progress: bool = False,
+    ) -> ExplicitLM:
+        """A model with more contexts: the same function, or, primed on text, a better one.
+
+        New tables are counted of all text and enter with a scalar of zero. With ``ids`` all scalars are then primed.
+
+        Parameters
+        ----------
+        ids, documents : optional
+            The text that the model has counted. Without it the model counts the sample that it keeps, which is the
+            whole text up to two million tokens.
+        radius, order : int, optional
+            At least what they are.
+        windows : sequence of int, optional
+            Those there are, and more.
+        induction : int, optional
+            The length of the window, where there is none yet.
+        progress : bool
+            Show progress on a terminal.
+
+        Returns
+        -------
+        ExplicitLM
+            This model stays as it is. ``growth`` tells what was added and, with ``ids``, the criterion of priming
+            before and after, nats per token: scalars that would make it higher are not taken.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is smaller than what there is, the text is needed and not that which was counted, or the model
+            is one of Kneser-Ney, whose tables depend on the order.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> larger = model.grow(order=4, windows=(20,))
+        >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2])))
+        True
+        """
+        scalars = self._primed_scalars()
+        grown = self._grown_settings(radius, order, windows, induction)
+        changed = {name: value for name, value in grown._settings().items() if value != self._settings()[name]}
+        grown._vocab_size, grown.vocabulary, grown._bounds = self._vocab_size, self.vocabulary, self._bounds
+        grown.growth = [dict(record) for record in self.growth]
+        grown.seconds = dict(self.seconds)
+        grown._sample.blocks = list(self._sample.blocks)
+        grown._sample.n_seen, grown._sample.stride = self._sample.n_seen, self._sample.stride
+        grown._ledger, grown._tail = Ledger([self.counts]), self._tail
+        if grown._counted != self._counted:
+            grown._count_again(self.counts, self._whole_text(ids, documents), progress)
+        elif ids is not None:
+            self._whole_text(ids, documents)  # another text is an error
+        grown._scalars, grown._stale = grown._with_silent(self, scalars), self._stale
+        if not changed:
+            return grown
+        record: dict[str, Any] = {"kind": "contexts", **changed}
+        if ids is not None:
+            record["losses"] = grown._prime_if_better(progress)
+        grown.growth.append(record)
+        return grown
+
+    def _grown_settings(
+        self, radius: int | None, order: int | None, windows: Sequence[int] | None, induction: int | None
+    ) -> ExplicitLM:
+        """An empty model of larger settings."""
+        if self.priming == "kneser-ney":
+            raise ValueError("a model of Kneser-Ney cannot grow: its tables depend on the order; fit another one")
+        for name, new in (("radius", radius), ("order", order)):
+            if new is not None and _validate.integer(new, name, 1) < getattr(self, name):
+                raise ValueError(f"{name} must be at least {getattr(self, name)}: a model can grow only, got {new}")
+        if windows is not None and (missing := set(self.windows) - set(windows)):
+            raise ValueError(f"windows must keep {min(missing)}: a model can grow only")
+        if induction not in (None, self.induction) and self.induction:
+            raise ValueError(f"induction must stay {self.induction}: its window has one length")
+        return ExplicitLM(
+            self.radius if radius is None else radius,
+            self.order if order is None else order,
+            self.windows if windows is None else windows,
+            self.induction if induction is None else induction,
+            self.priming,
+            self.n_threads,
+        )
+
+    def _whole_text(self, ids: ArrayLike | None, documents: ArrayLike | None) -> Piece:
+        """All text that was counted, as given or as it was kept."""
+        if ids is None:
+            if self._sample.stride > 1 or self._sample.n_tokens != self.n_tokens:
+                raise ValueError("ids must be given: new tables are counted of all text, and the model keeps a part")
+            return self._sample.whole()
+        checked = _validate.token_ids(ids, "ids", self.vocab_size)
+        if not np.array_equal(np.bincount(checked, minlength=self.vocab_size), self.counts.unigram):
+            raise ValueError("ids must be the text that the model has counted, all of it and nothing else")
+        return Piece(checked, _validate.document_starts(documents, checked.size))
+
+    def _count_again(self, before: NgramCounts, text: Piece, progress: bool) -> None:
+        """The counts of all text, with the tables that there are not yet."""
+        began = time.perf_counter()
+        radius, order = self._counted
+        assert self._vocab_size is not None
+        with progress_bar(radius + order - 2, "count", progress) as bar:
+            counts = NgramCounts.from_stream(
+                text.ids, text.starts, self._vocab_size, radius, order, n_threads=self.n_threads, on_table=bar.update
+            )
+        if any((new != old).nnz for new, old in zip(counts.distance, before.distance, strict=False)):
+            raise ValueError("ids must be the text that the model has counted, with the same documents")
+        self._ledger = Ledger([counts])
+        last = int(text.starts[-1]) if text.starts.size else 0
+        self._tail = text.ids[max(last, text.ids.size - max(radius, order - 1)) :].copy()
+        self.seconds["count"] += time.perf_counter() - began
+
+    def _with_silent(self, before: ExplicitLM, scalars: Float64) -> Float64:
+        """Scalars of another model under the names of this one's contexts; what it lacks is zero."""
+        own = ["prior", "continuation prior", *before._columns]
+        found = np.zeros((len(scalars), 2 + len(self._columns)))
+        for j, name in enumerate(["prior", "continuation prior", *self._columns]):
+            if name in own and not (name == "induction" and not before.induction):
+                found[:, j] = scalars[:, own.index(name)]
+        return found
+
+    @property
+    def _columns(self) -> list[str]:
+        """Names of the scalars of contexts: as ``feature_names``, and always with an induction."""
+        radius, order = self._counted
+        names = [f"distance {k}" for k in range(1, radius + 1)] + [f"suffix {n}" for n in range(2, order)]
+        return [*names, *(f"window {length}" for length in self.windows), "induction"]
+
+    def _prime_if_better(self, progress: bool) -> list[float]:
+        """Prime, unless that makes the criterion higher; the criterion before and after."""
+        bounds, scalars = self._bounds, self._primed_scalars()
+        counts = self.counts
+        model = PooledModel(self._weights(counts), *self._windows)
+        with progress_bar(FOLDS + 16, "prime", progress) as bar:
+            parts = self._parts(model, counts, bar.update)
+            self._bounds, self._scalars = prime(parts, bar.update)
+        before, after = criterion(parts, bounds, scalars), criterion(parts, self._bounds, self._scalars)
+        if not after <= before:
+            self._bounds, self._scalars, after = bounds, scalars, before
+        model.bounds = self._bounds
+        self._model, self._stale = model, False
+        return [before, after]
+
     # ---- weighing and priming ----------------------------------------------------------------------------------------
 
     def solve(self, progress: bool = False) -> Self:
@@ -370,12 +523,14 @@ class ExplicitLM:
             return None, np.array([[1.0, 0.0, *[1.0] * n_features]])
         if self._sample.n_tokens == 0:  # all was forgotten
             return None, default_scalars(self.radius, self.order - 2, len(self.windows))[None]
+        return prime(self._parts(model, counts, advance), advance)
+
+    def _parts(self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object]) -> list[Part]:
+        """The positions that scalars are primed on."""
         history = max([*self.windows, self.induction, *self._counted])
         if self.priming == "leave-one-out":
-            parts = [leave_one_out_part(model, self._sample, history)]
-        else:
-            parts = fold_parts(counts, self._sample, self._build, history, self.n_threads, advance)
-        return prime(parts, advance)
+            return [leave_one_out_part(model, self._sample, history)]
+        return fold_parts(counts, self._sample, self._build, history, self.n_threads, advance)
 
     def _solved(self) -> tuple[PooledModel, Float64]:
         """All rows weighed, and the scalars: those there are, even if text has come since they were primed."""
@@ -608,6 +763,7 @@ class ExplicitLM:
             "n_tokens": self.n_tokens,
             "n_entries": self.counts.n_entries,
             "n_scalars": scalars.size,
+            "growth": self.growth,
             "bytes_weights": packed,
             "features": {
                 name: table.counts.nnz for name, table in zip(self.feature_names, model.weights.tables, strict=False)
@@ -658,6 +814,7 @@ class ExplicitLM:
             "sample_seen": self._sample.n_seen,
             "sample_stride": self._sample.stride,
             "stale": self._stale,
+            "growth": self.growth,
             "seconds": self.seconds,
         }
         if self.vocabulary is not None:
@@ -682,11 +839,13 @@ class ExplicitLM:
         counts.distance, counts.suffix = tables[:radius], tables[radius:]
         model._ledger, model._vocab_size = Ledger([counts]), counts.vocab_size
         model._stale = bool(metadata.get("stale", False))
+        model.growth = [dict(record) for record in metadata.get("growth", [])]
         model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
         model._sample = _read_sample(arrays, metadata, counts.vocab_size)
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
-        model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (order - 1,)) if "bounds" in arrays else None
-        n_states = 1 if model._bounds is None else 2 * (order - 1)
+        n_levels = min(order - 1, arrays["bounds"].size) if "bounds" in arrays else 0
+        model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
+        n_states = 1 if model._bounds is None else 2 * n_levels
         model._scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, n_features))
         model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
         if "vocabulary" in metadata:

@@ -21,15 +21,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from saffu import _validate
-from saffu.transformer import LayerSizes, initial, layer_name, layer_shapes, sizes_of
+from saffu.initial import Init, Initializer
+from saffu.transformer import LayerSizes, layer_name, layer_shapes, sizes_of
 
 Model = TypeVar("Model")
-Init = str | Callable[[str, tuple[int, ...]], ArrayLike]
 Arrays = dict[str, NDArray]
-INITS = ("normal", "zeros")
 
 
 def mlp(
@@ -212,21 +211,7 @@ class _Work:
             )
         self.arrays: Arrays = {name: np.asarray(value) for name, value in found.items()}
         self.sizes = sizes_of(self.arrays)
-        self._init = init if callable(init) else _validate.choice(init, "init", INITS)
-        self._rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
-
-    def free(self, name: str, shape: tuple[int, ...], inputs: tuple[int, ...]) -> NDArray:
-        """New numbers; ``inputs`` is the shape of the whole array, by which they are scaled."""
-        if self._init == "zeros":
-            return np.zeros(shape)
-        if self._init == "normal":
-            whole = initial(name, inputs, self._rng)
-            return whole[tuple(slice(0, n) for n in shape)]
-        assert callable(self._init)
-        made = np.asarray(self._init(name, shape))
-        if made.shape != shape:
-            raise ValueError(f"init must give an array of shape {shape} for {name!r}, got {made.shape}")
-        return made
+        self.free = Initializer(init, rng)
 
     def scale(self, name: str, factor: float) -> None:
         """Multiply an array."""
@@ -237,7 +222,7 @@ class _Work:
         old = self.arrays[name]
         if old.shape == shape:
             return
-        new = np.zeros(shape) if zero else self.free(name, shape, shape)
+        new = np.zeros(shape) if zero else self.free(name, shape)
         new = np.array(new, old.dtype)
         new[tuple(slice(0, n) for n in old.shape)] = old
         self.arrays[name] = new
@@ -259,7 +244,7 @@ class _Work:
             if part in ("merge", "contract", "contract_bias"):
                 made: NDArray = np.zeros(shape)
             else:
-                made = np.ones(shape) if part.endswith("gain") else self.free(name, shape, shape)
+                made = np.ones(shape) if part.endswith("gain") else self.free(name, shape)
             self.arrays[name] = np.array(made, dtype)
 
     def result(self, kind: str, facts: dict[str, Any]) -> Any:

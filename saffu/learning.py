@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import _core, units
-from saffu.bottom_up import local_units, runs
+from saffu.bottom_up import runs
 from saffu.context import Stream
 from saffu.evidence import Classes, Evidence
 from saffu.explicit import newton
@@ -121,7 +121,7 @@ def _with_classes(network: Network, known: Known, text: Passages, sign: int) -> 
     if positions.size == 0:
         return known
     before = known.classes
-    local = local_units(network)
+    local = [unit for unit in network.units if unit.name in before.units]
     mixture = AttentiveMixture(
         stream, local, network.span, before.X, before.X, known.evidence.unigram, "uniform", text.n_threads
     )
@@ -157,8 +157,7 @@ class _Heard:
             seen = network.chunk(text.stream, *runs(self.positions[begin : begin + PART]))
             parts.append(units.hidden(units.forward(parameters, network.units, seen, X)[0], seen))
         self.H: Float32 = np.concatenate(parts)
-        widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
-        self.blocks = [slice(int(end) - width, int(end)) for end, width in zip(np.cumsum(widths), widths, strict=True)]
+        self.blocks = units.blocks(network.units, parameters)
 
     def _parts(self) -> list[slice]:
         return [slice(begin, begin + ROWS) for begin in range(0, self.y.size, ROWS)]

@@ -42,7 +42,8 @@ class PooledModel:
     """``softmax(alpha log p + beta log p_cont + sum_k lambda_k x_k)`` with scalars chosen by the state of a position.
 
     The state of a position says how far its context is known: 2 j + 1 if its longest known suffix has j + 1
-    tokens and was seen more than ``bounds[j]`` times, 2 j if not. Without bounds there is one state.
+    tokens and was seen more than ``bounds[j]`` times, 2 j if not. Suffixes longer than there are bounds do not matter.
+    Without bounds there is one state.
 
     Parameters
     ----------
@@ -68,11 +69,13 @@ class PooledModel:
         """Number of rows of the scalars."""
         return 1 if self.bounds is None else 2 * self.bounds.size
 
-    def level_and_count(self, rows: Int32, left_out: int = 0) -> tuple[Int64, Float64]:
-        """Longest known suffix of each position, less one token, and how often it was seen."""
-        suffixes = rows[len(self.weights.distance) :]
+    def level_and_count(self, rows: Int32, left_out: int = 0, n_levels: int | None = None) -> tuple[Int64, Float64]:
+        """Longest known suffix of each position, less one token, and how often it was seen; of the first levels."""
+        n_levels = 1 + len(self.weights.suffix) if n_levels is None else n_levels
+        suffixes = rows[len(self.weights.distance) :][: n_levels - 1]
         count = np.zeros(rows.shape[1])
-        for table, row in zip([self.weights.distance[0], *self.weights.suffix], [rows[0], *suffixes], strict=True):
+        tables = [self.weights.distance[0], *self.weights.suffix[: n_levels - 1]]
+        for table, row in zip(tables, [rows[0], *suffixes], strict=True):
             count = np.where(row >= 0, take(table.total, row) - left_out, count)
         return np.count_nonzero(suffixes >= 0, axis=0), count
 
@@ -80,7 +83,7 @@ class PooledModel:
         """State of each position; with ``left_out`` = 1 as if it had not been counted itself."""
         if self.bounds is None:
             return np.zeros(rows.shape[1], np.int32)
-        level, count = self.level_and_count(rows, left_out)
+        level, count = self.level_and_count(rows, left_out, self.bounds.size)
         return (2 * level + (count > self.bounds[level])).astype(np.int32)
 
     def packed_rows(self, rows: Int32) -> Int32:

@@ -10,7 +10,7 @@ recent past less, than new text deserves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,17 +81,30 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
     return bounds, scalars
 
 
+def criterion(parts: Sequence[Part], bounds: Float64 | None, scalars: Float64) -> float:
+    """What priming lowers: the mean negative log-probability of the positions with these scalars, nats per token."""
+    total, n = 0.0, 0
+    for part in parts:
+        model, batch = _with_states(part, bounds)
+        total -= float(model.pool(scalars).derivatives(batch, False, model.weights.n_threads)[0].sum())
+        n += part.positions.size
+    return total / max(n, 1)
+
+
+def _with_states(part: Part, bounds: Float64 | None) -> tuple[PooledModel, Any]:
+    """The model of a part with these states, and the part as a batch of it."""
+    model = PooledModel(part.model.weights, part.model.windows, part.model.induction, bounds)
+    states = model.states(part.rows, part.left_out)
+    return model, model.batch(part.ids, part.documents, part.positions, part.rows, states, part.target_u)
+
+
 def _minimise(
     parts: Sequence[Part], bounds: Float64 | None, start: Float64, tolerance: float, on_step: Callable[[], object]
 ) -> Float64:
     """Newton on the mean negative log-likelihood plus a ridge towards the start, to a tolerance in nats per token."""
     n = sum(part.positions.size for part in parts)
     ridge = STRENGTH / n
-    batches = []
-    for part in parts:
-        model = PooledModel(part.model.weights, part.model.windows, part.model.induction, bounds)
-        states = model.states(part.rows, part.left_out)
-        batches.append((model, model.batch(part.ids, part.documents, part.positions, part.rows, states, part.target_u)))
+    batches = [_with_states(part, bounds) for part in parts]
 
     def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
         scalars, away = theta.reshape(start.shape), theta - start.ravel()

@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from saffu import _core, _validate, checkpoint, learning, text_loss, units
+from saffu import _core, _validate, checkpoint, learning, new_units, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import one_blas_thread, resolve_threads
 from saffu.attention import ComparisonCache
-from saffu.bottom_up import SharedCounts, local_units
+from saffu.bottom_up import SharedCounts
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.cells import Cells
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
@@ -22,6 +22,7 @@ from saffu.drawing import Drawing
 from saffu.evidence import Classes, Evidence
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
+from saffu.initial import Init, Initializer
 from saffu.layer import history_from
 from saffu.learning import Known
 from saffu.passages import CHUNK, Passage, Passages
@@ -40,6 +41,7 @@ Int64 = NDArray[np.int64]
 Parameters = dict[str, NDArray]
 
 BATCH_TOKENS = 512
+ROOM = 1 << 27  # logits that growth holds at once
 FASTER = 10  # times the learning rate of the output
 EMBEDDINGS = "embeddings.logits"
 SETTINGS = (
@@ -157,18 +159,22 @@ class SaffuLM:
         if self.layers > 1 and self.contexts == ("document",):
             raise ValueError("layers above the first see blocks or the last tokens: add one of them to contexts")
         self.residual = residual
-        sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
-        self._network = Network(units.lay_out(self.contexts, sizes, self.heads, self.layers), self.layers, self.span)
+        self._network = self._laid_out()
         self._values: Parameters | None = None
         self._evidence: Evidence | None = None
         self._classes: Classes | None = None
         self._cells: Cells | None = None  # of the output, unless each word has one
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
+        self.growth: list[dict[str, Any]] = []
         self.attention_losses: list[float] = []
         self.scalars: list[float] = []
         self.seconds = {"solve": 0.0, "residual": 0.0}
         self.vocabulary: Vocabulary | None = None
+
+    def _laid_out(self) -> Network:
+        sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
+        return Network(units.lay_out(self.contexts, sizes, self.heads, self.layers), self.layers, self.span)
 
     # ---- solving -----------------------------------------------------------------------------------------------------
 
@@ -181,6 +187,8 @@ class SaffuLM:
         progress: bool = False,
     ) -> Self:
         """Solve every piece from the bottom up, then fit a scalar for each unit.
+
+        A model that has grown begins anew, with the units that its settings say.
 
         Parameters
         ----------
@@ -211,6 +219,7 @@ class SaffuLM:
         source = self._training_source(stream, vocab_size, threads, shared)
         self.seconds["residual"] = time.perf_counter() - began
         began = time.perf_counter()
+        self._network, self.growth = self._laid_out(), []
         with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
             read = stream if source is None else source.stream
             found = solve_bottom_up(
@@ -341,11 +350,163 @@ class SaffuLM:
         self._values, self._evidence, self._classes = known.parameters, known.evidence, known.classes
         self.scalars = known.scalars.tolist()
 
-    def _new_text(self, stream: Stream) -> Passages:
+    def _new_text(self, stream: Stream, dtype: DTypeLike = np.float32) -> Passages:
         """Text that was not counted."""
         source = None if self.residual is None else TextSource(self.residual, stream)
         threads = resolve_threads(self.n_threads)
-        return Passages(stream, self.vocab_size, np.dtype(np.float32), threads, source, self._cells)
+        return Passages(stream, self.vocab_size, np.dtype(dtype), threads, source, self._cells)
+
+    # ---- growth ------------------------------------------------------------------------------------------------------
+
+    def grow(
+        self,
+        ids: ArrayLike | None = None,
+        documents: ArrayLike | None = None,
+        *,
+        bits: int | None = None,
+        contexts: Sequence[str] | None = None,
+        block: int | None = None,
+        radius: int | None = None,
+        heads: int | None = None,
+        layers: int | None = None,
+        hidden: int | None = None,
+        init: Init = "normal",
+        rng: np.random.Generator | int | None = None,
+        progress: bool = False,
+    ) -> SaffuLM:
+        """A larger model: the same function, or, solved on text, a better one.
+
+        What is new are units in the highest layer, or in layers above it: one of each new length, one of each context
+        for more hidden units, and so on. Their output weights are zero. With text they are solved by counting what
+        the model as it is leaves unsaid, and enter with a scalar of their own fitted by Newton on positions that the
+        counts leave out.
+
+        Parameters
+        ----------
+        ids, documents : optional
+            Text to solve the new units on, as in :meth:`solve`; with a residual, the text that it has counted.
+        bits : int, optional
+            2, 4, 8 ... times what there is: each class becomes as many equal ones, whose weights move apart by what
+            ``init`` gives, at most by half. Text does not matter here.
+        contexts : sequence of str, optional
+            Those there are, and more. A document can be added to models of one layer only.
+        block, radius, heads, layers, hidden : int, optional
+            What they should be; at least what they are.
+        init : {"normal", "zeros"} or callable
+            Free new numbers without text: normal, of standard deviation 1 / sqrt(inputs), and biases zero; zero, where
+            no gradient can tell hidden units apart; or what ``init(name, shape)`` makes.
+        rng : Generator or int, optional
+            Where chance comes from; 0 by default.
+        progress : bool
+            Show progress on a terminal.
+
+        Returns
+        -------
+        SaffuLM
+            This model stays as it is. ``growth`` tells what was added and, with text, the mean loss on up to 400 of its
+            segments before and after, nats per token: new units that would make it higher stay silent.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is smaller than what there is, or cannot be added.
+
+        Notes
+        -----
+        Zero output weights: Gesmundo and Maile, arXiv 2308.06103, definition 3.2, for units in place of heads.
+
+        Examples
+        --------
+        >>> model = SaffuLM(bits=3, radius=2, hidden=4).solve([0, 1, 2] * 50)
+        >>> larger = model.grow(radius=4, hidden=8)
+        >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2])))
+        True
+        """
+        given = {"block": block, "radius": radius, "heads": heads, "layers": layers, "hidden": hidden}
+        changed: dict[str, Any] = {
+            name: _validate.integer(value, name, 1) for name, value in given.items() if value is not None
+        }
+        if contexts is not None:
+            changed["contexts"] = _contexts(contexts)
+        free = Initializer(init, rng)
+        start = self if bits is None else self._with_bits(bits, free)
+        grown = start._copy(**changed)
+        plan = new_units.planned(start._network, start._sizes(), grown._sizes())
+        grown._network = new_units.grown_network(start._network, plan)
+        record: dict[str, Any] = {"kind": "units", **changed, "added": [unit.name for unit, _ in plan]}
+        if plan:
+            if ids is None:
+                start._add_silent(grown, plan, free)
+            else:
+                record["losses"] = start._add_solved(grown, plan, ids, documents, progress)
+            grown.growth.append(record)
+        return grown
+
+    def _sizes(self) -> new_units.Sizes:
+        sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
+        return new_units.Sizes(sizes, self.heads, self.layers, self.hidden)
+
+    def _with_bits(self, bits: int, free: Initializer) -> SaffuLM:
+        bits = _validate.integer(bits, "bits", 1)
+        times = bits // self.bits
+        if times * self.bits != bits or times < 1 or times & (times - 1):
+            raise ValueError(f"bits must be {self.bits}, as they are now, or 2, 4, 8 ... times that, got {bits}")
+        known = self._known()
+        grown = self._copy(bits=bits)
+        if times > 1:
+            grown._values = self._solved | new_units.split_classes(self._solved, self._network, times, free)
+            grown._classes = known.classes.split(times)
+            grown.growth.append({"kind": "bits", "bits": bits})
+        return grown
+
+    def _add_silent(self, grown: SaffuLM, plan: new_units.Plan, free: Initializer) -> None:
+        known = self._known()
+        made = new_units.silent(self._network, plan, known.parameters, free)
+        weights = made.pop("output.weights")
+        told = Evidence.none(weights.shape, len(plan), known.evidence.counts)
+        grown._take(self, made, weights, told, np.zeros(len(plan)))
+
+    def _add_solved(
+        self, grown: SaffuLM, plan: new_units.Plan, ids: ArrayLike, documents: ArrayLike | None, progress: bool
+    ) -> list[float]:
+        """Solve the units of a plan; the loss before and after."""
+        known, threads = self._known(), resolve_threads(self.n_threads)
+        text = self._prepare(ids, documents, threads)
+        with progress_bar(text.stream.ids.size, "grow", progress) as bar, one_blas_thread():
+            found = new_units.solved(
+                self._network,
+                plan,
+                known.parameters,
+                known.evidence,
+                known.classes,
+                self._cells,
+                text,
+                self.attention,
+                ROOM,
+                self.seed,
+                bar.update,
+            )
+            grown._take(self, found.parameters, found.weights, found.evidence, found.scalars)
+            before, after = (model._mean_loss(text) for model in (self, grown))
+            if not after <= before:
+                grown._take(self, found.parameters, 0 * found.weights, found.evidence, 0 * found.scalars)
+                after = before
+        return [before, after]
+
+    def _take(self, start: SaffuLM, new: Parameters, weights: Float32, evidence: Evidence, scalars: Float64) -> None:
+        """Become another model with new units after its own."""
+        assert start._evidence is not None
+        output = np.concatenate([start._solved["output.weights"], weights], axis=1)
+        self._values = {**start._solved, **new, "output.weights": output}
+        self._evidence = start._evidence.beside(evidence)
+        self.scalars = [*start.scalars, *scalars.tolist()]
+
+    def _mean_loss(self, text: Passages) -> float:
+        """Mean loss of up to so many segments of a text, nats per token."""
+        rows = np.unique(np.linspace(0, len(text) - 1, min(text.sample_rows, len(text))).astype(np.int64))
+        passage = text.take(rows)
+        losses = text_loss.losses(self._network, self._solved, passage, self._fixed(np.float32))
+        return float(losses.sum() * text.tokens_per_row / passage.n_positions)
 
     # ---- parameters --------------------------------------------------------------------------------------------------
 
@@ -472,9 +633,10 @@ class SaffuLM:
         found._values = {**found._solved, "output.bias": bias}
         return found
 
-    def _copy(self) -> SaffuLM:
-        settings = {name: getattr(self, name) for name in SETTINGS}
+    def _copy(self, **changed: Any) -> SaffuLM:
+        settings = {name: getattr(self, name) for name in SETTINGS} | changed
         other = SaffuLM(**settings, residual=self.residual, seed=self.seed, n_threads=self.n_threads)
+        other._network, other.growth = self._network, [dict(record) for record in self.growth]
         other._values, other._cells, other._frozen = self._values, self._cells, self._frozen
         other.history = self.history
         other._evidence, other._classes = self._evidence, self._classes
@@ -521,7 +683,13 @@ class SaffuLM:
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
-    def log_prob(self, ids: ArrayLike, documents: ArrayLike | None = None, progress: bool = False) -> Float64:
+    def log_prob(
+        self,
+        ids: ArrayLike,
+        documents: ArrayLike | None = None,
+        progress: bool = False,
+        dtype: DTypeLike = np.float32,
+    ) -> Float64:
         """Log-probability of every token given what precedes it in its document.
 
         Parameters
@@ -531,6 +699,8 @@ class SaffuLM:
             As in :meth:`solve`.
         progress : bool
             Show progress on a terminal.
+        dtype : {float32, float64}
+            What it is computed in.
 
         Returns
         -------
@@ -538,8 +708,8 @@ class SaffuLM:
             Nats.
         """
         stream, _ = self._read_text(ids, documents, self.vocab_size)
-        text = self._new_text(stream)
-        fixed, values = self._fixed(np.float32), self._solved
+        text = self._new_text(stream, dtype)
+        fixed, values = self._fixed(dtype), {name: value.astype(dtype) for name, value in self._solved.items()}
 
         def one(segments: Int64) -> Float64:
             first, last = text.first[segments], text.last[segments]
@@ -628,6 +798,7 @@ class SaffuLM:
             "units": [unit.name for unit in self._network.units],
             "n_parameters": self.n_parameters,
             "bytes_parameters": sum(value.nbytes for value in self._solved.values()),
+            "growth": self.growth,
             "epochs_refined": self.history[-1]["epoch"] if self.history else 0,
         }
         return facts if self.residual is None else facts | {"residual": self.residual.summary()}
@@ -653,6 +824,9 @@ class SaffuLM:
             arrays["cells"] = self._cells.of_word
         metadata: dict[str, Any] = {
             "settings": self._settings(),
+            "units": [list(unit) for unit in self._network.units],
+            "classes": known.classes.units,
+            "growth": self.growth,
             "scalars": self.scalars,
             "attention_losses": self.attention_losses,
             "history": self.history,
@@ -670,13 +844,18 @@ class SaffuLM:
         if "residual" in metadata:
             residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
         model = cls(**metadata["settings"], residual=residual)
+        model._network = model._network._replace(units=_units_of(metadata["units"], model.layers))
+        model.growth = [dict(record) for record in metadata["growth"]]
         if "cells" in arrays:
             model._cells = Cells(checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,)))
         model._values = model._checked(_with_prefix(arrays, "parameters."))
-        sizes = model.vocab_size, model._values["output.weights"].shape, model.hidden * (residual is None)
+        alone = model._values[f"{model._network.units[0].name}.bias"].size if residual is None else 0
+        sizes = model.vocab_size, model._values["output.weights"].shape, alone
         model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
-        n_local = len(local_units(model._network))
-        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, n_local)
+        names = tuple(map(str, metadata["classes"]))
+        if not names or not {unit.name for unit in model._network.units if unit.layer == 0}.issuperset(names):
+            raise ValueError("the units that the embeddings were solved with are damaged")
+        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, names)
         if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
             raise ValueError("the attention that the embeddings were solved with does not fit")
         model.scalars = [float(scalar) for scalar in metadata["scalars"]]
@@ -698,17 +877,28 @@ class SaffuLM:
         vocab_size = len(parameters[EMBEDDINGS]) if self._cells is None else self._cells.of_word.size
         n_outputs = vocab_size if self._cells is None else self._cells.n_cells
         shapes: dict[str, tuple[int, ...]] = {EMBEDDINGS: (vocab_size, self.bits), "output.bias": (n_outputs,)}
-        shapes["output.weights"] = n_outputs, self.hidden * len(self._network.units)
+        widths = {unit.name: parameters[f"{unit.name}.bias"].size for unit in self._network.units}
+        shapes["output.weights"] = n_outputs, sum(widths.values())
         for unit in self._network.units:
-            below = [other for other in self._network.units if other.layer == unit.layer - 1]
-            inputs = self.hidden * len(below) if unit.layer else self.bits
-            shapes |= {f"{unit.name}.weights": (inputs, self.hidden), f"{unit.name}.bias": (self.hidden,)}
-            if unit.context != "document":
-                shapes[f"{unit.name}.attention"] = unit.size, unit.size
-                shapes[f"{unit.name}.attention_bias"] = (unit.size,)
+            below = sum(widths[other.name] for other in self._network.units if other.layer == unit.layer - 1)
+            shapes |= units.shapes(unit, below if unit.layer else self.bits, widths[unit.name])
         if set(shapes) != set(parameters):
             raise ValueError(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
         return {name: checkpoint.checked(parameters, name, np.float32, shape) for name, shape in shapes.items()}
+
+
+def _units_of(records: Sequence[Sequence[Any]], n_layers: int) -> list[units.Unit]:
+    """The units of a file, checked: layer by layer, each by a name of its own."""
+    found = [units.Unit(int(layer), str(context), int(head), int(size)) for layer, context, head, size in records]
+    for unit in found:
+        _validate.choice(unit.context, "context", CONTEXTS)
+        if unit.head < 0 or (unit.context == "document" and (unit.layer or unit.size)):
+            raise ValueError(f"unit {unit.name!r} is damaged")
+        _validate.integer(unit.size, "size", 0 if unit.context == "document" else 1)
+    layers = [unit.layer for unit in found]
+    if layers != sorted(layers) or set(layers) != set(range(n_layers)) or len({u.name for u in found}) < len(found):
+        raise ValueError("the units of the file are not those of a network")
+    return found
 
 
 def _with_prefix(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:

@@ -127,6 +127,11 @@ class TokenSample:
             offset += block.ids.size
         return left
 
+    def whole(self) -> Piece:
+        """All tokens, if every block is at hand."""
+        ids, starts, _ = self._segments()
+        return Piece(ids, starts)
+
     def end(self, n: int) -> Int32:
         """The last tokens of the last document, at most n; of a sample whose every block is at hand."""
         ids, starts, _ = self._segments()

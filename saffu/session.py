@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saffu import _core, _validate
+from saffu import _core, _validate, units
 from saffu.attention import Windows
 from saffu.cells import Cells
 from saffu.context import SEGMENT
@@ -63,12 +63,12 @@ class Session:
         self._tokens = np.empty(2 * self._reach, np.int32)  # the last ones, from _begin to _end
         self._begin = self._end = 0
         self._sum = np.zeros(X.shape[1])  # of the document's tokens that a position sees
-        widths = [parameters[f"{unit.name}.bias"].size for unit in network.units]
         self._layers: list[list[tuple[Unit, slice]]] = [[] for _ in range(network.n_layers)]
-        for unit, end, width in zip(network.units, np.cumsum(widths), widths, strict=True):
-            self._layers[unit.layer].append((unit, slice(int(end) - width, int(end))))
+        blocks = units.blocks(network.units, parameters)
+        for unit, block in zip(network.units, blocks, strict=True):
+            self._layers[unit.layer].append((unit, block))
         self._below: list[Float32] = []  # last hidden states of each layer but the highest, oldest first
-        self._hidden = np.empty(sum(widths), np.float32)
+        self._hidden = np.empty(blocks[-1].stop, np.float32)
         self._forget_hidden()
         self._compute()
 

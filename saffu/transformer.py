@@ -28,6 +28,7 @@ from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.batches import checksum
 from saffu.context import ranges
+from saffu.initial import initial
 from saffu.layer import history_from
 from saffu.refine import refine
 
@@ -723,16 +724,6 @@ class Transformer:
         model.history = history_from(metadata["history"])
         model.growth = [dict(record) for record in metadata["growth"]]
         return model
-
-
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Random weights of an array: gains are 1, biases 0, the rest normal, of standard deviation 1 / sqrt(inputs)."""
-    if name.endswith("gain"):
-        return np.ones(shape, np.float32)
-    if name.endswith("bias"):
-        return np.zeros(shape, np.float32)
-    inputs = shape[-1] if name in ("embedding", "positions") else shape[-2]
-    return rng.normal(0, 1 / math.sqrt(inputs), shape).astype(np.float32)
 
 
 def _each(value: int | Sequence[int], name: str, layers: int) -> list[int]:

@@ -77,6 +77,20 @@ def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layer
     return first + upper
 
 
+def shapes(unit: Unit, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters of a unit, by name; ``inputs`` is the width of what it looks at."""
+    found: dict[str, tuple[int, ...]] = {f"{unit.name}.weights": (inputs, hidden), f"{unit.name}.bias": (hidden,)}
+    if unit.context != "document":
+        found[f"{unit.name}.attention"], found[f"{unit.name}.attention_bias"] = (unit.size, unit.size), (unit.size,)
+    return found
+
+
+def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
+    """Columns of each unit among the hidden states of all, side by side."""
+    widths = [parameters[f"{unit.name}.bias"].size for unit in units]
+    return [slice(int(end) - width, int(end)) for end, width in zip(np.cumsum(widths), widths, strict=True)]
+
+
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 

@@ -504,3 +504,55 @@ def test_a_reader_may_go_away(trained):
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=120), errors) == (141, b"")
+
+
+# ---- growth ----------------------------------------------------------------------------------------------------------
+
+
+def test_grow_keeps_what_a_model_says(trained, tmp_path, capsys):
+    small, large, solved = (tmp_path / name for name in ("small", "large", "solved"))
+    options = ("--model", "saffu", "--bits", "4", "--hidden", "4", "--radius", "2", "--quiet")
+    assert run(capsys, "train", trained / "train.txt", "--out", small, *options)[0] == 0
+    code, output, _ = run(
+        capsys, "grow", small, "--set", "radius=4", "--set", "hidden=6", "--add-layer", "--out", large
+    )
+    assert code == 0
+    assert "parameters" in output
+    figures = [json.loads(run(capsys, "eval", each, trained / "test.txt.gz", "--json")[1]) for each in (small, large)]
+    assert figures[0]["nats_per_token"] == pytest.approx(figures[1]["nats_per_token"], abs=1e-6)
+    code, output, _ = run(capsys, "grow", small, "--set", "radius=4", "--out", solved, "--data", trained / "train.txt")
+    assert code == 0
+    before, after = (float(word) for word in output.split("per token: ")[1].split("\n")[0].split(" -> "))
+    assert after <= before
+    code, output, _ = run(capsys, "info", large)
+    assert "growth" in output
+    assert "radius 4" in output
+
+
+def test_grow_of_an_explicit_model_and_of_a_transformer(trained, tmp_path, capsys):
+    out = tmp_path / "grown"
+    data = ("--data", trained / "train.txt")
+    code, output, _ = run(capsys, "grow", trained / "model.saffu", "--set", "order=5", "--out", out, *data)
+    assert code == 0
+    assert "nats per token" in output
+    assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["order"] == 5
+    saffu.Transformer(vocab_size=9, hidden=4, layers=1, positions=5).save(tmp_path / "transformer")
+    assert run(capsys, "grow", tmp_path / "transformer", "--set", "mlp=32", "--out", out, "--quiet")[:2] == (0, "")
+    assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["growth"][0]["kind"] == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "nothing to grow"),
+        (("--set", "order=1"), "order must be at least"),
+        (("--set", "depth=3"), "expected NAME=VALUE"),
+        (("--add-layer",), "no layers"),
+    ],
+)
+def test_misuse_of_grow_is_one_line(trained, tmp_path, capsys, options, message):
+    code, _, errors = run(capsys, "grow", trained / "model.saffu", *options, "--out", tmp_path / "out")
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
