@@ -17,6 +17,7 @@ from saffu.explicit import log_weights, moments
 from saffu.explicit_lm import ExplicitLM
 from saffu.layer import SoftmaxLayer
 from saffu.network import ExplicitNetwork
+from saffu.prototypes import Prototypes
 from saffu.refine import random_start, refine
 from saffu.saffu_lm import SaffuLM
 from saffu.transformer import Transformer
@@ -26,6 +27,7 @@ __all__ = [
     "BitCipher",
     "ExplicitLM",
     "ExplicitNetwork",
+    "Prototypes",
     "SaffuLM",
     "SoftmaxLayer",
     "Transformer",

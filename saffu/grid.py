@@ -113,7 +113,7 @@ DEFAULT_CHOICES: Mapping[str, Sequence[Any]] = {
     "radius": (2, 4, 8, 16),
     "heads": (1, 2, 3),
     "layers": (1, 2),
-    "hidden": (32, 64, 128, 256),
+    "hidden": (16, 32, 64, 128),
     "residual": (False, True),
 }
 

@@ -54,8 +54,11 @@ class _Solver:
         self.mass: Float64 = np.zeros(hidden)  # of all words
         self.mean = np.maximum(Z.mean(axis=0, dtype=np.float64), 1e-12)
 
-    def absorb(self, rows: NDArray, R: Float32, share: float) -> None:
-        """Mix the counts of some examples with targets R into those so far, as if they were all."""
+    def absorb(self, rows: NDArray, R: Float32, inputs: Float64, share: float) -> None:
+        """Mix the counts of some examples with targets R into those so far, as if they were all.
+
+        ``inputs`` are their sums of z by target, as :meth:`respond` gives them.
+        """
         times = share * len(self.Z) / max(len(rows), 1)
         if share < 1:
             self.kept *= 1 - share
@@ -64,7 +67,7 @@ class _Solver:
         weights = np.full(len(rows), times / self.kept)
         _core.moments_labels(R, self.y[rows], weights, self.words, np.zeros(len(self.words)), True, self.n_threads)
         self.mass = (1 - share) * self.mass + times * R.sum(axis=0, dtype=np.float64)
-        self.inputs = (1 - share) * self.inputs + times * (self.Z[rows].T @ R).astype(np.float64)
+        self.inputs = (1 - share) * self.inputs + times * inputs
         mass = self.inputs.sum(axis=0)
         lift = (self.inputs + INPUT_MASS * self.mean[:, None]) / (mass + INPUT_MASS) / self.mean[:, None]
         self.U = np.log(lift).astype(np.float32)
@@ -75,22 +78,24 @@ class _Solver:
         counts = self.kept * self.words[words] + WORD_MASS * self.unigram[words, None]
         return (counts / (self.mass + WORD_MASS)).astype(np.float32)
 
-    def respond(self, rows: NDArray) -> Float32:
-        """Targets of some examples; one Newton step of the scale on the way."""
-        R = np.empty((len(rows), self.words.shape[1]), np.float32)
+    def respond(self, rows: NDArray) -> tuple[Float32, Float64]:
+        """Targets of some examples, and their sums of z by target; one Newton step of the scale on the way."""
+        R, inputs = np.empty((len(rows), self.words.shape[1]), np.float32), np.zeros_like(self.inputs)
         slope, curvature = 0.0, 1e-3
         for begin in range(0, len(rows), CACHED):
             part = slice(begin, begin + CACHED)
-            evidence = self.Z[rows[part]] @ self.U
+            Z = self.Z[rows[part]]
+            evidence = Z @ self.U
             H = _core.softmax(self.scale * evidence + self.u, False, self.n_threads)
             shares = np.multiply(H, self.word_shares(self.y[rows[part]]), out=R[part])
             shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-30)
+            inputs += Z.T @ shares
             mean = np.einsum("ni,ni->n", H, evidence)
             slope += float((np.einsum("ni,ni->n", shares, evidence) - mean).sum()) / len(rows)
             H *= evidence
             curvature += float((np.einsum("ni,ni->n", H, evidence) - mean**2).sum()) / len(rows)
         self.scale = float(np.clip(self.scale + 0.5 * slope / curvature, *SCALES))
-        return R
+        return R, inputs
 
 
 def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_threads: int, seed: int = 0) -> Layer:
@@ -118,8 +123,12 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
     solver = _Solver(Z, y, unigram, codes.shape[1], n_threads)
     rng = np.random.default_rng(seed)
     for step, rows in enumerate(_parts(len(Z), rng), start=1):
-        R = _first_targets(Z[rows], B[y[rows]], codes[y[rows]]) if step == 1 else solver.respond(rows)
-        solver.absorb(rows, R, 1.0 if step == 1 else max(0.7 / step**0.6, 0.5 * len(rows) / len(Z)))
+        if step == 1:
+            first = Z[rows]
+            R = _first_targets(first, B[y[rows]], codes[y[rows]])
+            solver.absorb(rows, R, first.T @ R, 1.0)
+        else:
+            solver.absorb(rows, *solver.respond(rows), max(0.7 / step**0.6, 0.5 * len(rows) / len(Z)))
     return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.word_shares(np.arange(unigram.size)))
 
 

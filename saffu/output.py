@@ -19,7 +19,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_blas_funcs
 
 from saffu import _core
 from saffu._threads import Workers
@@ -162,10 +161,12 @@ class _Scored:
     def add(self, O: Float32, block: slice, below: float, own: float) -> None:  # noqa: E741
         """Scale the logits so far and add those of one unit."""
 
+        lifts = np.ascontiguousarray(O[:, block].T) * np.float32(own)
+
         def one(part: slice) -> None:
-            lifts = np.ascontiguousarray(O[:, block])
-            gemm = get_blas_funcs("gemm", (lifts,))
-            gemm(own, lifts.T, self.H[part, block].T, below, self.logits[part].T, trans_a=1, overwrite_c=1)
+            if below != 1.0:
+                self.logits[part] *= np.float32(below)
+            self.logits[part] += self.H[part, block] @ lifts
 
         self.rows.workers.map(one, self.parts)
 

@@ -54,6 +54,20 @@ def test_quick_run_writes_table_and_figure(name, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_growth_writes_its_tables(tmp_path, capsys):
+    pytest.importorskip("torch")
+    importlib.import_module("bench.growth").main(["--quick", "--out", str(tmp_path)])
+    with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    assert {record["part"] for record in records} == {"exact", "solved", "progressive", "family"}
+    assert all(float(record["difference"]) < 2e-5 for record in records if record["part"] == "exact")
+    for record in records:
+        if record["part"] == "solved":
+            before, after = (float(number) for number in record["criterion"].strip("()").split(", "))
+            assert after <= before
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries themselves
 def test_curves_with_every_peer(tmp_path, capsys):
     for library in ("matplotlib", "torch", "sklearn"):

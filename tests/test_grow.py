@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import saffu
 from saffu import grow
-from saffu.transformer import NOTHING, Transformer
+from saffu.transformer import NOTHING, Transformer, forward
 
 SMALL = {"vocab_size": 11, "hidden": 6, "layers": 2, "heads": (2, 1), "key": (3, 2), "value": (2, 4), "mlp": (5, 7)}
 SIX = {
@@ -199,3 +199,51 @@ def test_gradients_reach_what_is_new(kind):
 def test_misuse_is_told(call, error, message):
     with pytest.raises(error, match=message):
         call(small())
+
+
+# ---- new parts from counts -------------------------------------------------------------------------------------------
+
+
+def counted(n=600):
+    rng = np.random.default_rng(5)
+    ids = rng.choice(11, n, p=np.arange(11, 0, -1) / 66).astype(np.int32)
+    return ids, np.arange(0, n, 100)
+
+
+@pytest.mark.parametrize("kind", SIX)
+def test_prototypes_keep_the_function(kind):
+    model = small()
+    grown = SIX[kind](model, init=saffu.Prototypes(model, *counted(), rng=1))
+    assert distance(model, grown, rows()) <= 2e-5
+
+
+def test_prototypes_are_differences_of_means():
+    """Directions by word, the one that explains most first; projections of mean zero and unit deviation."""
+    model, (ids, documents) = small(), counted()
+    init = saffu.Prototypes(model, ids, documents)
+    inputs, labels = model._windows(ids, documents)
+    seen = forward(model.arrays, inputs, True, "relu")[2][1].norm2[0]
+    known = labels != NOTHING
+    states, y = seen[known], labels[known]
+    words = [word for word in range(11) if (y == word).sum() >= 5]
+    differences = {word: states[y == word].mean(axis=0) - states.mean(axis=0) for word in words}
+    words.sort(key=lambda word: -(y == word).sum() * (differences[word] ** 2).sum())
+    columns, bias = init("layer1.expand", (6, 20)), init("layer1.expand_bias", (20,))
+    projections = states @ columns[:, : len(words)] + bias[: len(words)]
+    np.testing.assert_allclose(projections.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(projections.std(axis=0), 1, rtol=1e-3)
+    for j, word in enumerate(words):
+        cosine = columns[:, j] @ differences[word]
+        assert cosine == pytest.approx(np.linalg.norm(columns[:, j]) * np.linalg.norm(differences[word]), rel=1e-4)
+    heads = init("layer1.value", (3, 6, 2))
+    for head in range(3):
+        one = heads[head][:, 0] / np.linalg.norm(heads[head][:, 0])
+        there = init._columns(init._looked_at["value"][1])[0][:, 2 * head]
+        np.testing.assert_allclose(one, there / np.linalg.norm(there), atol=1e-5)
+
+
+def test_prototypes_of_nothing_are_told():
+    with pytest.raises(ValueError, match="at least one token"):
+        saffu.Prototypes(small(), [])
+    with pytest.raises(ValueError, match="below 11"):
+        saffu.Prototypes(small(), [11])

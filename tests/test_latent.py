@@ -36,7 +36,7 @@ def test_weights_are_logarithms_of_counts():
     unigram, rng = unigram_of(y), np.random.default_rng(1)
     solver = _Solver(Z, y, unigram, HIDDEN, 1)
     R = rng.dirichlet(np.ones(HIDDEN), len(Z)).astype(np.float32)
-    solver.absorb(np.arange(len(Z)), R, 1.0)
+    solver.absorb(np.arange(len(Z)), R, Z.T @ R, 1.0)
     mean, B = Z.mean(axis=0), solver.word_shares(np.arange(VOCAB_SIZE))
     for i in range(HIDDEN):
         mass = sum(z.sum() * r[i] for z, r in zip(Z, R, strict=True))
@@ -53,10 +53,10 @@ def test_parts_are_mixed_as_if_each_were_all():
     Z, y = examples()
     R = np.random.default_rng(1).dirichlet(np.ones(HIDDEN), len(Z)).astype(np.float32)
     whole, half = (_Solver(Z, y, unigram_of(y), HIDDEN, 1) for _ in range(2))
-    whole.absorb(np.arange(len(Z)), R, 1.0)
+    whole.absorb(np.arange(len(Z)), R, Z.T @ R, 1.0)
     first, second = np.arange(0, len(Z), 2), np.arange(1, len(Z), 2)
-    half.absorb(first, R[first], 1.0)
-    half.absorb(second, R[second], 0.5)
+    half.absorb(first, R[first], Z[first].T @ R[first], 1.0)
+    half.absorb(second, R[second], Z[second].T @ R[second], 0.5)
     np.testing.assert_allclose(half.inputs, whole.inputs, rtol=1e-4)
     np.testing.assert_allclose(half.kept * half.words, whole.words, rtol=1e-4, atol=1e-6)
 
@@ -65,7 +65,8 @@ def test_targets_are_the_shares_of_the_word_that_came():
     Z, y = examples()
     rng = np.random.default_rng(1)
     solver = _Solver(Z, y, unigram_of(y), HIDDEN, 1)
-    solver.absorb(np.arange(len(Z)), rng.dirichlet(np.full(HIDDEN, 0.2), len(Z)).astype(np.float32), 1.0)
+    R = rng.dirichlet(np.full(HIDDEN, 0.2), len(Z)).astype(np.float32)
+    solver.absorb(np.arange(len(Z)), R, Z.T @ R, 1.0)
     solver.scale = 0.8
     evidence = (Z @ solver.U).astype(np.float64)
     joint = np.exp(reference.log_softmax(0.8 * evidence + solver.u)) * solver.word_shares(y)
@@ -75,7 +76,9 @@ def test_targets_are_the_shares_of_the_word_that_came():
         """What the scale is fitted to: mean log-probability of the targets."""
         return (expected * reference.log_softmax(scale * evidence + solver.u)).sum(axis=1).mean()
 
-    np.testing.assert_allclose(solver.respond(np.arange(len(Z))), expected, rtol=1e-3, atol=1e-6)
+    found, inputs = solver.respond(np.arange(len(Z)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(inputs, Z.T @ expected, rtol=1e-3, atol=1e-5)
     slope = (gain(0.8 + 1e-4) - gain(0.8 - 1e-4)) / 2e-4
     curvature = -(gain(0.8 + 1e-3) - 2 * gain(0.8) + gain(0.8 - 1e-3)) / 1e-6
     assert solver.scale - 0.8 == pytest.approx(0.5 * slope / (curvature + 1e-3), rel=1e-2)
