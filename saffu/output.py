@@ -160,7 +160,6 @@ class _Scored:
 
     def add(self, O: Float32, block: slice, below: float, own: float) -> None:  # noqa: E741
         """Scale the logits so far and add those of one unit."""
-
         lifts = np.ascontiguousarray(O[:, block].T) * np.float32(own)
 
         def one(part: slice) -> None:
