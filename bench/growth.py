@@ -363,7 +363,7 @@ def run(given: Options) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is measured on."""
-    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--tokens", type=int, default=50_000)
     parser.add_argument("--types", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=2)
 
