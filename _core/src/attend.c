@@ -1,9 +1,9 @@
 /* Attention over windows of a stream: a = softmax(s W + bias), z = sum_k a_k x_k, with comparisons s_k = x_head . x_k.
  *
- * Decisions. A window is a place in the stream, never a block of embeddings: a row of the output collects pointers to
- * the rows of X it reads, and everything else of it (comparisons, logits, attention) stays in the L1 cache. Sums over
- * k, s W and a X alike, are one routine that holds a tile of 4 vectors of 64 bytes in registers. Dot products are
- * folded four or eight at a time by a tree of shuffles; the order of every sum depends on the shape only, so
+ * Decisions. A window is a place in the stream, never a block of embeddings: rows go in groups of 16, which collect
+ * pointers to the rows of X they read; everything else of them (comparisons, logits, attention) stays in the L1 cache.
+ * Logits and softmax of a group have a row in each lane, so that nothing is summed across lanes. Sums a X hold a tile
+ * of 4 vectors of 64 bytes in registers. Dot products are folded four or eight at a time by a tree of shuffles; the order of every sum depends on the shape only, so
  * that x . y has the same bits wherever it is computed, y . x too, and a table of comparisons changes no bit.
  * Where d is less than a vector, the rows of a window are copied with zeros beside them.
  *

@@ -340,8 +340,7 @@ SAFFU_INLINE void NAME(weigh_lanes)(const NAME(Work) *w, const REAL *s, REAL *ou
     enum { PARTS = LANES / NAME(WIDTH) };
     int64_t n_positions = w->view->n_positions;
     for (int64_t j = 0; j < n_positions; j += AT_ONCE) {
-        NAME(Vector) sum[AT_ONCE][PARTS], zero;
-        memset(&zero, 0, sizeof zero);
+        NAME(Vector) sum[AT_ONCE][PARTS];
         for (int i = 0; i < AT_ONCE; i++) {
             REAL start[NAME(WIDTH)];
             for (int l = 0; l < NAME(WIDTH); l++) start[l] = w->bias[j + i];
