@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.corpora import MIN_COUNT
 from bench.experiment import Options, closing, options, write
 from bench.measure import markdown_table, timed
 from bench.saffu_trials import Text, text_of
@@ -23,7 +24,7 @@ from saffu import ExplicitLM, SaffuLM, Transformer, grow
 from saffu.prototypes import Prototypes
 from saffu.transformer import sizes_of
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 Sizes = dict[str, int]
 
 
@@ -78,28 +79,44 @@ def largest_differences(n_sequences: int) -> dict[tuple[str, str], float]:
 
 
 class Growth(NamedTuple):
-    """A model before and after."""
+    """A model before and after; criterion and perplexity with every seed, seconds of the first."""
 
     model: str
     what: str
     n_before: int
     n_after: int
-    criterion: tuple[float, float]
-    perplexity: tuple[float, float]
+    criterion: list[tuple[float, float]]
+    perplexity: list[tuple[float, float]]
     seconds: float
 
+    @property
+    def changes(self) -> list[float]:
+        """Of the perplexity, with every seed."""
+        return [after / before - 1 for before, after in self.perplexity]
 
-def solved_growths(text: Text, quick: bool) -> Iterator[Growth]:
-    """Growths of an explicit model, of a compact one, and of one on an explicit model."""
+    def records(self) -> Iterator[dict[str, Any]]:
+        """A line for each seed."""
+        facts = {"part": "solved", "name": f"{self.model}, {self.what}", "parameters": self.n_after}
+        for seed, (losses, perplexities) in enumerate(zip(self.criterion, self.perplexity, strict=True)):
+            found = {
+                f"{name} {when}": value
+                for name, pair in (("criterion", losses), ("perplexity", perplexities))
+                for when, value in zip(("before", "after"), pair, strict=True)
+            }
+            yield facts | {"seed": seed} | found
+
+
+def solved_growths(text: Text, quick: bool, seeds: Sequence[int]) -> Iterator[Growth]:
+    """Growths of an explicit model, which takes no seed, of compact ones, and of those on an explicit model."""
     ids, documents = text.train.ids, text.train.documents
     explicit = ExplicitLM(radius=2, order=3, windows=(), induction=0).fit(ids, text.n_types, documents)
     steps: list[dict[str, Any]] = [{"radius": 5}, {"order": 4}, {"windows": (60, 500)}, {"induction": 2000}]
     for step in steps:
-        yield _grown("explicit", explicit, text, step, lambda model: sum(t.nnz for t in model.counts.tables))
+        yield _grown("explicit", [explicit], text, step, lambda model: sum(t.nnz for t in model.counts.tables))
     size = {"bits": 8, "hidden": 8} if quick else {"bits": 32, "hidden": 32}
-    compact = SaffuLM(**size, contexts=("radial",), radius=2).solve(ids, text.n_types, documents)
-    both = SaffuLM(**size, contexts=("radial",), radius=2, residual=explicit).solve(ids, documents=documents)
-    for name, model in (("units", compact), ("units on the explicit", both)):
+    for name, residual in (("units", None), ("units on the explicit", explicit)):
+        shape: dict[str, Any] = size | {"contexts": ("radial",), "radius": 2, "min_count": MIN_COUNT}
+        models = [SaffuLM(**shape, residual=residual, seed=seed).solve(ids, text.n_types, documents) for seed in seeds]
         steps = [
             {"radius": 8},
             {"hidden": 4 * size["hidden"]},
@@ -108,15 +125,22 @@ def solved_growths(text: Text, quick: bool) -> Iterator[Growth]:
             {"layers": 2},
         ]
         for step in steps:
-            yield _grown(name, model, text, step, lambda model: model.n_parameters)
+            yield _grown(name, models, text, step, lambda model: model.n_parameters)
 
 
-def _grown(name: str, model: Any, text: Text, step: dict[str, Any], n_parameters: Callable[[Any], int]) -> Growth:
-    larger, spent = timed(lambda: model.grow(text.train.ids, text.train.documents, **step))
+def _grown(
+    name: str, models: Sequence[Any], text: Text, step: dict[str, Any], n_parameters: Callable[[Any], int]
+) -> Growth:
     what = ", ".join(f"{k} {'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in step.items())
-    perplexity = tuple(each.perplexity(text.test.ids, text.test.documents) for each in (model, larger))
-    criterion = tuple(larger.growth[-1]["losses"])
-    return Growth(name, what, n_parameters(model), n_parameters(larger), criterion, perplexity, spent.wall)
+    larger, spent = zip(
+        *(timed(lambda m=m: m.grow(text.train.ids, text.train.documents, **step)) for m in models), strict=True
+    )
+    criterion = [tuple(each.growth[-1]["losses"]) for each in larger]
+    before, after = (
+        [each.perplexity(text.test.ids, text.test.documents) for each in group] for group in (models, larger)
+    )
+    sizes = n_parameters(models[0]), n_parameters(larger[0])
+    return Growth(name, what, *sizes, criterion, list(zip(before, after, strict=True)), spent[0].wall)
 
 
 # ---- progressive growth ----------------------------------------------------------------------------------------------
@@ -216,9 +240,8 @@ def grown_by(
     return larger, moment._replace(seconds=moment.seconds + time.perf_counter() - began)
 
 
-def race(text: Text, plan: Plan, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+def race(text: Text, plan: Plan, rates: Sequence[float], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Rows of the table of progressive growth; the rate is tuned for training from scratch, with another seed."""
-    rates = RATES[:2] if len(seeds) == 1 else RATES
     rate = min(rates, key=lambda rate: from_scratch(text, plan, rate, 99).nll)
     scratch = [from_scratch(text, plan, rate, seed) for seed in seeds]
     yield _row("from scratch", plan.epochs, scratch, scratch, rate)
@@ -242,23 +265,32 @@ def _row(name: str, epochs: int, runs: Sequence[Moment], scratch: Sequence[Momen
     }
 
 
-def family(text: Text, plan: Plan, rate: float) -> Iterator[dict[str, Any]]:
-    """Models of several sizes from one checkpoint, each trained for one epoch, beside the same from scratch."""
+def family(text: Text, plan: Plan, rates: Sequence[float], rate: float) -> Iterator[dict[str, Any]]:
+    """Models of several sizes from one checkpoint, each trained for one epoch, beside the same from scratch.
+
+    Two rates, one for all the grown ones and one for those from scratch, are tuned on the final size.
+    """
+
+    def after(model: Transformer, rate: float, seed: int) -> float:
+        return trained(model, text, 1, rate, seed, Moment(0, 0, math.nan))[1].nll
+
     small, _ = trained(start(text, plan, plan.stages[0], 0), text, 2, rate, 0, Moment(0, 0, math.nan))
     yield {"part": "family", "name": "the checkpoint", "parameters": small.n_parameters, "grown": nll(small, text)}
-    for sizes in (plan.stages[0], *plan.stages[1:]):
+
+    def pair(sizes: Sizes) -> tuple[Transformer, Transformer]:
+        return grown_to(small, sizes, "normal", 0), start(text, plan, sizes, 0)
+
+    tuned = [min(rates, key=lambda rate, m=model: after(m, rate, 99)) for model in pair(plan.stages[-1])]
+    for sizes in plan.stages:
         for wide in (1, 2):
             bigger = sizes | {"mlp": wide * sizes["mlp"]}
-            larger = grown_to(small, bigger, "normal", 0)
+            larger, fresh = pair(bigger)
             if larger.n_parameters == small.n_parameters:
                 continue
-            grown, alone = (
-                trained(model, text, 1, rate, 0, Moment(0, 0, math.nan))[1]
-                for model in (larger, start(text, plan, bigger, 0))
-            )
             name = ", ".join(f"{key} {value}" for key, value in bigger.items())
-            facts = {"part": "family", "name": name, "parameters": larger.n_parameters}
-            yield facts | {"grown": grown.nll, "from scratch": alone.nll, "seconds": grown.seconds}
+            grown, alone = (after(model, rate, 0) for model, rate in zip((larger, fresh), tuned, strict=True))
+            facts = {"part": "family", "name": name, "parameters": larger.n_parameters, "rates": tuned}
+            yield facts | {"grown": grown, "from scratch": alone}
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -278,15 +310,26 @@ def solved_table(growths: Sequence[Growth]) -> str:
             g.model,
             g.what,
             f"{g.n_before:,} -> {g.n_after:,}",
-            "{:.3f} -> {:.3f}".format(*g.criterion),
-            "{:.1f} -> {:.1f}".format(*g.perplexity),
-            f"{g.perplexity[1] / g.perplexity[0] - 1:+.1%}",
+            "{:.3f} -> {:.3f}".format(*np.mean(g.criterion, axis=0)),
+            "{:.1f} -> {:.1f}".format(*np.mean(g.perplexity, axis=0)),
+            f"{np.mean(g.changes):+.1%}",
+            "" if len(g.changes) < 2 else f"{min(g.changes):+.1%} to {max(g.changes):+.1%}",
             f"{g.seconds:.1f}",
         ]
         for g in growths
     ]
     return markdown_table(
-        ["model", "grown to", "entries or parameters", "criterion, nats", "test perplexity", "", "s"], lines
+        [
+            "model",
+            "grown to",
+            "entries or parameters",
+            "criterion, nats",
+            "test perplexity",
+            "change",
+            "over the seeds",
+            "s",
+        ],
+        lines,
     )
 
 
@@ -323,25 +366,26 @@ def family_table(rows: Sequence[dict[str, Any]]) -> str:
 def run(given: Options) -> None:
     """Run everything and write."""
     began = time.perf_counter()
-    plan = QUICK if given.quick else FULL
+    plan, rates = (QUICK, RATES[:2]) if given.quick else (FULL, RATES)
     text = text_of("made up", 1500) if given.quick else text_of("children", given.more.tokens, given.more.types)
     seeds = (0,) if given.quick else tuple(range(given.more.seeds))
     differences = largest_differences(3 if given.quick else 200)
     print(exact_table(differences), flush=True)
     growths = []
-    for growth in solved_growths(text, given.quick):
+    for growth in solved_growths(text, given.quick, seeds):
         growths.append(growth)
         print(growth, flush=True)
     rows = []
-    for row in race(text, plan, seeds):
+    for row in race(text, plan, rates, seeds):
         rows.append(row)
         print(row, flush=True)
     relatives = []
-    for row in family(text, plan, rows[0]["rate"]):
+    for row in family(text, plan, rates, rows[0]["rate"]):
         relatives.append(row)
         print(row, flush=True)
     exact = [{"part": "exact", "name": " ".join(key), "difference": value} for key, value in differences.items()]
-    records = [*exact, *({"part": "solved"} | growth._asdict() for growth in growths), *rows, *relatives]
+    solved = [record for growth in growths for record in growth.records()]
+    records = [*exact, *solved, *rows, *relatives]
     budget = (
         f"{text.train.ids.size:,} tokens of {text.name}, {text.n_types:,} types; final size "
         + ", ".join(f"{key} {value}" for key, value in plan.stages[-1].items())
@@ -354,7 +398,8 @@ def run(given: Options) -> None:
         solved_table(growths),
         "Progressive growth, an epoch of each smaller size first; loss on validation text:",
         progressive_table(rows),
-        "A family from one checkpoint, an epoch each; loss on validation text:",
+        "A family from one checkpoint, an epoch each, at rates of {:g} and, from scratch, {:g}; loss on validation "
+        "text:".format(*relatives[-1]["rates"]),
         family_table(relatives),
         closing(f"{seeds[0]} to {seeds[-1]}", budget, began, ["torch"]),
     ]
@@ -365,7 +410,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What is measured on."""
     parser.add_argument("--tokens", type=int, default=50_000)
     parser.add_argument("--types", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -63,8 +63,8 @@ def test_growth_writes_its_tables(tmp_path, capsys):
     assert all(float(record["difference"]) < 2e-5 for record in records if record["part"] == "exact")
     for record in records:
         if record["part"] == "solved":
-            before, after = (float(number) for number in record["criterion"].strip("()").split(", "))
-            assert after <= before
+            assert float(record["criterion after"]) <= float(record["criterion before"])
+            assert float(record["perplexity after"]) > 1
     assert (tmp_path / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out
 
 
