@@ -268,7 +268,7 @@ def _row(name: str, epochs: int, runs: Sequence[Moment], scratch: Sequence[Momen
 def family(text: Text, plan: Plan, rates: Sequence[float], rate: float) -> Iterator[dict[str, Any]]:
     """Models of several sizes from one checkpoint, each trained for one epoch, beside the same from scratch.
 
-    Two rates, one for all the grown ones and one for those from scratch, are tuned on the final size.
+    The rate of each is tuned with another seed; ``rate`` is that of the checkpoint.
     """
 
     def after(model: Transformer, rate: float, seed: int) -> float:
@@ -276,21 +276,16 @@ def family(text: Text, plan: Plan, rates: Sequence[float], rate: float) -> Itera
 
     small, _ = trained(start(text, plan, plan.stages[0], 0), text, 2, rate, 0, Moment(0, 0, math.nan))
     yield {"part": "family", "name": "the checkpoint", "parameters": small.n_parameters, "grown": nll(small, text)}
-
-    def pair(sizes: Sizes) -> tuple[Transformer, Transformer]:
-        return grown_to(small, sizes, "normal", 0), start(text, plan, sizes, 0)
-
-    tuned = [min(rates, key=lambda rate, m=model: after(m, rate, 99)) for model in pair(plan.stages[-1])]
-    for sizes in plan.stages:
-        for wide in (1, 2):
-            bigger = sizes | {"mlp": wide * sizes["mlp"]}
-            larger, fresh = pair(bigger)
-            if larger.n_parameters == small.n_parameters:
-                continue
-            name = ", ".join(f"{key} {value}" for key, value in bigger.items())
-            grown, alone = (after(model, rate, 0) for model, rate in zip((larger, fresh), tuned, strict=True))
-            facts = {"part": "family", "name": name, "parameters": larger.n_parameters, "rates": tuned}
-            yield facts | {"grown": grown, "from scratch": alone}
+    for sizes, wide in itertools.product(plan.stages, (1, 2)):
+        bigger = sizes | {"mlp": wide * sizes["mlp"]}
+        larger, fresh = grown_to(small, bigger, "normal", 0), start(text, plan, bigger, 0)
+        if larger.n_parameters == small.n_parameters:
+            continue
+        tuned = [min(rates, key=lambda rate, m=model: after(m, rate, 99)) for model in (larger, fresh)]
+        grown, alone = (after(model, rate, 0) for model, rate in zip((larger, fresh), tuned, strict=True))
+        name = ", ".join(f"{key} {value}" for key, value in bigger.items())
+        facts = {"part": "family", "name": name, "parameters": larger.n_parameters, "rates": tuned}
+        yield facts | {"grown": grown, "from scratch": alone}
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -350,17 +345,13 @@ def progressive_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def family_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Sizes and losses."""
-    lines = [
-        [
-            r["name"],
-            f"{r['parameters']:,}",
-            f"{r['grown']:.3f}",
-            f"{r['from scratch']:.3f}" if "from scratch" in r else "",
-        ]
-        for r in rows
-    ]
-    return markdown_table(["model", "parameters", "grown, nats", "from scratch, nats"], lines)
+    """Sizes, losses and tuned rates."""
+    lines = []
+    for row in rows:
+        facts = [row["name"], f"{row['parameters']:,}", f"{row['grown']:.3f}"]
+        alone = [f"{row['from scratch']:.3f}", *(f"{rate:g}" for rate in row["rates"])] if "rates" in row else [""] * 3
+        lines.append(facts + alone)
+    return markdown_table(["model", "parameters", "grown, nats", "from scratch, nats", "rate", "from scratch"], lines)
 
 
 def run(given: Options) -> None:
@@ -398,8 +389,7 @@ def run(given: Options) -> None:
         solved_table(growths),
         "Progressive growth, an epoch of each smaller size first; loss on validation text:",
         progressive_table(rows),
-        "A family from one checkpoint, an epoch each, at rates of {:g} and, from scratch, {:g}; loss on validation "
-        "text:".format(*relatives[-1]["rates"]),
+        "A family from one checkpoint, an epoch each; loss on validation text:",
         family_table(relatives),
         closing(f"{seeds[0]} to {seeds[-1]}", budget, began, ["torch"]),
     ]

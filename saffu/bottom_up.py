@@ -139,7 +139,7 @@ def solve(
         Told of positions done.
     """
     every = sample(stream, seed)
-    found, classes = _attention(network, shared, stream, bits, attention, seed, tick)
+    found, classes = _attention(network, shared, stream, bits, attention, every, seed, tick)
     parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
     words: dict[str, Float32] = {}
     for layer in range(network.n_layers):
@@ -161,6 +161,7 @@ def _attention(
     stream: Stream,
     bits: int,
     attention: str,
+    every: Int64,
     seed: int,
     tick: Callable[[int], Any],
 ) -> tuple[explicit_attention.Solution, Classes]:
@@ -177,7 +178,7 @@ def _attention(
         shared.n_threads,
     )
     positions = sample(stream, seed, POSITIONS)
-    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=sample(stream, seed))
+    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=every)
     if attention == "gradient":
         found.losses = gradient_targets.solve(mixture, positions, seed, tick)
         found.attention = mixture.parameters
@@ -205,7 +206,7 @@ def _solve_layer(
     starts: dict[str, Float32] = {}
     for unit, _ in own:
         parameters |= upper_attention(unit) if layer else {}
-        starts[unit.name] = _joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
+        starts[unit.name] = joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
     solved = hidden_layers(network, parameters, own, found.X, starts, shared, stream, seed, tick)
     for name, each in solved.items():
         parameters |= {f"{name}.weights": each.weights, f"{name}.bias": each.bias}
@@ -342,7 +343,7 @@ def upper_attention(unit: units.Unit) -> dict[str, Float32]:
     }
 
 
-def _joined_words(words: dict[str, Float32], network: Network, layer: int) -> Float32:
+def joined_words(words: Mapping[str, Float32], network: Network, layer: int) -> Float32:
     """Words of the joined hidden states of the layer below."""
     return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)
 

@@ -54,7 +54,7 @@ class _Solver:
         self.mass: Float64 = np.zeros(hidden)  # of all words
         self.mean = np.maximum(Z.mean(axis=0, dtype=np.float64), 1e-12)
 
-    def absorb(self, rows: NDArray, R: Float32, inputs: Float64, share: float) -> None:
+    def absorb(self, rows: NDArray, R: Float32, inputs: Float32 | Float64, share: float) -> None:
         """Mix the counts of some examples with targets R into those so far, as if they were all.
 
         ``inputs`` are their sums of z by target, as :meth:`respond` gives them.

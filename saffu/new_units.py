@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import explicit_attention, output, units
-from saffu.bottom_up import POSITIONS, Rows, SharedCounts, hidden_layers, sample, upper_attention
+from saffu.bottom_up import POSITIONS, Rows, SharedCounts, hidden_layers, joined_words, sample, upper_attention
 from saffu.cells import Cells
 from saffu.context import Stream
 from saffu.evidence import WORD_MASS, Classes, Evidence
@@ -217,7 +217,7 @@ def solved(
         own = [each for each in plan if each[0].layer == layer]
         starts = _first_layer(larger, own, X, classes, shared, stream, attention, seed, tick, mine)
         if layer:
-            starts = {unit.name: _joined(words, larger, layer) for unit, _ in own}
+            starts = {unit.name: joined_words(words, larger, layer) for unit, _ in own}
         for name, each in hidden_layers(larger, mine, own, X, starts, shared, stream, seed, tick).items():
             mine |= {f"{name}.weights": each.weights, f"{name}.bias": each.bias}
             words[name] = each.B
@@ -283,7 +283,3 @@ def _words(evidence: Evidence, block: slice, cells: Cells | None, unigram: Float
         observed = observed[cells.of_word] * (unigram / np.maximum(mass[cells.of_word], 1e-300))[:, None]
     observed += WORD_MASS * unigram[:, None]
     return (observed / observed.sum(axis=0)).astype(np.float32)
-
-
-def _joined(words: Mapping[str, Float32], network: Network, layer: int) -> Float32:
-    return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)

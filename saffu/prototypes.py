@@ -86,9 +86,9 @@ class Prototypes:
 
     def _columns(self, states: NDArray) -> tuple[NDArray, NDArray]:
         """Directions (h, n_words), those that explain most first, and what makes their projections zero on average."""
-        sums, counts = np.zeros((self._n_words, states.shape[1])), np.zeros(self._n_words)
+        sums, mass = np.zeros((self._n_words, states.shape[1])), np.zeros(self._n_words)
         rows = np.ascontiguousarray(states)
-        _core.moments_labels(rows, self._y, None, sums, counts, True, 1)
+        _core.moments_labels(rows, self._y, None, sums, mass, True, 1)
         counts = np.bincount(self._y, minlength=self._n_words)
         mean = rows.mean(axis=0, dtype=np.float64)
         words = np.flatnonzero(counts >= SEEN)

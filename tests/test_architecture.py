@@ -36,7 +36,7 @@ LAYER_OF = {module: depth for depth, layer in enumerate(LAYERS) for module in la
 OPTIONAL = {"sklearn", "torch", "polars", "matplotlib", "dask"}
 ADAPTERS = {"sklearn", "torch", "dask"}  # modules of ours named after the library that they adapt to
 # A header of a template, *_real.h, is part of the file of its stem.
-INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h"], ["*_real.h", "windows.h"], ["*.c"]]
+INCLUDES = [["saffu.h", "parallel.h"], ["vmath.h", "vectors.h"], ["*_real.h", "windows.h"], ["*.c"]]
 
 
 def modules():

@@ -8,30 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import saffu
+from made_up import N_TYPES, documents_with_habits
 from saffu import explicit_lm, growing, new_units
 from saffu.explicit_lm import ExplicitLM
 from saffu.saffu_lm import SaffuLM
 from saffu.transformer import Transformer
 
-V = 12
+V = N_TYPES
 SMALL = {"bits": 4, "hidden": 5, "block": 3, "radius": 3, "span": 64, "n_threads": 1}
 BASE = {"radius": 2, "order": 3, "windows": (20,), "induction": 0}
 EXACT = 1e-10
 
 
 def make_text(n=1200, seed=0):
-    """Tokens told by the one before, by the fifth before, or by words that a document of 150 prefers."""
-    rng = np.random.default_rng(seed)
-    ids = np.zeros(n, np.int32)
-    for t in range(n):
-        kind = rng.random()
-        if kind < 0.4:
-            ids[t] = (5 * ids[t - 1] + 3) % V
-        elif kind < 0.7:
-            ids[t] = ids[t - 5]
-        else:
-            ids[t] = (t // 150 + min(rng.zipf(1.7), V)) % V
-    return ids, np.arange(0, n, 150)
+    return documents_with_habits(n, seed, back=5, up_to=(0.4, 0.7))
 
 
 @pytest.fixture(scope="module")

@@ -3,29 +3,19 @@
 import numpy as np
 import pytest
 
+from made_up import N_TYPES, documents_with_habits
 from saffu.explicit_lm import ExplicitLM
 from saffu.refine import Epoch
 from saffu.saffu_lm import EMBEDDINGS, SaffuLM
 
-V = 12
+V = N_TYPES
 SMALL = {"bits": 8, "hidden": 6, "block": 4, "radius": 3, "span": 64, "n_threads": 1}
 EVERYTHING = {"contexts": ("block", "radial", "document"), "heads": 2, "layers": 2}
 BASE = {"radius": 2, "order": 3, "windows": (20,), "induction": 30}
 
 
 def make_text(n=1500, seed=0):
-    """Tokens told by the one before, by the third before, or by words that a document of 150 prefers."""
-    rng = np.random.default_rng(seed)
-    ids = np.zeros(n, np.int32)
-    for t in range(n):
-        kind = rng.random()
-        if kind < 0.5:
-            ids[t] = (5 * ids[t - 1] + 3) % V
-        elif kind < 0.7:
-            ids[t] = ids[t - 3]
-        else:
-            ids[t] = (t // 150 + min(rng.zipf(1.7), V)) % V
-    return ids, np.arange(0, n, 150)
+    return documents_with_habits(n, seed, back=3, up_to=(0.5, 0.7))
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,8 @@
 
 /* ---- vectors ----------------------------------------------------------------------------------------------------- */
 
-#if defined(__GNUC__)
-typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL))));
-#else
-typedef struct {
-    REAL v[64 / sizeof(REAL)];
-} NAME(Vector);
-#endif
-enum { NAME(WIDTH) = 64 / sizeof(REAL), NAME(FOLD) = 32 / sizeof(REAL) };
-
-SAFFU_INLINE NAME(Vector) NAME(load)(const REAL *x) {
-    NAME(Vector) a;
-    memcpy(&a, x, sizeof a);
-    return a;
-}
+#include "vectors.h"
+enum { NAME(FOLD) = 32 / sizeof(REAL) };
 
 /* a + b c. */
 SAFFU_INLINE NAME(Vector) NAME(multiply_add)(NAME(Vector) a, NAME(Vector) b, NAME(Vector) c) {
@@ -23,16 +11,6 @@ SAFFU_INLINE NAME(Vector) NAME(multiply_add)(NAME(Vector) a, NAME(Vector) b, NAM
     return a + b * c;
 #else
     for (int l = 0; l < NAME(WIDTH); l++) a.v[l] += b.v[l] * c.v[l];
-    return a;
-#endif
-}
-
-/* a + x c. */
-SAFFU_INLINE NAME(Vector) NAME(multiply_add_one)(NAME(Vector) a, REAL x, NAME(Vector) c) {
-#if defined(__GNUC__)
-    return a + x * c;
-#else
-    for (int l = 0; l < NAME(WIDTH); l++) a.v[l] += x * c.v[l];
     return a;
 #endif
 }

@@ -296,6 +296,30 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
     return collect(s->flag, job->n_blocks, s->block);
 }
 
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
+
+/* What becomes of the positions of one chunk; out is the result of all. */
+typedef void Work(const Job *job, int64_t from, int64_t to, Scratch *s, void *out);
+
+static int run(const saffu_pool *pool, const saffu_batch *batch, int64_t chunk, Work *work, void *out, int n_threads) {
+    Job job;
+    int ready = new_job(pool, batch, chunk, &job), status = ready, team = job.n_chunks > 1 ? n_threads : 1;
+    (void)team;
+    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+        Scratch s;
+        status = worse(ready, new_scratch(&job, &s));
+        SAFFU_OMP(for schedule(dynamic, 1))
+        for (int64_t m = 0; m < job.n_chunks; m++) {
+            if (status != SAFFU_OK) continue;
+            s.windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
+            work(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, out);
+        }
+        free_scratch(&s);
+    }
+    free_job(&job);
+    return status;
+}
+
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
 /* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
@@ -314,9 +338,9 @@ SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_
     return lanes_sum(lanes_add(low, high)) - before;
 }
 
-SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, double *log_prob) {
+SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *out) {
     const saffu_batch *batch = job->batch;
-    s->windows.begin = -1; /* afresh: the order of its words must not depend on what this thread did before */
+    double *log_prob = out;
     for (int64_t i = from; i < to; i++) {
         Prior prior = prior_of(job->pool, batch->states[i]);
         int64_t n = add_rows(job, i, s);
@@ -327,52 +351,26 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
 }
 
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
-    Job job;
-    int ready = new_job(pool, batch, chunk_length(batch->n), &job), status = ready;
-    int team = job.n_chunks > 1 ? n_threads : 1;
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-        Scratch s;
-        status = worse(ready, new_scratch(&job, &s));
-        SAFFU_OMP(for schedule(dynamic, 1))
-        for (int64_t m = 0; m < job.n_chunks; m++)
-            if (status == SAFFU_OK)
-                score_chunk(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, log_prob);
-        free_scratch(&s);
-    }
-    free_job(&job);
-    return status;
+    return run(pool, batch, chunk_length(batch->n), score_chunk, log_prob, n_threads);
 }
 
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */
 
-SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, Scratch *s, double *p) {
+/* A chunk is one position. */
+SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, int64_t to, Scratch *s, void *out) {
     Prior prior = prior_of(job->pool, job->batch->states[i]);
-    int64_t n = job->n_blocks * BLOCK;
-    double *restrict z = s->z, total = 0.0;
-    s->windows.begin = -1;
+    int64_t n = job->n_blocks * BLOCK, n_words = job->pool->vocab_size;
+    double *restrict z = s->z, total = 0.0, *p = (double *)out + i * n_words;
+    (void)to;
     add_rows(job, i, s);
     for (int64_t w = 0; w < n; w++) z[w] = vexp2_bounded(z[w] + prior.g[w]);
     for (int64_t w = 0; w < n; w++) total += z[w];
-    for (int64_t w = 0; w < job->pool->vocab_size; w++) p[w] = z[w] / total;
+    for (int64_t w = 0; w < n_words; w++) p[w] = z[w] / total;
     memset(z, 0, (size_t)n * sizeof *z);
 }
 
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads) {
-    Job job;
-    int ready = new_job(pool, batch, 1, &job), status = ready;
-    int team = batch->n > 1 ? n_threads : 1;
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-        Scratch s;
-        status = worse(ready, new_scratch(&job, &s));
-        SAFFU_OMP(for schedule(dynamic, 1))
-        for (int64_t i = 0; i < batch->n; i++)
-            if (status == SAFFU_OK) distribution_row(&job, i, &s, distribution + i * pool->vocab_size);
-        free_scratch(&s);
-    }
-    free_job(&job);
-    return status;
+    return run(pool, batch, 1, distribution_row, distribution, n_threads);
 }
 
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
@@ -389,35 +387,9 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
 #undef REAL
 #undef NAME
 
-SAFFU_SIMD static void logits_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *logits, int size) {
-    int64_t n_words = job->pool->vocab_size;
-    s->windows.begin = -1;
-    for (int64_t i = from; i < to; i++) {
-        Prior prior = prior_of(job->pool, job->batch->states[i]);
-        add_rows(job, i, s);
-        if (size == (int)sizeof(float))
-            write_logits_f32(prior, n_words, s->z, (float *)logits + i * n_words);
-        else
-            write_logits_f64(prior, n_words, s->z, (double *)logits + i * n_words);
-    }
-}
-
 int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads) {
-    Job job;
-    int ready = new_job(pool, batch, chunk_length(batch->n), &job), status = ready;
-    int team = job.n_chunks > 1 ? n_threads : 1;
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
-        Scratch s;
-        status = worse(ready, new_scratch(&job, &s));
-        SAFFU_OMP(for schedule(dynamic, 1))
-        for (int64_t m = 0; m < job.n_chunks; m++)
-            if (status == SAFFU_OK)
-                logits_chunk(&job, m * job.chunk, saffu_min((m + 1) * job.chunk, batch->n), &s, logits, size);
-        free_scratch(&s);
-    }
-    free_job(&job);
-    return status;
+    Work *work = size == (int)sizeof(float) ? logits_chunk_f32 : logits_chunk_f64;
+    return run(pool, batch, chunk_length(batch->n), work, logits, n_threads);
 }
 
 /* ---- derivatives of the priming scalars -------------------------------------------------------------------------- */

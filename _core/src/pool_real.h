@@ -20,3 +20,11 @@ SAFFU_INLINE void NAME(write_logits)(Prior prior, int64_t n_words, double *restr
     REAL shift = (REAL)vlog(lanes_sum(lanes_add(low, high)));
     for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)LN_2 * row[w] - shift;
 }
+
+SAFFU_SIMD static void NAME(logits_chunk)(const Job *job, int64_t from, int64_t to, Scratch *s, void *out) {
+    int64_t n_words = job->pool->vocab_size;
+    for (int64_t i = from; i < to; i++) {
+        add_rows(job, i, s);
+        NAME(write_logits)(prior_of(job->pool, job->batch->states[i]), n_words, s->z, (REAL *)out + i * n_words);
+    }
+}

@@ -1,25 +1,6 @@
 /* Sparse products for one type of real: included by product.c with REAL and NAME(name) defined. */
 
-#if defined(__GNUC__)
-typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL))));
-#else
-typedef struct {
-    REAL v[64 / sizeof(REAL)];
-} NAME(Vector);
-#endif
-enum { NAME(WIDTH) = 64 / sizeof(REAL) };
-
-/* a + x b[0 .. WIDTH). */
-SAFFU_INLINE NAME(Vector) NAME(multiply_add)(NAME(Vector) a, REAL x, const REAL *b) {
-    NAME(Vector) b_k;
-    memcpy(&b_k, b, sizeof b_k);
-#if defined(__GNUC__)
-    return a + x * b_k;
-#else
-    for (int k = 0; k < NAME(WIDTH); k++) a.v[k] += x * b_k.v[k];
-    return a;
-#endif
-}
+#include "vectors.h"
 
 /* z (n_vectors) += sum_e data[e] B[indices[e], tile], the even and the odd entries in sums of their own when the tile
  * is too narrow to hide the latency of an addition. */
@@ -33,14 +14,17 @@ SAFFU_INLINE void NAME(add_entries)(const int32_t *restrict indices, const REAL 
         for (int v = 0; v < n_vectors; v++) memcpy(odd + v, zeros, sizeof zeros);
         for (; e + 2 <= n_entries; e += 2) {
             const REAL *b = B + indices[e] * stride, *c = B + indices[e + 1] * stride;
-            for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add)(even[v], data[e], b + v * NAME(WIDTH));
-            for (int v = 0; v < n_vectors; v++) odd[v] = NAME(multiply_add)(odd[v], data[e + 1], c + v * NAME(WIDTH));
+            for (int v = 0; v < n_vectors; v++)
+                even[v] = NAME(multiply_add_one)(even[v], data[e], NAME(load)(b + v * NAME(WIDTH)));
+            for (int v = 0; v < n_vectors; v++)
+                odd[v] = NAME(multiply_add_one)(odd[v], data[e + 1], NAME(load)(c + v * NAME(WIDTH)));
         }
-        for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add)(even[v], 1, (const REAL *)(odd + v));
+        for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add_one)(even[v], 1, odd[v]);
     }
     for (; e < n_entries; e++) {
         const REAL *b = B + indices[e] * stride;
-        for (int v = 0; v < n_vectors; v++) even[v] = NAME(multiply_add)(even[v], data[e], b + v * NAME(WIDTH));
+        for (int v = 0; v < n_vectors; v++)
+            even[v] = NAME(multiply_add_one)(even[v], data[e], NAME(load)(b + v * NAME(WIDTH)));
     }
     for (int v = 0; v < n_vectors; v++) z[v] = even[v];
 }
