@@ -147,7 +147,10 @@ def test_best_epoch_is_chosen_by_validation_text():
     assert best([Moment(0, 0.0, math.nan, 0.0), Moment(1, 0.0, 3.0, 0.0)]).epoch == 1
 
 
-@pytest.mark.parametrize(("cold", "verdict"), [(22.0, "| yes |"), (20.5, "| **not against cold** |")])
+@pytest.mark.parametrize(
+    ("cold", "verdict"),
+    [(22.0, "| yes |"), (20.5, "| on average against cold |"), (14.0, "| **not against cold** |")],
+)
 def test_the_table_says_where_warm_does_not_win(cold, verdict):
     start = (1.0, 2.0, math.log(30))
     results = [run_of(WARM, start, (2.0, 1.0, math.log(x)), seed=seed) for seed, x in enumerate((19.0, 21.0))]
@@ -157,7 +160,9 @@ def test_the_table_says_where_warm_does_not_win(cold, verdict):
     line = saffu_warm_cold.table(results).splitlines()[-1]
     assert line.startswith("| t | 9 | 3 | 40.0 | 30.0 ± 0.0 | 2 | 20.0 ± 1.4 |")
     assert line.endswith(verdict)
-    assert ("everywhere" in saffu_warm_cold.summary(results)) == (verdict == "| yes |")
+    found = saffu_warm_cold.summary(results)
+    assert ("better everywhere" in found) == ("not" not in verdict)
+    assert ("cold start everywhere" in found) == (verdict == "| yes |")
 
 
 def test_residual_summary_names_what_it_does_not_beat():

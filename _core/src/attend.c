@@ -4,8 +4,9 @@
  * pointers to the rows of X they read; everything else of them (comparisons, logits, attention) stays in the L1 cache.
  * Logits and softmax of a group have a row in each lane, so that nothing is summed across lanes. Sums a X hold a tile
  * of 4 vectors of 64 bytes in registers. Dot products are folded four or eight at a time by a tree of shuffles; the
- * order of every sum depends on the shape only, so that x . y has the same bits wherever it is computed, y . x too, and a table of comparisons changes no bit.
- * Where d is less than a vector, the rows of a window are copied with zeros beside them.
+ * order of every sum depends on the shape only, so that x . y has the same bits wherever it is computed, y . x too, and
+ * a table of comparisons changes no bit. Where d is less than a vector, the rows of a window are copied with zeros
+ * beside them.
  *
  * The gradient of W is summed in REAL over blocks of 64 rows and in double over these, in chunks on a grid that depends
  * on the number of rows alone. The gradient of X goes by columns: a thread owns some columns of all types.

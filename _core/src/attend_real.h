@@ -224,8 +224,8 @@ SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
     for (; j < n; j += line) SAFFU_PREFETCH_L2(x + j);
 }
 
-/* Embeddings of row r of a group, window m of n > 0 tokens, or comparisons with its head in the table, found and fetched;
- * if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is wanted. */
+/* Embeddings of row r of a group, window m of n > 0 tokens, or comparisons with its head in the table, found and
+ * fetched; if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is wanted. */
 SAFFU_INLINE int NAME(find_row)(const NAME(Work) *w, const NAME(Group) *g, int64_t m, int64_t r, int64_t n,
                                 int embeddings) {
     int64_t n_positions = w->view->n_positions, head = w->view->ids[w->view->head[m]];
@@ -296,6 +296,31 @@ SAFFU_INLINE void NAME(compare_group)(const NAME(Work) *w, const NAME(Group) *g,
         for (int64_t k = n; k < n_positions; k++) s[k] = 0;
     }
     memcpy(S + from * n_positions, g->s, (size_t)(n_rows * n_positions) * sizeof *S);
+}
+
+/* S of windows [from, to) where the table holds all types; if one is bad, not 0, and its comparisons are. No window waits
+ * for another: the reads of several are under way at a time without being asked for ahead. */
+SAFFU_INLINE int NAME(read_table)(const NAME(Work) *w, int64_t from, int64_t to, int step, REAL *S) {
+    const saffu_view *view = w->view;
+    int64_t n_positions = view->n_positions;
+    int any_bad = 0;
+    for (int64_t m = from; m < to; m++) {
+        prefetch_ids(view, m + AHEAD);
+        int64_t n = window_length(view, m);
+        REAL *s = S + m * n_positions;
+        if (n > 0) {
+            const int32_t *ids = view->ids + view->first[m];
+            int32_t head = view->ids[view->head[m]];
+            uint32_t high = (uint32_t)head;
+            for (int64_t k = 0; k < n; k++) high = (uint32_t)ids[step * k] > high ? (uint32_t)ids[step * k] : high;
+            if (high >= w->n_types) n = -1;
+            const REAL *table = w->cache + (n > 0 ? head * w->n_types : 0);
+            for (int64_t k = 0; k < n; k++) s[k] = table[ids[step * k]];
+        }
+        any_bad |= n < 0;
+        for (int64_t k = saffu_max(n, 0); k < n_positions; k++) s[k] = 0;
+    }
+    return any_bad;
 }
 
 /* ---- a group of rows, one to a lane ------------------------------------------------------------------------------ */
@@ -436,8 +461,13 @@ SAFFU_SIMD int NAME(saffu_comparisons)(const saffu_view *view, const REAL *X, co
     if (status != SAFFU_OK) return status;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
+        int64_t to = saffu_min(n, from + ROWS);
+        if (n_cached == n_types) {
+            bad |= view->step < 0 ? NAME(read_table)(&work, from, to, -1, S) : NAME(read_table)(&work, from, to, 1, S);
+            continue;
+        }
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
-        for (int64_t m = from; m < saffu_min(n, from + ROWS); m += LANES) {
+        for (int64_t m = from; m < to; m += LANES) {
             int64_t group = saffu_min(LANES, n - m);
             bad |= NAME(find_group)(&work, &g, m, group, 0);
             NAME(compare_group)(&work, &g, m, group, S);
