@@ -22,3 +22,17 @@ def documents_with_habits(n_tokens, seed, back, up_to):
         else:
             ids[t] = (t // DOCUMENT + min(rng.zipf(1.7), N_TYPES)) % N_TYPES
     return ids, np.arange(0, n_tokens, DOCUMENT)
+
+
+def told_by_two(n_tokens, seed, n_types, share, drift=0):
+    """Ids of one stream: this share of tokens is told by the two before it, the others are frequent ones.
+
+    Which are frequent moves on by one every ``drift`` tokens.
+    """
+    rng = np.random.default_rng(seed)
+    ids = np.zeros(n_tokens, np.int32)
+    for t in range(2, n_tokens):
+        follow = (3 * ids[t - 1] + 5 * ids[t - 2] + 1) % n_types
+        topic = t // drift if drift else 0
+        ids[t] = follow if rng.random() < share else min(rng.zipf(1.5) - 1 + topic, n_types - 1)
+    return ids

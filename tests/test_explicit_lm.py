@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import reference
 import saffu
+from made_up import told_by_two
 from saffu.counts import NgramCounts
 from saffu.ngram import NgramWeights, discounts
 from saffu.pooled import PooledModel
@@ -17,13 +18,7 @@ VOCAB_SIZE = 23
 
 
 def text(n, seed, vocab_size=VOCAB_SIZE):
-    """A stream with structure: each token depends on the two before it, and topics drift."""
-    rng = np.random.default_rng(seed)
-    ids = np.zeros(n, np.int64)
-    for t in range(2, n):
-        follow = (3 * ids[t - 1] + 5 * ids[t - 2] + 1) % vocab_size
-        ids[t] = follow if rng.random() < 0.4 else min(rng.zipf(1.5) - 1 + t // 500, vocab_size - 1)
-    return ids
+    return told_by_two(n, seed, vocab_size, 0.4, drift=500).astype(np.int64)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 
 import reference
 import saffu
+from made_up import told_by_two
 from saffu.held_out import HeldOutLogits
 from saffu.ngram import discounts
 
@@ -16,13 +17,7 @@ FOLDS = 5
 
 
 def text(n, seed, vocab_size=VOCAB_SIZE):
-    """A stream in which each token depends on the two before it."""
-    rng = np.random.default_rng(seed)
-    ids = np.zeros(n, np.int32)
-    for t in range(2, n):
-        follow = (3 * ids[t - 1] + 5 * ids[t - 2] + 1) % vocab_size
-        ids[t] = follow if rng.random() < 0.4 else min(rng.zipf(1.5) - 1, vocab_size - 1)
-    return ids
+    return told_by_two(n, seed, vocab_size, 0.4)
 
 
 @pytest.fixture(scope="module")

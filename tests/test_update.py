@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import reference
 import saffu
+from made_up import told_by_two
 from saffu import explicit_lm
 from saffu.counts import NgramCounts, Statistics
 from saffu.ledger import Ledger
@@ -23,13 +24,7 @@ SETTINGS = {"radius": 3, "order": 4, "windows": (9, 30), "induction": 20}
 
 
 def text(n, seed):
-    """A stream with structure: each token depends on the two before it."""
-    rng = np.random.default_rng(seed)
-    ids = np.zeros(n, np.int64)
-    for t in range(2, n):
-        follow = (3 * ids[t - 1] + 5 * ids[t - 2] + 1) % VOCAB_SIZE
-        ids[t] = follow if rng.random() < 0.5 else min(rng.zipf(1.5) - 1, VOCAB_SIZE - 1)
-    return ids
+    return told_by_two(n, seed, VOCAB_SIZE, 0.5).astype(np.int64)
 
 
 IDS = text(1600, 0)
