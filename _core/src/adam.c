@@ -2,7 +2,8 @@
  *
  * Decisions. The bias corrections are folded into two scalars in double, so that an entry costs one square root and one
  * division. Moments of a parameter whose gradient stays zero decay until they are denormal, which many processors are
- * slow at; below TINY, where they move nothing, they become zero. Chunks lie on a fixed grid, so that no element changes sides between a vector loop and its remainder.
+ * slow at; below TINY, where they move nothing, they become zero. Chunks lie on a fixed grid, so that no element changes
+ * sides between a vector loop and its remainder.
  */
 #include <math.h>
 

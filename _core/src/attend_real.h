@@ -135,8 +135,8 @@ SAFFU_INLINE void NAME(sum_rows)(const REAL *a, const REAL *const *rows, int64_t
 /* ---- scratch ----------------------------------------------------------------------------------------------------- */
 
 /* What a thread needs. Rows go in groups of LANES: ids of their windows, pointers to the embeddings that they read, the
- * head's after those of the window, and copies of narrow ones; their comparisons, a row after the other; their entries, each row in a lane;
- * for a block of groups the gradients by its logits. */
+ * head's after those of the window, and copies of narrow ones; their comparisons, a row after the other; their entries,
+ * each row in a lane; for a block of groups the gradients by its logits. */
 typedef struct {
     REAL *s, *few, *narrow, *lanes, *more_lanes, *block;
     const REAL **x, **missing;
