@@ -15,9 +15,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = data_folder()
     sections = [
-        "#### Language model",
+        "### Language model",
         quality_language_model.report(folder),
-        "#### Classifier",
+        "### Classifier",
         quality_classifier.table(list(quality_classifier.rows(folder))),
         machine_line("every core", ("scikit-learn",)),
     ]
