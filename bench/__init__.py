@@ -1,11 +1,12 @@
 """Benchmarks beside real peers, and the commands that write their tables. Run from the root of a checkout.
 
-``python -m pytest bench --benchmark-enable`` runs the suites, ``python -m bench.speed`` and ``python -m bench.quality``
-write the tables of the README, ``python -m bench.near_optimality``, ``drift``, ``warm_cold``, ``less_data`` and
-``curves`` are the experiments with hidden layers, ``python -m bench.on_the_spot`` that of learning from each utterance
-heard, ``python -m bench.saffu_warm_cold``, ``saffu_attention``, ``saffu_residual`` and ``saffu_throughput`` those with
-units of self-attention, ``python -m bench.neural_peers`` trains the neural peers of the language models alone,
-``python -m bench.sanitize`` runs the kernel tests under the sanitizers.
+``python -m pytest bench --benchmark-enable`` runs the suites. ``python -m bench.results --all`` writes every table of
+``bench/RESULTS.md``; each is also a command of its own: ``python -m bench.speed`` and ``python -m bench.quality``;
+``bench.near_optimality``, ``drift``, ``warm_cold``, ``less_data`` and ``curves``, the experiments with hidden layers;
+``bench.on_the_spot``, that of learning from each utterance heard; ``bench.saffu_warm_cold``, ``saffu_attention``,
+``saffu_residual`` and ``saffu_throughput``, those with units of self-attention; ``bench.growth``. ``python -m
+bench.neural_peers`` trains the neural peers of the language models alone, ``python -m bench.sanitize`` runs the kernel
+tests under the sanitizers.
 """
 
 import sys

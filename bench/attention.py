@@ -1,6 +1,6 @@
 """Attention kernels beside numpy and torch: ``python -m bench.attention [--print]``. Needs torch of the bench extra.
 
-Runs the suite ``bench/test_attention.py`` and writes its ratios into the README.
+Runs the suite ``bench/test_attention.py`` and writes its ratios into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def cache_table(records: Sequence[dict[str, Any]]) -> str:
 def run(argv: Sequence[str] | None = None) -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m bench.attention", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the tables and leave the README alone")
+    parser.add_argument("--print", action="store_true", help="print the tables and leave RESULTS.md alone")
     given = parser.parse_args(argv)
     records = measured()
     passes = [r for r in records if r["name"].startswith("test_attend[")]

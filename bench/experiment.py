@@ -52,7 +52,7 @@ def options(
     """Read the options that every experiment has, and those that ``add`` gives the parser: ``more`` has them all."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name.replace('-', '_')}", description=about)
     parser.add_argument("--out", type=Path, default=Path("results") / name, help="folder of the table and the figure")
-    parser.add_argument("--print", action="store_true", help="print the table and leave the README alone")
+    parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
     parser.add_argument("--quick", action="store_true", help="a few seconds on made-up data, only to see that it works")
     if add is not None:
         add(parser)
@@ -315,7 +315,7 @@ def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[Any], None] | None = None) -> None:
-    """Write results.csv, table.md and figure.png into the folder, and the text into the README (or print it)."""
+    """Write results.csv, table.md and figure.png into the folder, and the text into RESULTS.md (or print it)."""
     given.out.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(key for record in records for key in record))
     with open(given.out / "results.csv", "w", encoding="utf-8", newline="") as file:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from bench import ROOT
 from saffu._threads import available_cpus
 
-README = ROOT / "README.md"
+RESULTS = ROOT / "bench" / "RESULTS.md"
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
@@ -153,16 +153,26 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in [header, ruler, *rows])
 
 
+def between(name: str) -> tuple[str, str]:
+    """The lines that enclose what is written by a command."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def replace_part(path: Path, name: str, text: str) -> None:
+    """Put ``text`` between ``<!-- name:begin -->`` and ``<!-- name:end -->`` of a file."""
+    begin, end = between(name)
+    whole = path.read_text(encoding="utf-8")
+    before, found, rest = whole.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        sys.exit(f"{path} has no lines {begin} and {end} to write between; use --print to see the tables")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def publish(name: str, text: str, only_print: bool) -> None:
-    """Put ``text`` between ``<!-- name:begin -->`` and ``<!-- name:end -->`` of the README, or print it."""
+    """Write the tables of a command into ``bench/RESULTS.md``, or print them."""
     if only_print:
         print(text)
         return
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    readme = README.read_text(encoding="utf-8")
-    before, found, rest = readme.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        sys.exit(f"{README} has no lines {begin} and {end} to write between; use --print to see the tables")
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-    print(f"wrote the {name} tables into {README}")
+    replace_part(RESULTS, name, text)
+    print(f"wrote the {name} tables into {RESULTS}")

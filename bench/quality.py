@@ -1,4 +1,4 @@
-"""Write the quality tables of the README: ``python -m bench.quality [--print]``. Needs SAFFU_DATA and scikit-learn."""
+"""Write the quality tables of RESULTS.md: ``python -m bench.quality [--print]``. Needs SAFFU_DATA and scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.measure import data_folder, machine_line, publish
 def main() -> None:
     """Measure both models on all corpora, then write."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the tables and leave the README alone")
+    parser.add_argument("--print", action="store_true", help="print the tables and leave RESULTS.md alone")
     arguments = parser.parse_args()
     folder = data_folder()
     sections = [

@@ -1,6 +1,6 @@
 """Perplexity of the language model on real text, beside simpler models of the same counts.
 
-``python -m bench.quality_language_model`` prints the tables; ``python -m bench.quality`` puts them into the README.
+``python -m bench.quality_language_model`` prints the tables; ``python -m bench.quality`` puts them into RESULTS.md.
 """
 
 from __future__ import annotations

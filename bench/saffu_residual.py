@@ -2,7 +2,7 @@
 
 Kneser-Ney, ExplicitLM, the residual SaffuLM solved and refined, and a transformer and an LSTM trained by backprop
 (torch) for the time that all of ours took, and for three times that. ``--tokens 100000`` gives the table of little
-data, which has a place of its own in the README.
+data, which has a place of its own in RESULTS.md.
 Needs SAFFU_DATA, and torch for the peers.
 """
 

@@ -1,4 +1,4 @@
-"""Write the speed table of the README: ``python -m bench.speed [--print]``. Needs SAFFU_DATA and the bench extra."""
+"""Write the speed table of RESULTS.md: ``python -m bench.speed [--print]``. Needs SAFFU_DATA and the bench extra."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def report(folder: Path) -> str:
 def main() -> None:
     """Measure everything once, then write."""
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the table and leave the README alone")
+    parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
     arguments = parser.parse_args()
     publish("speed", report(data_folder()), arguments.print)
 
