@@ -30,10 +30,12 @@
 
 #if defined(__GNUC__)
 #define SAFFU_INLINE static inline __attribute__((always_inline))
+#define SAFFU_RARE __attribute__((noinline, cold)) /* kept out of the loop that calls it */
 #define SAFFU_PREFETCH(address) __builtin_prefetch(address)
 #define SAFFU_PREFETCH_L2(address) __builtin_prefetch(address, 0, 2) /* for a stream of lines: it spares the L1 */
 #else
 #define SAFFU_INLINE static inline
+#define SAFFU_RARE
 #define SAFFU_PREFETCH(address) ((void)0)
 #define SAFFU_PREFETCH_L2(address) ((void)0)
 #endif
