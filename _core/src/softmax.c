@@ -24,9 +24,6 @@ SAFFU_INLINE double fold(const double lane[LANES]) {
     return sum;
 }
 
-/* A logsumexp to subtract from: +inf leaves no probability defined. */
-SAFFU_INLINE double proper(double total) { return total < (double)INFINITY ? total : (double)NAN; }
-
 #define REAL float
 #define EXP vexpf
 #define LOG vlogf

@@ -123,7 +123,8 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_labels)(const REAL *X, const int32_t *la
             continue;
         }
         double total = NAME(row_logsumexp)(x, n_columns), target = (double)x[labels[m]];
-        loss[m] = total == -(double)INFINITY ? log((double)n_columns) : proper(total) - target;
+        loss[m] = total - target;
+        if (total - total != 0) loss[m] = total == -(double)INFINITY ? log((double)n_columns) : (double)NAN;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
@@ -226,22 +227,34 @@ SAFFU_SIMD int NAME(saffu_softmax_backward)(const REAL *P, const REAL *dP, int64
     return SAFFU_OK;
 }
 
-/* j_k = x_k + t_k, or t_k alone; the greatest of them. */
-SAFFU_INLINE REAL NAME(row_joint)(const REAL *x, const REAL *t, int64_t n, int alone, REAL *j) {
+/* j_k = x_k + t_k; the greatest of them. */
+SAFFU_INLINE REAL NAME(row_joint)(const REAL *x, const REAL *t, int64_t n, REAL *j) {
     REAL high[LANES], lane[LANES], t_lane[LANES];
     SAFFU_LANES
     for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;
     for (int64_t i = 0; i < n; i += LANES) {
         NAME(load)(x + i, n - i, -(REAL)INFINITY, lane);
-        NAME(load)(t + i, n - i, -(REAL)INFINITY, t_lane);
+        NAME(load)(t + i, n - i, 0, t_lane);
         SAFFU_LANES
-        for (int l = 0; l < LANES; l++) lane[l] = alone ? t_lane[l] : lane[l] + t_lane[l];
+        for (int l = 0; l < LANES; l++) lane[l] += t_lane[l];
         SAFFU_LANES
         for (int l = 0; l < LANES; l++) high[l] = lane[l] > high[l] ? lane[l] : high[l];
         NAME(store)(lane, n - i, j + i);
     }
     for (int l = 1; l < LANES; l++) high[0] = high[l] > high[0] ? high[l] : high[0];
     return high[0];
+}
+
+/* The same for a row X that may say nothing: then j = t. */
+SAFFU_RARE static REAL NAME(row_alone)(const REAL *x, const REAL *t, int64_t n, REAL *j) {
+    REAL high = -(REAL)INFINITY;
+    int nothing = 1;
+    for (int64_t i = 0; i < n; i++) nothing &= x[i] == -(REAL)INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        j[i] = nothing ? t[i] : x[i] + t[i];
+        high = j[i] > high ? j[i] : high;
+    }
+    return high;
 }
 
 /* r_k = r_scale r_k;  d_k = d_scale d_k - r_k. */
@@ -273,9 +286,10 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
             bad |= 1;
             continue;
         }
+        const REAL *t = T + labels[m] * n_columns;
         REAL x_high = NAME(row_max)(x, n_columns), x_shift = NAME(shift_of)(x_high);
-        int alone = x_high == -(REAL)INFINITY && NAME(row_exp)(x, n_columns, 0, NULL) == 0.0; /* X says nothing */
-        REAL j_high = NAME(row_joint)(x, T + labels[m] * n_columns, n_columns, alone, r);
+        REAL j_high = x_high == -(REAL)INFINITY ? NAME(row_alone)(x, t, n_columns, r)
+                                                : NAME(row_joint)(x, t, n_columns, r);
         REAL j_shift = NAME(shift_of)(j_high);
         double total = NAME(row_terms)(x, n_columns, x_shift, d); /* after the last use of x, which may be d */
         double joint = NAME(row_terms)(r, n_columns, j_shift, r);
