@@ -58,8 +58,8 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
  *     u[e]    = log(1 + (n - D(n)) / (mass[c] q))     q = lower[parent[e]], the lower-order probability of w
  *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
  *
- * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; an infinite u, as where
- * no mass is freed, is SAFFU_NOT_FINITE. The discounts lie between 0 and 1, 2, 3. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; a row that frees no
+ * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
  * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
                 const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
@@ -166,7 +166,7 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
 /* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
  * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf. Any finite
  * counts have finite logarithms: U is right also where S, or F + smoothing, exceeds the largest real (S may be inf).
- * A shift beyond the largest real is SAFFU_NOT_FINITE.
+ * An exponent so large that U would not be finite is SAFFU_NOT_FINITE.
  * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
  * One read (by_feature: two) and one write of memory; a logarithm an entry. */
 int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,

@@ -62,15 +62,18 @@ SAFFU_INLINE double NAME(row_logsumexp)(const REAL *x, int64_t n) {
     return (double)shift + log(NAME(row_exp)(x, n, shift, NULL));
 }
 
-/* The terms p of a softmax and their sum, by the one rule for rows without a greatest finite entry: nothing but -inf
- * has equal terms, 1 each; +inf and NaN make the sum NaN, and so all that is divided by it. */
+/* The one rule for rows without a greatest finite entry, whose exponentials p have the sum 0, inf or NaN: nothing but
+ * -inf has equal terms, 1 each; +inf and NaN make the sum NaN, and so all that is divided by it. */
+SAFFU_RARE static double NAME(rare_terms)(double sum, int64_t n, REAL *p) {
+    if (sum != 0.0) return (double)NAN;
+    for (int64_t i = 0; p && i < n; i++) p[i] = 1;
+    return (double)n;
+}
+
+/* The terms p of a softmax and their sum. */
 SAFFU_INLINE double NAME(row_terms)(const REAL *x, int64_t n, REAL shift, REAL *p) {
     double sum = NAME(row_exp)(x, n, shift, p);
-    if (sum == 0.0) {
-        for (int64_t i = 0; p && i < n; i++) p[i] = 1;
-        return (double)n;
-    }
-    return sum < (double)INFINITY ? sum : (double)NAN;
+    return sum > 0.0 && sum < (double)INFINITY ? sum : NAME(rare_terms)(sum, n, p);
 }
 
 SAFFU_SIMD int NAME(saffu_softmax)(const REAL *X, int64_t n_rows, int64_t n_columns, REAL *P, int n_threads) {
@@ -293,8 +296,8 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
         REAL j_shift = NAME(shift_of)(j_high);
         double total = NAME(row_terms)(x, n_columns, x_shift, d); /* after the last use of x, which may be d */
         double joint = NAME(row_terms)(r, n_columns, j_shift, r);
-        double apart = j_high == -(REAL)INFINITY ? -(double)INFINITY : (double)j_shift - (double)x_shift;
-        log_prob[m] = apart + log(joint / total);
+        log_prob[m] = ((double)j_shift - (double)x_shift) + log(joint / total);
+        if (j_high == -(REAL)INFINITY) log_prob[m] -= (double)INFINITY;
         if (d) NAME(row_difference)(n_columns, (REAL)(scale[m] / total), (REAL)(scale[m] / joint), d, r);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

@@ -162,23 +162,22 @@ SAFFU_SIMD static int weigh_row(const int64_t *restrict counts, const int32_t *r
                                  double *mass, double *restrict u, double *restrict p) {
     uint64_t n_c = 0, signs = 0;
     double kept = 0.0;
-    int infinite = 0;
     for (int64_t i = 0; i < n; i++) {
         n_c += (uint64_t)counts[i];
         signs |= (uint64_t)counts[i];
         kept += discounted(counts[i], discount);
     }
     if (signs >> 63 || !(kept < 0x1p62)) return SAFFU_NOT_A_COUNT;
-    double m_c = (double)(int64_t)n_c - kept;
-    *total = (double)(int64_t)n_c;
+    double sum = (double)(int64_t)n_c, m_c = sum - kept;
+    if (kept > 0.0 && !(m_c > 0.0)) return SAFFU_NOT_FINITE;
+    *total = sum;
     *mass = m_c;
     for (int64_t i = 0; i < n; i++) {
         double q = lower[parent[i]], d = discounted(counts[i], discount);
         u[i] = d > 0.0 ? vlog(1.0 + d / (m_c * q)) : 0.0;
-        p[i] = n_c ? (d + m_c * q) / *total : q;
-        infinite |= !(u[i] < (double)INFINITY);
+        p[i] = n_c ? (d + m_c * q) / sum : q;
     }
-    return infinite ? SAFFU_NOT_FINITE : SAFFU_OK;
+    return SAFFU_OK;
 }
 
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
