@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wpsabi" /* wide vectors are passed between inline functions alone */
+#endif
+
 #ifdef _OPENMP
 #include <omp.h>
 #define SAFFU_PRAGMA(text) _Pragma(#text)

@@ -56,6 +56,7 @@ SAFFU_RARE static void NAME(large_row)(const REAL *x, int64_t n, double smoothin
 SAFFU_SIMD int NAME(saffu_log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
                                                 int64_t n_features, REAL *U, double *S, int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing);
+    (void)team;
     if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
     SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
     for (int64_t c = 0; c < n_classes; c++) {
