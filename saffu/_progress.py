@@ -14,6 +14,9 @@ class Bar(tqdm):
     Iterations that may stop early are counted by the most that there can be.
     """
 
+    n: float
+    total: float | None
+
     def update(self, n: float = 1) -> bool | None:
         """Advance by ``n`` steps."""
         return super().update(n if self.total is None else min(n, self.total - self.n))

@@ -258,6 +258,8 @@ class ExplicitNetwork:
                 ceiling if self.complement else None,
                 options,
             )
+        if not all(np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all() for layer in layers):
+            raise ValueError("the features are too large: their sums leave their dtype; scale them down")
         self._take(layers, survey.classes)
         return self
 

@@ -84,3 +84,19 @@ def test_infinite_weights_are_refused(by_class):
         _core.log_weights(np.full((2, 2), 9, np.float32), by_class, 0.0, 1e300, 1)
     with pytest.raises(ValueError, match="infinite"):
         saffu.log_weights(np.full((2, 2), 9.0), K=1e-320)
+
+
+LARGE = np.array([[1.0, 0.1], [1.0, 0.2], [0.3, 1.0], [0.2, 1.0]])
+
+
+@pytest.mark.parametrize("priming", ["primed", "mean-norm"])
+def test_a_layer_says_that_sums_overflow(priming):
+    with pytest.raises(ValueError, match="too large"):
+        saffu.SoftmaxLayer(priming).fit(1e308 * LARGE, [0, 0, 1, 1]).predict_proba(LARGE)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize(("scale", "dtype"), [(1e308, np.float64), (3e38, np.float32)])
+def test_a_network_says_that_sums_overflow(scale, dtype):
+    with pytest.raises(ValueError, match="too large"):
+        saffu.ExplicitNetwork((2,)).fit((scale * LARGE).astype(dtype), [0, 0, 1, 1], progress=False)
