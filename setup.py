@@ -30,6 +30,9 @@ GNU_FLAGS = [
     "-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
 ]  # fmt: skip
+# Only the module's initialiser is exported. Hidden visibility alone does not do that: the functions that gcc dispatches
+# between SIMD variants, and locks of clang's OpenMP, ignore it.
+EXPORTS = "_core/exports.map"
 LIMITED_API = "0x030B0000"  # CPython 3.11
 
 
@@ -51,6 +54,8 @@ class BuildCore(build_ext):
             flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"]
             compile_args += [*flags, "-DSAFFU_NO_SIMD"]
             link_args += flags
+        if not msvc and sys.platform.startswith(("linux", "freebsd", "netbsd", "openbsd")):  # linkers that know ELF
+            link_args.append(f"-Wl,--version-script={EXPORTS}")
         for extension in self.extensions:
             extension.extra_compile_args = compile_args
             extension.extra_link_args = link_args
@@ -91,7 +96,7 @@ core = Extension(
     "saffu._core",
     ["_core/bindings.pyx", *sorted(glob("_core/src/*.c"))],
     include_dirs=["_core/src"],
-    depends=[*glob("_core/src/*.h"), "_core/kernels.pxd"],
+    depends=[*glob("_core/src/*.h"), "_core/kernels.pxd", EXPORTS],
     define_macros=[("Py_LIMITED_API", LIMITED_API)],
     py_limited_api=True,
 )

@@ -20,6 +20,8 @@ cdef int check(int status) except -1:
         raise ValueError("an id is out of range")
     if status == k.SAFFU_NOT_A_COUNT:
         raise ValueError("counts must be finite and not negative")
+    if status == k.SAFFU_NOT_FINITE:
+        raise ValueError("a weight would be infinite: its counts, probabilities, discounts or exponent are out of proportion")
     raise RuntimeError(f"unknown status {status} from the compiled core")
 
 
@@ -107,6 +109,8 @@ def weigh(const int64_t[::1] indptr, const int64_t[::1] counts, const int32_t[::
     cdef int status
     same_length(n, parent.shape[0], "counts and parent")
     same_length(discounts.shape[0], 3, "discounts and (1, 2, 3+)")
+    if not all(0 <= d <= n_d for d, n_d in zip(discounts, (1, 2, 3))):
+        raise ValueError(f"discounts must lie between 0 and 1, 2 and 3, got {list(discounts)}")
     total, mass, u, p = np.zeros(n_rows), np.zeros(n_rows), np.empty(n), np.empty(n)
     cdef double[::1] total_ = total, mass_ = mass, u_ = u, p_ = p
     if n:
@@ -911,6 +915,9 @@ def adam(const real[::1] gradient, real[::1] x, real[::1] first, real[::1] secon
     same_length(n, gradient.shape[0], "x and its gradient")
     same_length(n, first.shape[0], "x and its first moment")
     same_length(n, second.shape[0], "x and its second moment")
+    if step < 1 or not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
+        raise ValueError(f"step must be at least 1, beta1 and beta2 within [0, 1) and epsilon positive, "
+                         f"got {step}, {beta1}, {beta2} and {epsilon}")
     with nogil:
         if real is float:
             status = k.saffu_adam_f32(&gradient[0], learning_rate, beta1, beta2, epsilon, step, n, &x[0], &first[0],

@@ -7,6 +7,7 @@ cdef extern from "saffu.h" nogil:
         SAFFU_NO_MEMORY
         SAFFU_OUT_OF_RANGE
         SAFFU_NOT_A_COUNT
+        SAFFU_NOT_FINITE
 
     int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances,
                      const int64_t *documents, int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows,

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, show: bool) -> tqdm:
-    """A bar of ``total`` steps; silent if ``show`` is False or standard error is not a terminal."""
-    return tqdm(total=total, desc=description, leave=False, disable=None if show else True)
+class Bar(tqdm):
+    """A bar that never passes its end, and stands there when the work inside ``with`` is done.
+
+    Iterations that may stop early are counted by the most that there can be.
+    """
+
+    n: float
+    total: float | None
+
+    def update(self, n: float = 1) -> bool | None:
+        """Advance by ``n`` steps."""
+        return super().update(n if self.total is None else min(n, self.total - self.n))
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        if exc_type is None and not self.disable:
+            self.total = self.n if self.total is None else self.total
+            self.n = self.total
+            self.refresh()
+        super().__exit__(exc_type, exc_value, traceback)
+
+
+def progress_bar(total: int | None, description: str, show: bool, **options: Any) -> Bar:
+    """A bar of ``total`` steps (None: not known); silent if ``show`` is False or there is no terminal to show it on."""
+    return Bar(total=total, desc=description, leave=False, disable=not (show and _on_a_terminal()), **options)
+
+
+def _on_a_terminal() -> bool:
+    """Whether standard error is a terminal; it may be closed, or there may be none."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:
+        return False

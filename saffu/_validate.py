@@ -32,8 +32,14 @@ def choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def token_ids(values: ArrayLike, name: str = "ids", vocab_size: int | None = None) -> NDArray[np.int32]:
-    """A stream of token ids as a contiguous int32 vector, every id in [0, vocab_size)."""
+def token_ids(
+    values: ArrayLike, name: str = "ids", vocab_size: int | None = None, keep: bool = False
+) -> NDArray[np.int32]:
+    """A stream of token ids as a contiguous int32 vector, every id in [0, vocab_size).
+
+    It may be the caller's own memory. Who keeps it beyond the call says ``keep``, and gets a copy: what is trusted not
+    to leave the vocabulary must not change in other hands.
+    """
     array = np.asarray(values)
     if array.size == 0 and array.ndim <= 1:
         return np.empty(0, np.int32)
@@ -49,13 +55,13 @@ def token_ids(values: ArrayLike, name: str = "ids", vocab_size: int | None = Non
         raise ValueError(f"{name} must be below {bound}, got {high} at position {int(array.argmax())}")
     if array.size > INT32_MAX:
         raise ValueError(f"{name} holds {array.size} tokens; feed at most {INT32_MAX} at a time (partial_fit)")
-    return np.ascontiguousarray(array, np.int32)
+    return np.array(array, np.int32) if keep else np.ascontiguousarray(array, np.int32)
 
 
 def document_starts(
     values: ArrayLike | None, n_tokens: int, name: str = "documents", from_zero: bool = True
 ) -> NDArray[np.int64]:
-    """Ascending start offsets of documents in a stream of ``n_tokens``; None means one document.
+    """Ascending start offsets of documents in a stream of ``n_tokens``, in a new array; None means one document.
 
     With ``from_zero`` the stream's first token always begins a document, whether or not 0 is listed.
     """

@@ -54,15 +54,15 @@ class Windows:
         step: int = 1,
         n_positions: int | None = None,
     ):
-        stream = _validate.token_ids(ids)
-        lengths = np.asarray(length)
+        stream = _validate.token_ids(ids, keep=True)
+        lengths = np.array(length)
         low, high = int(lengths.min(initial=0)), int(lengths.max(initial=0))
         n_positions = high if n_positions is None else _validate.integer(n_positions, "n_positions", 0)
         if low < 0 or high > n_positions:
             raise ValueError(f"length must be between 0 and {n_positions}, got {low if low < 0 else high}")
         if step not in (1, -1):
             raise ValueError(f"step must be 1 or -1, got {step}")
-        self._set(stream, np.asarray(first), lengths, np.asarray(head), int(step), n_positions)
+        self._set(stream, np.array(first), lengths, np.array(head), int(step), n_positions)
 
     def _set(self, ids: NDArray[np.int32], first: NDArray, length: NDArray, head: NDArray, step: int, K: int) -> None:
         self.ids, self.step, self.n_positions = ids, step, K
@@ -135,7 +135,7 @@ def _offsets(
     ids: ArrayLike, documents: ArrayLike | None, positions: ArrayLike
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """The stream, the positions, and how far each is from the start of its document."""
-    stream = _validate.token_ids(ids)
+    stream = _validate.token_ids(ids, keep=True)
     starts = _validate.document_starts(documents, stream.size)
     places = np.asarray(positions, np.int64)
     if places.ndim != 1:

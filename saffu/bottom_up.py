@@ -84,6 +84,17 @@ def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:
     return positions[positions > stream.begins(positions)]
 
 
+def most_positions(network: Network, plan: list[tuple[units.Unit, int]], stream: Stream, attention: str) -> int:
+    """The most positions that solving the units of a plan tells ``tick`` of: rounds end where they gain no more."""
+    whole, part = stream.ids.size, min(stream.ids.size, POSITIONS)
+    told = 2 * whole  # attention settles, and the output is solved, on all
+    if any(unit.layer == 0 for unit, _ in plan):
+        told += (explicit_attention.READINGS + explicit_attention.ROUNDS) * part
+        if attention == "gradient":
+            told += gradient_targets.MOST_PASSES * min(part, gradient_targets.POSITIONS)
+    return told + sum(part // 2 if unit.layer else part for unit, _ in plan)
+
+
 class Solved(NamedTuple):
     """A solved network.
 

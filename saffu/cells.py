@@ -33,7 +33,7 @@ class Cells:
     """
 
     def __init__(self, of_word: Int32) -> None:
-        self.of_word = np.ascontiguousarray(of_word, np.int32)
+        self.of_word = np.array(of_word, np.int32)
         sizes = np.bincount(self.of_word)
         if of_word.size == 0 or (sizes == 0).any():
             raise ValueError("every cell must have a word")

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
-from tqdm import tqdm
 
 import saffu
 from saffu import checkpoint, demo, grid, growing, report, roadmap
+from saffu._progress import progress_bar
 from saffu.context import CONTEXTS
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
 from saffu.initial import INITS
@@ -720,7 +720,7 @@ def _bar(corpus: Corpus, description: str, progress: bool) -> Iterator[Callable[
     if not progress:
         yield None
         return
-    with tqdm(total=corpus.n_bytes, desc=description, unit="B", unit_scale=True, leave=False) as bar:
+    with progress_bar(corpus.n_bytes, description, progress, unit="B", unit_scale=True) as bar:
         yield bar.update
 
 

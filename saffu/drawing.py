@@ -49,7 +49,7 @@ class Drawing:
             raise ValueError(f"temperature must be a finite number of at least 0, got {temperature}")
         self.temperature = temperature
         self.top_k = None if top_k is None else _validate.integer(top_k, "top_k", 1)
-        self.barred = _validate.token_ids(exclude, "exclude", vocab_size)
+        self.barred = _validate.token_ids(exclude, "exclude", vocab_size, keep=True)
         if np.unique(self.barred).size == vocab_size:
             raise ValueError("exclude must leave at least one token to draw")
         self._rng = np.random.default_rng(seed)

@@ -617,7 +617,7 @@ class ExplicitLM:
             Has ``logits(positions, out)`` and ``log_prob(positions)``.
         """
         model, scalars = self._solved()
-        ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        ids = _validate.token_ids(ids, "ids", self.vocab_size, keep=True)
         starts = _validate.document_starts(documents, ids.size)
         rows = model.weights.contexts(ids, starts)
         return PooledText(model, scalars, ids, starts, np.arange(ids.size), rows, resolve_threads(self.n_threads))

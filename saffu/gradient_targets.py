@@ -32,6 +32,7 @@ POSITIONS = 20_000  # at most
 ROWS = 256  # positions whose logits are held at once
 ROUNDS, TOLERANCE = 20, 1e-3  # nats per token
 ETA, LEAST_ETA = 4.0, 1 / 16
+MOST_PASSES = ROUNDS + 7  # eta is halved at most so often, once for each pass that did not help
 
 
 class _Pooling:

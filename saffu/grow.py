@@ -209,7 +209,7 @@ class _Work:
                 "model must be a saffu.Transformer, a saffu.torch.Transformer or a dict of arrays, "
                 f"got {type(model).__name__}"
             )
-        self.arrays: Arrays = {name: np.asarray(value) for name, value in found.items()}
+        self.arrays: Arrays = {name: np.array(value) for name, value in found.items()}
         self.sizes = sizes_of(self.arrays)
         self.free = Initializer(init, rng)
 

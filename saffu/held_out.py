@@ -99,7 +99,7 @@ class HeldOutLogits:
         self.vocab_size = model.vocab_size
         self.unknown = int(_validate.token_ids([unknown], "unknown", self.vocab_size)[0])
         self._model = model.solve()
-        self._ids = _validate.token_ids(ids, "ids", self.vocab_size)
+        self._ids = _validate.token_ids(ids, "ids", self.vocab_size, keep=True)
         self._documents = _validate.document_starts(documents, self._ids.size)
         if self._ids.size < folds:
             raise ValueError(f"folds must be at most the number of tokens, {self._ids.size}, got {folds}")

@@ -50,7 +50,7 @@ class Initializer:
         if self._init == "normal":
             return initial(name, shape, self._rng)
         assert callable(self._init)
-        made = np.asarray(self._init(name, shape))
+        made = np.array(self._init(name, shape))
         if made.shape != shape:
             raise ValueError(f"init must give an array of shape {shape} for {name!r}, got {made.shape}")
         return made

@@ -343,6 +343,11 @@ class SoftmaxLayer:
         if self._solution is None:
             F = self._counted()
             self._check_mass()
+            with np.errstate(over="ignore"):
+                if not np.isfinite(F.sum()):
+                    raise ValueError(
+                        "the features are too large: their sums exceed the largest float64; scale them down"
+                    )
             if self.priming == "mean-norm":
                 K = float(F.sum() / self._mass.sum())
                 if not K > 0:

@@ -238,7 +238,7 @@ class ExplicitNetwork:
     ) -> ExplicitNetwork:
         ceiling = np.where(ceiling > 0, ceiling, 1.0)
         solves = (len(folds) + 1) * len(self.hidden)
-        with progress_bar(solves * (self.rounds + 8), "solving", progress) as bar:
+        with progress_bar(solves * (self.rounds + self.corrections + 1), "solving", progress) as bar:
             options = Options(
                 self.rounds,
                 self.corrections,
@@ -258,6 +258,8 @@ class ExplicitNetwork:
                 ceiling if self.complement else None,
                 options,
             )
+        if not all(np.isfinite(layer.weights).all() and np.isfinite(layer.bias).all() for layer in layers):
+            raise ValueError("the features are too large: their sums leave their dtype; scale them down")
         self._take(layers, survey.classes)
         return self
 

@@ -22,7 +22,7 @@ class PooledText:
     model : PooledModel
     scalars : ndarray of float64, shape (n_states, 2 + n_features)
     ids : ndarray of int32, shape (M,)
-        The text: windows look at it.
+        The text: windows look at it. It is kept, and trusted: nobody else may write into it.
     documents : ndarray of int64
         Where its documents start; the first is 0.
     positions : ndarray of int64, shape (T,)
@@ -48,7 +48,7 @@ class PooledText:
         previous: Int32 | None = None,
         compact: bool = False,
     ) -> None:
-        self.ids, self.positions, self.n_threads = ids, positions, n_threads
+        self.ids, self.positions, self.n_threads = _read_only(ids), _read_only(positions), n_threads
         self.vocab_size = model.weights.vocab_size
         self._begins = documents[np.searchsorted(documents, positions, side="right") - 1]
         self._states = model.states(rows)
@@ -123,6 +123,13 @@ class PooledText:
             None,
             self._previous,
         )
+
+
+def _read_only(array: NDArray) -> NDArray:
+    """A view that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def keep_rows(packed: Packed, rows: Int32) -> tuple[Packed, Int32]:

@@ -98,7 +98,7 @@ class Split:
     def __post_init__(self) -> None:
         _validate.integer(self.vocab_size, "vocab_size", 1)
         for name, starts in (("ids", "documents"), ("held_out", "held_out_documents")):
-            ids = _validate.token_ids(getattr(self, name), name, self.vocab_size)
+            ids = _validate.token_ids(getattr(self, name), name, self.vocab_size, keep=True)
             if ids.size == 0:
                 raise ValueError(f"{name} must hold at least one token, got none")
             object.__setattr__(self, name, ids)

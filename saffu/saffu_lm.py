@@ -14,7 +14,7 @@ from saffu import _core, _validate, checkpoint, learning, new_units, text_loss, 
 from saffu._progress import progress_bar
 from saffu._threads import one_blas_thread, resolve_threads
 from saffu.attention import ComparisonCache
-from saffu.bottom_up import SharedCounts
+from saffu.bottom_up import SharedCounts, most_positions
 from saffu.bottom_up import solve as solve_bottom_up
 from saffu.cells import Cells
 from saffu.context import CONTEXTS, SEGMENT, Stream, contexts_in_order
@@ -220,8 +220,10 @@ class SaffuLM:
         self.seconds["residual"] = time.perf_counter() - began
         began = time.perf_counter()
         self._network, self.growth = self._laid_out(), []
-        with progress_bar(stream.ids.size, "solve", progress) as bar, one_blas_thread():
-            read = stream if source is None else source.stream
+        read = stream if source is None else source.stream
+        plan = [(unit, self.hidden) for unit in self._network.units]
+        most = most_positions(self._network, plan, read, self.attention)
+        with progress_bar(most, "solve", progress) as bar, one_blas_thread():
             found = solve_bottom_up(
                 self._network,
                 shared,
@@ -472,7 +474,8 @@ class SaffuLM:
         """Solve the units of a plan; the loss before and after."""
         known, threads = self._known(), resolve_threads(self.n_threads)
         text = self._prepare(ids, documents, threads)
-        with progress_bar(text.stream.ids.size, "grow", progress) as bar, one_blas_thread():
+        most = most_positions(self._network, plan, text.stream, "responsibilities")
+        with progress_bar(most, "grow", progress) as bar, one_blas_thread():
             found = new_units.solved(
                 self._network,
                 plan,

@@ -74,3 +74,16 @@ def test_lengths_are_checked(place):
     arrays[place] = np.zeros(3)
     with pytest.raises(ValueError, match="equal lengths"):
         _core.adam(*arrays, 0.1, *BETAS, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "beta1", "beta2", "epsilon"),
+    [(0, 0.9, 0.999, 1e-8), (-3, 0.9, 0.999, 1e-8), (1, 1.0, 0.999, 1e-8), (1, 0.9, -0.1, 1e-8), (1, 0.9, 0.999, 0.0)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_steps_and_constants_that_divide_by_zero_are_refused(step, beta1, beta2, epsilon, dtype):
+    """At step 0 the bias corrections are 0 / 0; nothing changes."""
+    x, first, second = np.ones(3, dtype), np.zeros(3, dtype), np.zeros(3, dtype)
+    with pytest.raises(ValueError, match="step must be at least 1"):
+        _core.adam(np.ones(3, dtype), x, first, second, 0.1, beta1, beta2, epsilon, step, 1)
+    np.testing.assert_array_equal([x, first, second], [np.ones(3), np.zeros(3), np.zeros(3)])

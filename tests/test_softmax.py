@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,3 +182,109 @@ def test_shapes_of_the_backward_passes_are_checked():
     for wrong in [np.zeros((3, 4)), np.zeros((2, 3))]:
         with pytest.raises(ValueError, match="equal lengths"):
             _core.softmax_backward(X, wrong, 1)
+
+
+# ---- rows without a greatest finite entry ----------------------------------------------------------------------------
+
+SPECIAL = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
+
+
+def special_rows(width, dtype):
+    """Rows of one width with NaN, +inf and -inf at their ends, in the middle, alone, everywhere and mixed."""
+    rng = np.random.default_rng(width)
+    places = [[0], [width // 2], [width - 1], list(range(width)), list(range(0, width, 2))]
+    rows = [rng.normal(0, 2, width)]
+    for value in SPECIAL.values():
+        for place in places:
+            for base in (rng.normal(0, 2, width), np.full(width, -np.inf)):
+                rows.append(base.copy())
+                rows[-1][place] = value
+    for one, other in ((np.nan, np.inf), (np.inf, np.nan), (np.nan, -np.inf), (np.inf, -np.inf)):
+        rows.append(np.full(width, one))
+        rows[-1][width // 2 :] = other
+    return np.array(rows, dtype)
+
+
+def expected_log_softmax(X):
+    """As torch has it, but that nothing but -inf is uniform: NaN for a row with NaN or +inf."""
+    out = reference.log_softmax(np.where(np.isnan(X) | np.isposinf(X), 0, X))
+    out[(np.isnan(X) | np.isposinf(X)).any(1)] = np.nan
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", range(1, 71))
+def test_one_rule_for_rows_without_a_greatest_finite_entry(width, dtype):
+    X = special_rows(width, dtype)
+    expected = expected_log_softmax(X)
+    labels = np.random.default_rng(0).integers(0, width, len(X)).astype(np.int32)
+    told, close = np.arange(len(X)), {"rtol": 1e-5, "atol": 1e-5}
+    np.testing.assert_allclose(_core.softmax(X, True, 1), expected, **close)
+    np.testing.assert_allclose(_core.softmax(X, False, 1), np.exp(expected), **close)
+    with np.errstate(all="ignore"):
+        total = scipy.special.logsumexp(X.astype(float), axis=1)
+    np.testing.assert_allclose(_core.logsumexp(X, 1), total, **close)
+    np.testing.assert_allclose(_core.cross_entropy_labels(X, labels, 1), -expected[told, labels], **close)
+    soft = np.eye(width, dtype=dtype)[labels]
+    np.testing.assert_allclose(_core.cross_entropy_soft(X, soft, 1), -expected[told, labels], **close)
+    gradient = X.copy()
+    np.testing.assert_allclose(
+        _core.cross_entropy_backward(gradient, labels, None, 1), -expected[told, labels], **close
+    )
+    np.testing.assert_allclose(gradient, np.exp(expected) - soft, **close)
+    one_cell = np.empty((len(X), 1), dtype)
+    _core.log_sums(X, np.arange(width, dtype=np.int32), np.array([0, width]), one_cell, 1)
+    np.testing.assert_allclose(one_cell[:, 0], total, **close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 4, 15, 16, 17, 32, 40, 64])
+def test_a_mixture_follows_the_same_rule(width, dtype):
+    """The classes' log-probabilities in a state may be -inf, too; a class that no state can say has log 0."""
+    X = special_rows(width, dtype)
+    rng = np.random.default_rng(1)
+    T = np.ascontiguousarray(np.log(rng.dirichlet(np.ones(3), width).T), dtype)
+    T[1, ::2] = -np.inf
+    T = np.vstack([T, np.full((1, width), -np.inf, dtype)])
+    labels = rng.integers(0, 4, len(X)).astype(np.int32)
+    scale = rng.normal(size=len(X))
+    log_h = expected_log_softmax(X)
+    joint = log_h + T[labels]
+    log_prob = reference.logsumexp(np.where(np.isnan(joint), 0, joint))
+    log_prob[np.isnan(joint).any(1)] = np.nan
+    posterior = np.exp(expected_log_softmax(joint.astype(float)))
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(_core.mixture(X, T, labels, 1), log_prob, **close)
+    gradient = X.copy()
+    found, R = _core.mixture_backward(gradient, T, labels, scale, 1)
+    np.testing.assert_allclose(found, log_prob, **close)
+    np.testing.assert_allclose(R, scale[:, None] * posterior, **close)
+    np.testing.assert_allclose(gradient, scale[:, None] * (np.exp(log_h) - posterior), **close)
+
+
+@pytest.mark.parametrize("width", [1, 4, 15, 16, 17, 40, 64])
+def test_attention_follows_the_same_rule(width):
+    """Of the logits, here the bias alone: NaN or +inf in one makes all its weights NaN, nothing but -inf equal ones."""
+    n = 5
+    ids = np.zeros(width + 1, np.int32)
+    view = _core.View(ids, np.zeros(n, np.int64), np.full(n, width, np.int32), np.full(n, width, np.int64), 1, width)
+    X, W, S = np.ones((1, 4), np.float32), np.zeros((width, width), np.float32), np.zeros((n, width), np.float32)
+    for bias in special_rows(width, np.float32):
+        A = _core.attend(view, X, None, W, bias, S, 1)[1]
+        np.testing.assert_allclose(A, np.tile(np.exp(expected_log_softmax(bias[None])), (n, 1)), rtol=1e-5, atol=1e-6)
+
+
+def test_torch_agrees():
+    """Where torch is installed: the same NaN and the same numbers, but for a row of -inf, which is uniform here."""
+    torch = pytest.importorskip("torch")
+    X = special_rows(33, np.float64)
+    X = X[~np.isneginf(X).all(1)]
+    labels = np.arange(len(X), dtype=np.int32) % 33
+    tensor = torch.tensor(X, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(tensor, torch.tensor(labels, dtype=torch.long), reduction="none")
+    loss.sum().backward()
+    np.testing.assert_allclose(_core.softmax(X, False, 1), torch.softmax(tensor, 1).detach(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(_core.logsumexp(X, 1), torch.logsumexp(tensor, 1).detach(), rtol=1e-12)
+    gradient = X.copy()
+    np.testing.assert_allclose(_core.cross_entropy_backward(gradient, labels, None, 1), loss.detach(), rtol=1e-12)
+    np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-12, atol=1e-12)

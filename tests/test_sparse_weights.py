@@ -81,3 +81,40 @@ def test_sizes_that_do_not_match_are_refused():
         _core.pack(one, np.zeros(2, np.int32), np.zeros(1), 1)
     with pytest.raises(ValueError, match="equal lengths"):
         _core.count(np.zeros(2, np.int32), np.zeros(3, np.int32), one[:1] + 1, one[:1], 1, 1, 1)
+
+
+def one_row(counts, lower=(0.5, 0.25), discount=(0.5, 0.5, 0.5)):
+    n = len(counts)
+    parent = np.arange(n, dtype=np.int32) % len(lower)
+    return _core.weigh(np.array([0, n]), np.array(counts), parent, np.array(lower, float), np.array(discount, float), 1)
+
+
+@pytest.mark.parametrize("count", [-1, -2, -(10**8), -(2**63)])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_negative_count_is_refused(count, place):
+    counts = [3, 1, 2]
+    counts[place] = count
+    with pytest.raises(ValueError, match="not negative"):
+        one_row(counts)
+
+
+def test_counts_beyond_2_to_62_are_refused_and_large_ones_are_right():
+    with pytest.raises(ValueError, match="counts must be"):
+        one_row([2**62, 2**62, 2**62, 2**62])
+    total, mass, u, p = one_row([2**45, 1])
+    np.testing.assert_allclose([total[0], mass[0]], [2.0**45 + 1, 1.0])
+    np.testing.assert_allclose(p, [1.0, 0.75 / 2.0**45], rtol=1e-9)
+    assert np.isfinite(u).all()
+
+
+@pytest.mark.parametrize("discount", [(-0.1, 0.5, 0.5), (1.5, 0.5, 0.5), (0.5, 2.5, 0.5), (0.5, 0.5, np.nan)])
+def test_discounts_out_of_bounds_are_refused(discount):
+    with pytest.raises(ValueError, match="discounts must lie"):
+        one_row([3, 1, 2], discount=discount)
+
+
+def test_an_infinite_weight_is_refused():
+    """Where a row frees no mass; one without counts needs none."""
+    with pytest.raises(ValueError, match="infinite"):
+        one_row([3, 1], discount=(0.0, 0.0, 0.0))
+    np.testing.assert_array_equal(one_row([0, 0], discount=(0.0, 0.0, 0.0))[2], [0.0, 0.0])

@@ -2,6 +2,7 @@
 
 SAFFU_SIMD int NAME(saffu_adam)(const REAL *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                                 int64_t step, int64_t n, REAL *x, REAL *first, REAL *second, int n_threads) {
+    if (step < 1) return SAFFU_OUT_OF_RANGE;
     /* rate (first / c1) / (sqrt(second / c2) + epsilon) = rate sqrt(c2) / c1 first / (sqrt(second) + sqrt(c2) epsilon) */
     double c1 = 1.0 - pow(beta1, (double)step), root2 = sqrt(1.0 - pow(beta2, (double)step));
     REAL rate = (REAL)(learning_rate * root2 / c1), floor = (REAL)(epsilon * root2);

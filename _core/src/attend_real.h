@@ -360,7 +360,8 @@ SAFFU_INLINE void NAME(weigh_lanes)(const NAME(Work) *w, const REAL *s, REAL *ou
     }
 }
 
-/* Each lane l of a <- softmax of its first length[l] entries, 0 beyond; nothing but -inf is uniform. */
+/* Each lane l of a <- softmax of its first length[l] entries, 0 beyond; rows without a greatest finite entry as in
+ * softmax.c: nothing but -inf is uniform, +inf and NaN make the row NaN. */
 SAFFU_INLINE void NAME(softmax_lanes)(REAL *a, int64_t n_positions, const int32_t *length) {
     REAL high[LANES], sum[LANES];
     for (int l = 0; l < LANES; l++) high[l] = -(REAL)INFINITY;

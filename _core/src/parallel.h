@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wpsabi" /* wide vectors are passed between inline functions alone */
+#endif
+
 #ifdef _OPENMP
 #include <omp.h>
 #define SAFFU_PRAGMA(text) _Pragma(#text)
@@ -30,10 +34,12 @@
 
 #if defined(__GNUC__)
 #define SAFFU_INLINE static inline __attribute__((always_inline))
+#define SAFFU_RARE __attribute__((noinline, cold)) /* kept out of the loop that calls it */
 #define SAFFU_PREFETCH(address) __builtin_prefetch(address)
 #define SAFFU_PREFETCH_L2(address) __builtin_prefetch(address, 0, 2) /* for a stream of lines: it spares the L1 */
 #else
 #define SAFFU_INLINE static inline
+#define SAFFU_RARE
 #define SAFFU_PREFETCH(address) ((void)0)
 #define SAFFU_PREFETCH_L2(address) ((void)0)
 #endif

@@ -12,7 +12,9 @@
  * Decisions. A row stores its dense beginning as a vector (frequent words have small ids, so long rows are nearly full
  * there: one fused multiply-add per word, no index) and the rest as (word, value) pairs. Scattering is branch-free: a
  * flag per block replaces a list of touched words. Logits are kept in bits, so that an exponential needs no change of
- * base. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its
+ * base. They are exponentiated as they are while Z is of ordinary size and no small remainder of Z_g; a position with
+ * extreme scalars, whose exponentials overflow, vanish or cancel, is computed anew over all words, its logits shifted
+ * by their maximum. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its
  * windows afresh, so that no bit depends on the number of threads.
  */
 #include <math.h>
@@ -320,6 +322,36 @@ static int run(const saffu_pool *pool, const saffu_batch *batch, int64_t chunk, 
     return status;
 }
 
+/* ---- normalisers that need care ---------------------------------------------------------------------------------- */
+
+/* May sum be used, which replaced parts of before? Exponents are clamped far outside of these bounds, and a sum below
+ * before / 4096 would have lost more than 12 bits to the subtraction. Not if one of them is NaN or infinite. */
+SAFFU_INLINE int is_safe(double sum, double before) {
+    return sum > 0x1p-500 && sum < 0x1p500 && sum > 0x1p-12 * before;
+}
+
+/* Position i once more, with no assumption about its scalars: s->z becomes z + g less its maximum, in bits, for all
+ * words; returns log Z of what is left, nats. z was zero, and is cleared by the caller. */
+SAFFU_RARE static double normalise_anew(const Job *job, int64_t i, Scratch *s) {
+    const double *g = prior_of(job->pool, job->batch->states[i]).g;
+    double *z = s->z, high = -(double)INFINITY, sum = 0.0;
+    int64_t n = job->pool->vocab_size;
+    add_rows(job, i, s);
+    for (int64_t w = 0; w < n; w++) {
+        z[w] += g[w];
+        high = z[w] > high ? z[w] : high;
+    }
+    for (int64_t w = 0; w < n; w++) {
+        z[w] -= high;
+        sum += vexp2_bounded(z[w]);
+    }
+    return vlog(sum);
+}
+
+SAFFU_INLINE void clear_words(const Job *job, Scratch *s) {
+    memset(s->z, 0, (size_t)job->n_blocks * BLOCK * sizeof *s->z);
+}
+
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
 /* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
@@ -338,6 +370,12 @@ SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_
     return lanes_sum(lanes_add(low, high)) - before;
 }
 
+SAFFU_RARE static double score_anew(const Job *job, int64_t i, int32_t target, Scratch *s) {
+    double log_sum = normalise_anew(job, i, s), log_prob = LN_2 * s->z[target] - log_sum;
+    clear_words(job, s);
+    return log_prob;
+}
+
 SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *out) {
     const saffu_batch *batch = job->batch;
     double *log_prob = out;
@@ -346,7 +384,8 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
         int64_t n = add_rows(job, i, s);
         int32_t target = batch->ids[batch->positions[i]];
         double z = LN_2 * (s->z[target] + prior.g[target]);
-        log_prob[i] = z - vlog(prior.total[0] + seen_mass(prior, s->block, n, s->z));
+        double sum = prior.total[0] + seen_mass(prior, s->block, n, s->z);
+        log_prob[i] = is_safe(sum, prior.total[0]) ? z - vlog(sum) : score_anew(job, i, target, s);
     }
 }
 
@@ -355,6 +394,12 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 }
 
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */
+
+SAFFU_RARE static void distribution_anew(const Job *job, int64_t i, Scratch *s, double *p) {
+    clear_words(job, s);
+    double log_sum = normalise_anew(job, i, s);
+    for (int64_t w = 0; w < job->pool->vocab_size; w++) p[w] = vexp(LN_2 * s->z[w] - log_sum);
+}
 
 /* A chunk is one position. */
 SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, int64_t to, Scratch *s, void *out) {
@@ -365,8 +410,11 @@ SAFFU_SIMD static void distribution_row(const Job *job, int64_t i, int64_t to, S
     add_rows(job, i, s);
     for (int64_t w = 0; w < n; w++) z[w] = vexp2_bounded(z[w] + prior.g[w]);
     for (int64_t w = 0; w < n; w++) total += z[w];
-    for (int64_t w = 0; w < n_words; w++) p[w] = z[w] / total;
-    memset(z, 0, (size_t)n * sizeof *z);
+    if (is_safe(total, 0.0))
+        for (int64_t w = 0; w < n_words; w++) p[w] = z[w] / total;
+    else
+        distribution_anew(job, i, s, p);
+    clear_words(job, s);
 }
 
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads) {
@@ -480,6 +528,28 @@ SAFFU_INLINE void exponentiate(Prior prior, const double *x0, const double *x1, 
     for (int m = 0; m < N_MOMENTS; m++) moments[m] += lanes_sum(sum[m]);
 }
 
+/* The same for position i with no assumption about its scalars: every block is touched, all logits and the target's own,
+ * bits, are shifted by their maximum, which is returned. */
+SAFFU_RARE static double exponentiate_anew(const Job *job, int64_t i, int32_t target, double own, Scratch *s,
+                                           double *moments) {
+    const double *g = prior_of(job->pool, job->batch->states[i]).g, *x0 = job->pool->log_prior;
+    const double *x1 = x0 + job->n_blocks * BLOCK;
+    double *z = s->z, high = own;
+    clear_words(job, s);
+    add_rows(job, i, s);
+    for (int64_t w = 0; w < job->pool->vocab_size; w++) {
+        z[w] = w == target ? -(double)INFINITY : z[w] + g[w];
+        high = z[w] > high ? z[w] : high;
+    }
+    memset(moments, 0, N_MOMENTS * sizeof *moments);
+    for (int64_t w = 0; w < job->pool->vocab_size; w++) {
+        z[w] = w == target ? 0.0 : vexp2_bounded(z[w] - high);
+        add_moments(moments, z[w], x0[w], x1[w]);
+    }
+    for (int64_t b = 0; b < job->n_blocks; b++) s->block[b] = (int32_t)b;
+    return high;
+}
+
 /* sum_w x(w) p(w) {1, x_0(w), x_1(w)} */
 SAFFU_INLINE void dot_dense(Row x, const double *p, const double *x0, const double *x1, double *sum) {
     Lanes lane[3] = {lanes_zero(), lanes_zero(), lanes_zero()};
@@ -548,15 +618,21 @@ SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch
     const double *theta = theta_of(job->pool, batch->states[i]);
     int32_t target = batch->ids[batch->positions[i]];
     int64_t n_local = job->pool->n_features + 2;
-    double dense[N_MOMENTS], z = LN_2 * prior.g[target];
+    double dense[N_MOMENTS], z = LN_2 * prior.g[target], high = 0.0;
     s->flag[target / BLOCK] = 1;
     int64_t n = add_rows(job, i, s);
     gather_targets(job, i, s, local);
     for (int64_t k = 2; k < n_local; k++) z += theta[k] * local->target[k];
     exponentiate(prior, job->pool->log_prior, job->pool->log_prior + job->n_blocks * BLOCK, n, target, s, dense);
+    double own = vexp2_bounded(LOG2_E * z), total = dense[0] + own;
+    if (!is_safe(total, prior.total[0])) {
+        high = exponentiate_anew(job, i, target, LOG2_E * z, s, dense);
+        n = job->n_blocks;
+        own = vexp2_bounded(LOG2_E * z - high);
+        total = dense[0] + own;
+    }
     sum_moments(job, dense, second, s, local);
     for (int64_t j = 0; j < n; j++) memset(s->z + s->block[j] * BLOCK, 0, BLOCK * sizeof *s->z);
-    double own = vexp2_bounded(LOG2_E * z), total = dense[0] + own;
     for (int64_t k = 0; k < n_local; k++) {
         local->mean[k] = (local->mean[k] + own * local->target[k]) / total;
         for (int64_t l = 0; second && l <= k; l++) {
@@ -564,7 +640,7 @@ SAFFU_INLINE double local_moments(const Job *job, int64_t i, int second, Scratch
             *pair = (*pair + own * local->target[k] * local->target[l]) / total;
         }
     }
-    return z - vlog(total);
+    return (z - LN_2 * high) - vlog(total);
 }
 
 SAFFU_SIMD static void derive_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, Local *local,

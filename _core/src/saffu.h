@@ -15,6 +15,7 @@ enum {
     SAFFU_NO_MEMORY = -1,    /* a scratch buffer could not be allocated */
     SAFFU_OUT_OF_RANGE = -2, /* an id is not below its bound */
     SAFFU_NOT_A_COUNT = -3,  /* an entry of a table of counts is negative or not finite */
+    SAFFU_NOT_FINITE = -4,   /* a weight would be infinite or not a number */
 };
 
 /* ---- count.c: what occurs together ------------------------------------------------------------------------------- */
@@ -57,7 +58,8 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
  *     u[e]    = log(1 + (n - D(n)) / (mass[c] q))     q = lower[parent[e]], the lower-order probability of w
  *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
  *
- * Entries with n = 0 have u = 0. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; a row that frees no
+ * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
  * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
                 const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
@@ -162,7 +164,9 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
 /* ---- weigh.c: counts to logarithms ------------------------------------------------------------------------------- */
 
 /* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
- * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf.
+ * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf. Any finite
+ * counts have finite logarithms: U is right also where S, or F + smoothing, exceeds the largest real (S may be inf).
+ * An exponent so large that U would not be finite is SAFFU_NOT_FINITE.
  * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
  * One read (by_feature: two) and one write of memory; a logarithm an entry. */
 int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
@@ -227,7 +231,8 @@ int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int3
 
 /* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
  *
- * X (n_rows, n_columns). A row of -inf only stands for a uniform distribution; its logsumexp is -inf.
+ * X (n_rows, n_columns). A row of -inf only stands for a uniform distribution; its logsumexp is -inf. A row that holds
+ * NaN or +inf gives NaN throughout, but for logsumexp, which is +inf where there is no NaN.
  * Two reads of a row (the second from cache) and an exp an entry. */
 
 /* P = softmax(X), log softmax(X); total (n_rows) = logsumexp of each row. */
@@ -273,7 +278,8 @@ int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows
  *   log_prob[m] = log sum_k exp(X[m, k] + T[c, k]) - log sum_k exp X[m, k]        never log 0: exact far below 1e-38
  *   R[m, k]     = scale[m] P(k | c, m)                                            posterior of the states
  *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
- * X and T are finite. dX may be X, or NULL: then scale is not read, and R is scratch. Two exps an entry. */
+ * A class that no state can say (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior. dX may be X,
+ * or NULL: then scale is not read, and R is scratch. Two exps an entry. */
 int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
                       int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads);
 int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale, int64_t n_rows,
@@ -348,7 +354,8 @@ int saffu_attend_backward_f64(const saffu_view *view, const double *X, const dou
  * second <- beta2 second + (1 - beta2) gradient^2
  * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
  *
- * All (n), in place but for the gradient; step counts from 1. Moments below 1e-36 (double: 1e-300) become 0.
+ * All (n), in place but for the gradient; step counts from 1 (below: SAFFU_OUT_OF_RANGE). Moments below 1e-36 (double:
+ * 1e-300) become 0.
  * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
  * square root and a division. */
 int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,

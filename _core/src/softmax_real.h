@@ -15,6 +15,7 @@ SAFFU_INLINE void NAME(store)(const REAL lane[LANES], int64_t n, REAL *x) {
     memcpy(x, lane, (size_t)(n < LANES ? n : LANES) * sizeof(REAL));
 }
 
+/* The greatest entry; which one that is, if there is a NaN among them, does not matter. */
 SAFFU_INLINE REAL NAME(row_max)(const REAL *x, int64_t n) {
     REAL high[LANES], lane[LANES];
     int64_t whole = n - n % LANES;
@@ -51,11 +52,28 @@ SAFFU_INLINE double NAME(row_exp)(const REAL *x, int64_t n, REAL high, REAL *p) 
     return fold(sum);
 }
 
+/* What is taken off a row before its exponentials: its greatest entry, or 0 if that is not finite. So the sum of the
+ * exponentials tells the kinds of rows apart: 0 if all is -inf, inf if an entry is +inf, NaN if one is NaN. */
+SAFFU_INLINE REAL NAME(shift_of)(REAL high) { return high - high == 0 ? high : 0; }
+
 /* log sum exp x. */
 SAFFU_INLINE double NAME(row_logsumexp)(const REAL *x, int64_t n) {
-    REAL high = NAME(row_max)(x, n);
-    if (high == -(REAL)INFINITY || high == (REAL)INFINITY) high = 0;
-    return (double)high + log(NAME(row_exp)(x, n, high, NULL));
+    REAL shift = NAME(shift_of)(NAME(row_max)(x, n));
+    return (double)shift + log(NAME(row_exp)(x, n, shift, NULL));
+}
+
+/* The one rule for rows without a greatest finite entry, whose exponentials p have the sum 0, inf or NaN: nothing but
+ * -inf has equal terms, 1 each; +inf and NaN make the sum NaN, and so all that is divided by it. */
+SAFFU_RARE static double NAME(rare_terms)(double sum, int64_t n, REAL *p) {
+    if (sum != 0.0) return (double)NAN;
+    for (int64_t i = 0; p && i < n; i++) p[i] = 1;
+    return (double)n;
+}
+
+/* The terms p of a softmax and their sum. */
+SAFFU_INLINE double NAME(row_terms)(const REAL *x, int64_t n, REAL shift, REAL *p) {
+    double sum = NAME(row_exp)(x, n, shift, p);
+    return sum > 0.0 && sum < (double)INFINITY ? sum : NAME(rare_terms)(sum, n, p);
 }
 
 SAFFU_SIMD int NAME(saffu_softmax)(const REAL *X, int64_t n_rows, int64_t n_columns, REAL *P, int n_threads) {
@@ -64,14 +82,10 @@ SAFFU_SIMD int NAME(saffu_softmax)(const REAL *X, int64_t n_rows, int64_t n_colu
     SAFFU_OMP(parallel for num_threads(team) schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
-        REAL *p = P + m * n_columns, high = NAME(row_max)(x, n_columns);
-        int nothing = high == -(REAL)INFINITY;
-        double sum = NAME(row_exp)(x, n_columns, nothing ? 0 : high, p);
-        REAL scale = (REAL)(1.0 / (nothing && sum == 0.0 ? (double)n_columns : sum));
-        if (nothing && sum == 0.0)
-            for (int64_t i = 0; i < n_columns; i++) p[i] = scale;
-        else
-            for (int64_t i = 0; i < n_columns; i++) p[i] *= scale;
+        REAL *p = P + m * n_columns;
+        double sum = NAME(row_terms)(x, n_columns, NAME(shift_of)(NAME(row_max)(x, n_columns)), p);
+        REAL scale = (REAL)(1.0 / sum);
+        for (int64_t i = 0; i < n_columns; i++) p[i] *= scale;
     }
     return SAFFU_OK;
 }
@@ -82,14 +96,12 @@ SAFFU_SIMD int NAME(saffu_log_softmax)(const REAL *X, int64_t n_rows, int64_t n_
     SAFFU_OMP(parallel for num_threads(team) schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
-        REAL *p = P + m * n_columns, high = NAME(row_max)(x, n_columns);
-        int nothing = high == -(REAL)INFINITY;
-        double sum = NAME(row_exp)(x, n_columns, nothing ? 0 : high, NULL);
-        REAL shift = (REAL)log(nothing && sum == 0.0 ? (double)n_columns : sum);
-        if (nothing && sum == 0.0)
-            for (int64_t i = 0; i < n_columns; i++) p[i] = -shift;
+        REAL *p = P + m * n_columns, high = NAME(row_max)(x, n_columns), shift = NAME(shift_of)(high);
+        REAL log_sum = (REAL)log(NAME(row_terms)(x, n_columns, shift, NULL));
+        if (high == -(REAL)INFINITY)
+            for (int64_t i = 0; i < n_columns; i++) p[i] = -log_sum;
         else
-            for (int64_t i = 0; i < n_columns; i++) p[i] = (x[i] - high) - shift;
+            for (int64_t i = 0; i < n_columns; i++) p[i] = (x[i] - shift) - log_sum;
     }
     return SAFFU_OK;
 }
@@ -114,7 +126,8 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_labels)(const REAL *X, const int32_t *la
             continue;
         }
         double total = NAME(row_logsumexp)(x, n_columns), target = (double)x[labels[m]];
-        loss[m] = total == -(double)INFINITY ? log((double)n_columns) : total - target;
+        loss[m] = total - target;
+        if (total - total != 0) loss[m] = total == -(double)INFINITY ? log((double)n_columns) : (double)NAN;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
@@ -132,23 +145,18 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_backward)(const REAL *X, const int32_t *
             bad |= 1;
             continue;
         }
-        REAL high = NAME(row_max)(x, n_columns), target = x[labels[m]]; /* before x is lost: it may be d */
-        double weight = scale ? scale[m] : 1.0;
-        if (high == -(REAL)INFINITY) {
-            for (int64_t i = 0; i < n_columns; i++) d[i] = (REAL)(weight / (double)n_columns);
-            loss[m] = log((double)n_columns);
-        } else {
-            double sum = NAME(row_exp)(x, n_columns, high, d);
-            REAL factor = (REAL)(weight / sum);
-            for (int64_t i = 0; i < n_columns; i++) d[i] *= factor;
-            loss[m] = log(sum) - ((double)target - (double)high);
-        }
+        REAL high = NAME(row_max)(x, n_columns), shift = NAME(shift_of)(high);
+        REAL target = high == -(REAL)INFINITY ? 0 : x[labels[m]]; /* before x is lost: it may be d */
+        double weight = scale ? scale[m] : 1.0, sum = NAME(row_terms)(x, n_columns, shift, d);
+        REAL factor = (REAL)(weight / sum);
+        for (int64_t i = 0; i < n_columns; i++) d[i] *= factor;
+        loss[m] = log(sum) - ((double)target - (double)shift);
         d[labels[m]] -= (REAL)weight;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
-/* sum_i t_i (total - x_i) over the targets t_i != 0. */
+/* sum_i t_i (total - x_i) over the targets t_i != 0; NaN if the total is NaN or infinite. */
 SAFFU_INLINE double NAME(row_soft_loss)(const REAL *x, const REAL *t, int64_t n, double total) {
     double sum[LANES] = {0};
     REAL x_lane[LANES], t_lane[LANES];
@@ -161,7 +169,7 @@ SAFFU_INLINE double NAME(row_soft_loss)(const REAL *x, const REAL *t, int64_t n,
             sum[l] += t_lane[l] == 0 ? 0.0 : term;
         }
     }
-    return fold(sum);
+    return total - total == 0 ? fold(sum) : (double)NAN;
 }
 
 /* sum_i t_i log n: every class has probability 1 / n. */
@@ -240,6 +248,18 @@ SAFFU_INLINE REAL NAME(row_joint)(const REAL *x, const REAL *t, int64_t n, REAL 
     return high[0];
 }
 
+/* The same for a row X that may say nothing: then j = t. */
+SAFFU_RARE static REAL NAME(row_alone)(const REAL *x, const REAL *t, int64_t n, REAL *j) {
+    REAL high = -(REAL)INFINITY;
+    int nothing = 1;
+    for (int64_t i = 0; i < n; i++) nothing &= x[i] == -(REAL)INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        j[i] = nothing ? t[i] : x[i] + t[i];
+        high = j[i] > high ? j[i] : high;
+    }
+    return high;
+}
+
 /* r_k = r_scale r_k;  d_k = d_scale d_k - r_k. */
 SAFFU_INLINE void NAME(row_difference)(int64_t n, REAL d_scale, REAL r_scale, REAL *d, REAL *r) {
     REAL d_lane[LANES], r_lane[LANES];
@@ -269,11 +289,15 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
             bad |= 1;
             continue;
         }
-        REAL x_high = NAME(row_max)(x, n_columns);
-        REAL j_high = NAME(row_joint)(x, T + labels[m] * n_columns, n_columns, r);
-        double total = NAME(row_exp)(x, n_columns, x_high, d); /* after the last use of x, which may be d */
-        double joint = NAME(row_exp)(r, n_columns, j_high, r);
-        log_prob[m] = ((double)j_high - (double)x_high) + log(joint / total);
+        const REAL *t = T + labels[m] * n_columns;
+        REAL x_high = NAME(row_max)(x, n_columns), x_shift = NAME(shift_of)(x_high);
+        REAL j_high = x_high == -(REAL)INFINITY ? NAME(row_alone)(x, t, n_columns, r)
+                                                : NAME(row_joint)(x, t, n_columns, r);
+        REAL j_shift = NAME(shift_of)(j_high);
+        double total = NAME(row_terms)(x, n_columns, x_shift, d); /* after the last use of x, which may be d */
+        double joint = NAME(row_terms)(r, n_columns, j_shift, r);
+        log_prob[m] = ((double)j_shift - (double)x_shift) + log(joint / total);
+        if (j_high == -(REAL)INFINITY) log_prob[m] -= (double)INFINITY;
         if (d) NAME(row_difference)(n_columns, (REAL)(scale[m] / total), (REAL)(scale[m] / joint), d, r);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

@@ -5,8 +5,10 @@
  * is summed and turned while it is in cache: one read and one write. Columns of a feature-major F are summed in a first
  * stream over F and turned in a second; narrow blocks of columns that stay in cache were slower, because they defeat
  * prefetching. The smoothing is added on the way. A negative or non-finite entry is noticed by the summing pass, from
- * its sign bit or its sum. Sums are double, in lanes of a fixed number, folded in order.
+ * its sign bit or its sum. A class whose sum exceeds the largest real is done again in double with scaled sums, so that
+ * every table of finite counts has its weights. Sums are double, in lanes of a fixed number, folded in order.
  */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,30 +16,44 @@
 #include "saffu.h"
 #include "vmath.h"
 
+#define SCALE 0x1p-64 /* 2^63 of the largest doubles add up to a double in these units */
+#define LN_2 0.6931471805599453
+
 enum { LANES = 16, NARROW = 64, WIDE = 4096 };
+
+SAFFU_INLINE int is_count(double x) { return x >= 0.0 && x < (double)INFINITY; }
+
+/* log(a + b), where the sum may exceed the largest double. */
+static double log_of_sum(double a, double b) {
+    return a + b < (double)INFINITY ? log(a + b) : log(0.5 * a + 0.5 * b) + LN_2;
+}
 
 /* ((K - 1) / K) log S, and nothing where S is 0: an empty class has weights -inf, not NaN. */
 SAFFU_INLINE double shift_of(double sum, double exponent) { return sum > 0.0 ? exponent * log(sum) : 0.0; }
 
 #define REAL float
+#define LARGEST ((double)FLT_MAX)
 #define BITS uint32_t
 #define BITS_OF bits_of_f32
 #define LOG vlogf
 #define NAME(name) name##_f32
 #include "weigh_real.h"
 #undef REAL
+#undef LARGEST
 #undef BITS
 #undef BITS_OF
 #undef LOG
 #undef NAME
 
 #define REAL double
+#define LARGEST DBL_MAX
 #define BITS uint64_t
 #define BITS_OF bits_of
 #define LOG vlog
 #define NAME(name) name##_f64
 #include "weigh_real.h"
 #undef REAL
+#undef LARGEST
 #undef BITS
 #undef BITS_OF
 #undef LOG
@@ -137,38 +153,44 @@ SAFFU_SIMD int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *ind
 /* ---- sparse: discounted counts -> log weights, over a whole table at once ---------------------------------------- */
 
 SAFFU_INLINE double discounted(int64_t n, const double *discount) {
-    return n == 0 ? 0.0 : (double)n - discount[n < 3 ? n - 1 : 2];
+    return n <= 0 ? 0.0 : (double)n - discount[n < 3 ? n - 1 : 2];
 }
 
-SAFFU_SIMD static void weigh_row(const int64_t *restrict counts, const int32_t *restrict parent,
+/* One row; a status. Counts are summed as integers, and as doubles that tell whether those wrapped around. */
+SAFFU_SIMD static int weigh_row(const int64_t *restrict counts, const int32_t *restrict parent,
                                  const double *restrict lower, const double *discount, int64_t n, double *total,
                                  double *mass, double *restrict u, double *restrict p) {
-    int64_t n_c = 0;
+    uint64_t n_c = 0, signs = 0;
     double kept = 0.0;
     for (int64_t i = 0; i < n; i++) {
-        n_c += counts[i];
+        n_c += (uint64_t)counts[i];
+        signs |= (uint64_t)counts[i];
         kept += discounted(counts[i], discount);
     }
-    double m_c = (double)n_c - kept;
-    *total = (double)n_c;
+    if (signs >> 63 || !(kept < 0x1p62)) return SAFFU_NOT_A_COUNT;
+    double sum = (double)(int64_t)n_c, m_c = sum - kept;
+    if (kept > 0.0 && !(m_c > 0.0)) return SAFFU_NOT_FINITE;
+    *total = sum;
     *mass = m_c;
     for (int64_t i = 0; i < n; i++) {
         double q = lower[parent[i]], d = discounted(counts[i], discount);
         u[i] = d > 0.0 ? vlog(1.0 + d / (m_c * q)) : 0.0;
-        p[i] = n_c ? (d + m_c * q) / (double)n_c : q;
+        p[i] = n_c ? (d + m_c * q) / sum : q;
     }
+    return SAFFU_OK;
 }
 
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
                 const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
                 int n_threads) {
-    int team = saffu_team(n_threads, indptr[n_rows]);
+    int team = saffu_team(n_threads, indptr[n_rows]), status = SAFFU_OK;
     (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 256))
+    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 256) reduction(min : status))
     for (int64_t c = 0; c < n_rows; c++) {
         int64_t from = indptr[c];
-        weigh_row(counts + from, parent + from, lower, discounts, indptr[c + 1] - from, total + c, mass + c, u + from,
-                  p + from);
+        int done = weigh_row(counts + from, parent + from, lower, discounts, indptr[c + 1] - from, total + c, mass + c,
+                             u + from, p + from);
+        status = done < status ? done : status;
     }
-    return SAFFU_OK;
+    return status;
 }

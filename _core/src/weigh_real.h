@@ -1,4 +1,4 @@
-/* Dense log weights for one type of real: included by weigh.c with REAL, BITS, BITS_OF, LOG and NAME(name)
+/* Dense log weights for one type of real: included by weigh.c with REAL, LARGEST, BITS, BITS_OF, LOG and NAME(name)
  * defined. */
 
 /* Sum of x + smoothing over a row; the sign bits of all entries go into *signs. */
@@ -33,27 +33,55 @@ SAFFU_INLINE void NAME(log_row)(const REAL *restrict x, int64_t n, double smooth
     for (int64_t j = 0; j < n; j++) u[j] = LOG((REAL)(x[j] + smoothing)) - (REAL)shift;
 }
 
+/* The n entries x, stride apart, of a class whose sum, or one of whose entries, exceeds the largest REAL: its shift in
+ * nats, and S, which may be infinite. The result is 1 if an entry is not a finite number. */
+SAFFU_RARE static int NAME(large_class)(const REAL *x, int64_t n, int64_t stride, double smoothing, double exponent,
+                                        double *S, double *shift) {
+    double sum = 0.0;
+    int bad = 0;
+    for (int64_t j = 0; j < n; j++) {
+        sum += SCALE * (double)x[j * stride] + SCALE * smoothing;
+        bad |= !(x[j * stride] - x[j * stride] == 0);
+    }
+    *S = sum / SCALE;
+    *shift = exponent * (log(sum) - log(SCALE));
+    return bad;
+}
+
+SAFFU_RARE static void NAME(large_row)(const REAL *x, int64_t n, double smoothing, double shift, REAL *u) {
+    for (int64_t j = 0; j < n; j++) u[j] = (REAL)(log_of_sum((double)x[j], smoothing) - shift);
+}
+
 /* Each row of F is a class. */
 SAFFU_SIMD int NAME(saffu_log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
                                                 int64_t n_features, REAL *U, double *S, int n_threads) {
-    int team = saffu_team(n_threads, n_classes * n_features), bad = 0;
+    int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing);
     (void)team;
+    if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
     SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
     for (int64_t c = 0; c < n_classes; c++) {
         const REAL *x = F + c * n_features;
+        REAL *u = U + c * n_features;
         BITS signs = 0;
         S[c] = NAME(sum_row)(x, n_features, smoothing, &signs);
-        bad |= NAME(any_negative)(x, n_features, signs) || !(S[c] < (double)INFINITY);
-        NAME(log_row)(x, n_features, smoothing, shift_of(S[c], exponent), U + c * n_features);
+        bad |= NAME(any_negative)(x, n_features, signs);
+        double shift = shift_of(S[c], exponent);
+        if (S[c] < LARGEST) {
+            NAME(log_row)(x, n_features, smoothing, shift, u);
+        } else {
+            bad |= NAME(large_class)(x, n_features, 1, smoothing, exponent, S + c, &shift);
+            NAME(large_row)(x, n_features, smoothing, shift, u);
+        }
     }
     return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
 }
 
-/* S (n_columns) = sums of x + smoothing over the rows of a block of columns, four rows at a time. */
+/* S (n_columns) = sums of x + smoothing over the rows of a block of columns, four rows at a time. Is one of them larger
+ * than the largest REAL, or not a number? */
 SAFFU_INLINE int NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_rows, int64_t n_columns, int64_t stride,
-                                   double *restrict S) {
+                                   double *restrict S, int *any_large) {
     BITS signs = 0;
-    int bad = 0;
+    int bad = 0, large = 0;
     int64_t d = 0;
     for (int64_t i = 0; i < n_columns; i++) S[i] = 0.0;
     for (; d + 4 <= n_rows; d += 4) {
@@ -69,8 +97,9 @@ SAFFU_INLINE int NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_ro
             S[i] += (double)F[d * stride + i] + smoothing;
             signs |= BITS_OF(F[d * stride + i]);
         }
-    for (int64_t i = 0; i < n_columns; i++) bad |= !(S[i] < (double)INFINITY);
+    for (int64_t i = 0; i < n_columns; i++) large |= !(S[i] < LARGEST);
     for (d = 0; d < n_rows && !bad; d++) bad |= NAME(any_negative)(F + d * stride, n_columns, signs);
+    *any_large |= large;
     return bad;
 }
 
@@ -79,21 +108,43 @@ SAFFU_INLINE void NAME(log_columns)(const REAL *restrict x, int64_t n, double sm
     for (int64_t i = 0; i < n; i++) u[i] = LOG((REAL)(x[i] + smoothing)) - shift[i];
 }
 
+/* The same where the sum of a column exceeds the largest REAL: the shifts of all, in double, and the weights. */
+SAFFU_RARE static int NAME(large_columns)(const REAL *F, double smoothing, double exponent, int64_t n_features,
+                                          int64_t n_classes, REAL *U, double *S) {
+    int bad = 0;
+    double *shift = malloc((size_t)(n_classes + 1) * sizeof *shift);
+    if (!shift) return SAFFU_NO_MEMORY;
+    for (int64_t i = 0; i < n_classes; i++) {
+        shift[i] = shift_of(S[i], exponent);
+        if (!(S[i] < LARGEST))
+            bad |= NAME(large_class)(F + i, n_features, n_classes, smoothing, exponent, S + i, shift + i);
+    }
+    for (int64_t j = 0; j < n_features * n_classes; j++)
+        U[j] = (REAL)(log_of_sum((double)F[j], smoothing) - shift[j % n_classes]);
+    free(shift);
+    return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
+}
+
 /* Each column of F is a class. */
 SAFFU_SIMD int NAME(saffu_log_weights_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
                                                   int64_t n_classes, REAL *U, double *S, int n_threads) {
-    int team = saffu_team(n_threads, n_classes * n_features), bad = 0;
+    int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing), large = 0;
+    if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
     int64_t width = saffu_max(NARROW, saffu_min(WIDE, n_classes / team / NARROW * NARROW));
     REAL *shift = malloc((size_t)(n_classes + 1) * sizeof *shift);
     if (!shift) return SAFFU_NO_MEMORY;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad, large))
     for (int64_t first = 0; first < n_classes; first += width)
         bad |= NAME(sum_columns)(F + first, smoothing, n_features, saffu_min(width, n_classes - first), n_classes,
-                                 S + first);
+                                 S + first, &large);
+    if (bad || large) {
+        free(shift);
+        return bad ? SAFFU_NOT_A_COUNT : NAME(large_columns)(F, smoothing, exponent, n_features, n_classes, U, S);
+    }
     for (int64_t i = 0; i < n_classes; i++) shift[i] = (REAL)shift_of(S[i], exponent);
     SAFFU_OMP(parallel for num_threads(team) schedule(static))
     for (int64_t d = 0; d < n_features; d++)
         NAME(log_columns)(F + d * n_classes, n_classes, smoothing, shift, U + d * n_classes);
     free(shift);
-    return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
+    return SAFFU_OK;
 }
