@@ -124,6 +124,14 @@ def threads(n_threads):
 cdef double BLOCK_SECONDS = 0.1  # a signal waits for about so long
 cdef int64_t FIRST_STEPS = 1 << 24  # simple steps of a first block, before anything has been timed
 
+
+def _first_block(steps):
+    """Begin with blocks of so many steps; the number before. No result depends on it, which tests make sure of."""
+    global FIRST_STEPS
+    before, FIRST_STEPS = FIRST_STEPS, whole(steps, "steps", 1, 1 << 40)
+    return before
+
+
 cdef struct Blocks:
     int64_t begin, end          # rows of the block
     int64_t total               # rows of all
