@@ -75,7 +75,7 @@ def compare_all(const real[:, ::1] X not None, n_threads):
     aligned(<size_t>&X[0, 0], sizeof(real))
     C = np.empty((n, n), np.float32 if real is float else np.float64)
     cdef real[:, ::1] C_ = C
-    cdef Blocks b = blocks(n, n * d // 4 + n, 32 * n_team)
+    cdef Blocks b = blocks(n, n * d // 4 + n, 8 if n_team == 1 else 32 * n_team)
     while more(&b):
         with nogil:
             if real is float:

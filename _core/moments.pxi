@@ -67,7 +67,7 @@ def moments_soft(const real[:, ::1] H not None, const real_target[:, ::1] Y not 
     sums_apart(F, mass, &Y[0, 0], n * n_classes * sizeof(real_target), "the targets")
     aligned(<size_t>&H[0, 0], sizeof(real))
     aligned(<size_t>&Y[0, 0], sizeof(real_target))
-    cdef Blocks b = blocks(max(n, 1), (n_features + 1) * n_classes, 1024)
+    cdef Blocks b = blocks(max(n, 1), (n_features + 1) * n_classes, 64)
     while more(&b):
         size = min(b.end, n) - b.begin
         with nogil:

@@ -14,6 +14,7 @@ from saffu import _core
 
 T = TypeVar("T")
 
+
 def available_cpus() -> int:
     """Count the CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -22,7 +22,10 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 ROOT = Path(__file__).resolve().parent.parent
-if [*(ROOT / "saffu").glob("_core*.so"), *(ROOT / "saffu").glob("_core*.pyd")] and __name__ == "__main__":  # built in place
+if [
+    *(ROOT / "saffu").glob("_core*.so"),
+    *(ROOT / "saffu").glob("_core*.pyd"),
+] and __name__ == "__main__":  # built in place
     sys.path.insert(0, str(ROOT))
 
 import saffu  # noqa: E402
@@ -371,7 +374,7 @@ def spoil_array(rng: Rng, array: np.ndarray) -> Any:
         array.flags.writeable = False
     elif way == 10:
         array = np.asfortranarray(array) if array.ndim > 1 else array[None]
-    elif way == 11:
+    elif way == 11 and array.dtype != object:
         room = np.zeros(array.nbytes + 1, np.uint8)
         array = np.frombuffer(room.data, array.dtype, array.size, offset=1).reshape(array.shape)
     elif way == 12:

@@ -388,7 +388,9 @@ MAY_BE_NONE = {
 }
 
 
-@pytest.mark.parametrize("make", [make for make in dict.fromkeys(fuzz.RAW) if make not in (fuzz.raw_score, fuzz.raw_attend)])
+@pytest.mark.parametrize(
+    "make", [make for make in dict.fromkeys(fuzz.RAW) if make not in (fuzz.raw_score, fuzz.raw_attend)]
+)
 def test_none_stands_for_no_array_that_is_needed(make):
     rng = np.random.default_rng(1)
     for _ in range(12):

@@ -28,12 +28,12 @@ rng = np.random.default_rng(0)
 
 def one_long_row():
     ids, distances = np.zeros(20_000_000, I32), np.arange(1, 101)
-    return lambda: saffu.cooccurrence(ids, distances, vocab_size=1)
+    return lambda: saffu.cooccurrence(ids, distances, vocab_size=1, n_threads=1)
 
 
 def many_rows():
     ids, distances = rng.integers(0, 3000, 4_000_000).astype(I32), np.arange(1, 301)
-    return lambda: saffu.cooccurrence(ids, distances, vocab_size=3000)
+    return lambda: saffu.cooccurrence(ids, distances, vocab_size=3000, n_threads=1)
 
 
 def sparse(n, d, entries):
@@ -47,7 +47,7 @@ def product():
 
 
 def compare_all():
-    X = rng.random((6000, 4000)).astype(np.float32)
+    X = rng.random((4000, 6000)).astype(np.float32)
     return lambda: _core.compare_all(X, 1)
 
 
@@ -102,17 +102,17 @@ def stop(*_):
     raise Stop
 
 
-signal.signal(signal.SIGALRM, stop)
+signal.signal(signal.SIGPROF, stop)  # after so much time of the processor, whatever else the machine does
 for name in sys.argv[1:]:
     use = globals()[name]()
-    began = time.perf_counter()
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, 0.3)
     try:
         use()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(name, "ended before it")
     except Stop:
-        print(name, time.perf_counter() - began - 0.3)
+        print(name, time.process_time() - began - 0.3)
 """
 NAMES = """one_long_row many_rows product compare_all attend attend_backward moments sparse_moments leave_one_out
 pool""".split()
@@ -122,14 +122,11 @@ pool""".split()
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_arrives_while_a_kernel_works(name):
     env = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parent.parent)}
-    for _ in range(3):  # another load of the machine may delay it
-        command = [sys.executable, "-P", "-c", LONG_CALLS, name]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
-        delay = done.stdout.split(maxsplit=1)[1].strip()
-        assert delay != "ended before it"
-        if float(delay) < 0.3:
-            return
-    raise AssertionError(f"it arrived {delay} s late")
+    command = [sys.executable, "-P", "-c", LONG_CALLS, name]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    delay = done.stdout.split(maxsplit=1)[1].strip()
+    assert delay != "ended before it"
+    assert float(delay) < 0.3, "seconds late"
 
 
 def arrays_of(value):
@@ -154,7 +151,7 @@ def test_blocks_change_no_bit(make):
                     try:
                         own = copy.deepcopy(arguments) if function not in fuzz.OBJECTS else arguments
                         found.append([*arrays_of(function(*own)), *arrays_of(own)])
-                    except ValueError as error:  # of random arguments that do not fit
+                    except fuzz.CLEAR as error:  # of random arguments that do not fit
                         found.append([np.array(str(error))])
         finally:
             _core._first_block(before)
