@@ -96,7 +96,7 @@ core = Extension(
     "saffu._core",
     ["_core/bindings.pyx", *sorted(glob("_core/src/*.c"))],
     include_dirs=["_core/src"],
-    depends=[*glob("_core/src/*.h"), "_core/kernels.pxd", EXPORTS],
+    depends=[*glob("_core/src/*.h"), *glob("_core/*.pxi"), "_core/kernels.pxd", EXPORTS],
     define_macros=[("Py_LIMITED_API", LIMITED_API)],
     py_limited_api=True,
 )

@@ -1,5 +1,5 @@
 # The C API of _core/src/saffu.h restated for Cython; extern only.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cdef extern from "saffu.h" nogil:
     enum:
@@ -8,16 +8,44 @@ cdef extern from "saffu.h" nogil:
         SAFFU_OUT_OF_RANGE
         SAFFU_NOT_A_COUNT
         SAFFU_NOT_FINITE
+        SAFFU_TOO_LARGE
 
-    int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances,
-                     const int64_t *documents, int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows,
-                     int64_t *row_ptr, int32_t *bucket, int n_threads)
-    int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_t *targets,
-                         const int64_t *distances, const int64_t *documents, const int64_t *segment, int64_t n,
-                         int64_t n_distances, int64_t n_documents, int64_t n_rows, int64_t n_cols, int64_t *indptr,
-                         int32_t *indices, int64_t *counts, int n_threads)
+    int saffu_outside(const void *x, int size, int64_t n, int64_t low, int64_t high, int64_t *place, int n_threads)
+    int saffu_descent(const void *x, int size, int64_t n, int strict, int64_t *place, int n_threads)
+    int saffu_unsorted(const int64_t *indptr, const int32_t *indices, int64_t n_rows, int64_t *place, int n_threads)
+
+    ctypedef struct saffu_stream:
+        const int32_t *contexts
+        const int32_t *targets
+        const int64_t *distances
+        const int64_t *documents
+        int64_t n, n_distances, n_documents, n_rows, n_cols
+
+    ctypedef struct saffu_counters:
+        int team
+        int32_t *counter
+        int32_t *seen
+        uint64_t *bits
+
+    enum:
+        SAFFU_MAX_PAIRS
+    int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads)
+    int saffu_bucket_count(const saffu_stream *stream, int64_t first, int64_t to, int64_t n_parts, int64_t *cursors)
+    int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr)
+    int saffu_bucket_place(const saffu_stream *stream, int64_t first, int64_t to, int64_t n_parts, int64_t *cursors,
+                           int32_t *bucket)
+    int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team)
+    int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket,
+                         const int64_t *segment, int64_t first, int64_t to, int64_t long_row,
+                         const saffu_counters *all, int64_t *length, int32_t *indices, int64_t *counts)
+    int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t first, int64_t to,
+                         const saffu_counters *all, int64_t *totals)
+    int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
+                        int n_threads)
+    int saffu_compact(const int64_t *segment, int64_t first, int64_t to, int64_t *indptr, int32_t *indices,
+                      int64_t *counts)
     int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
-                   int64_t n, int32_t *entry, int n_threads)
+                   int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads)
     int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
                     const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
                     int n_threads)
@@ -57,7 +85,11 @@ cdef extern from "saffu.h" nogil:
         const int32_t *states
         const double *target_u
         const int32_t *previous
+        int64_t chunk
 
+    int64_t saffu_pool_chunk(int64_t n)
+    int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds)
+    int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets)
     int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
@@ -72,12 +104,12 @@ cdef extern from "saffu.h" nogil:
                            int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
     int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
                                  int data_size, const int32_t *labels, const double *weights, int64_t n,
-                                 int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F,
-                                 double *mass, int n_threads)
+                                 int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
+                                 int n_threads)
     int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
-                               int data_size, const void *Y, int y_size, const double *weights, int64_t n,
-                               int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F,
-                               double *mass, int n_threads)
+                               int data_size, const void *Y, int y_size, int64_t y_stride, const double *weights,
+                               int64_t n, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
+                               int n_threads)
     int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads)
     int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
                                        int64_t n_features, float *U, double *S, int n_threads)
@@ -94,18 +126,22 @@ cdef extern from "saffu.h" nogil:
                                 const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
                                 const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
                                 int64_t n_classes, double *scores, int n_threads)
+    int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns)
+    int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy)
     int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                          int64_t b_stride, const float *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                          float *Z, int n_threads)
-    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                          int64_t b_stride, const double *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                          double *Z, int n_threads)
+                          int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
+                          int64_t n_columns, float *Z, int n_threads)
     int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
-                                 int64_t f_stride, int n_threads)
+                                 int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner,
+                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
+    int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns)
+    int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy)
+    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
+                          int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
+                          int64_t n_columns, double *Z, int n_threads)
     int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                                 int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
-                                 int64_t f_stride, int n_threads)
+                                 int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner,
+                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
     int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
     int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
     int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
@@ -161,24 +197,33 @@ cdef extern from "saffu.h" nogil:
         const int64_t *head
         int64_t step
 
-    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads)
+    ctypedef struct saffu_attend_plan:
+        int64_t chunk, n_chunks, size
+    saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions)
+    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t first, int64_t to, float *C, int n_threads)
     int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
                               int64_t n_cached, float *S, int n_threads)
     int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W,
                          const float *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, float *S,
                          float *A, float *Z, int n_threads)
-    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S,
-                                  const float *A, const float *dZ, int64_t n_types, int64_t d, float *dW,
-                                  float *dbias, float *dS, float *dX, int n_threads)
-    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads)
+    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
+                                  const float *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
+                                  float *dS, int n_threads)
+    int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias)
+    int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A,
+                                    const float *dS, int64_t d, float *dX, int n_threads)
+    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t first, int64_t to, double *C, int n_threads)
     int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
                               int64_t n_cached, double *S, int n_threads)
     int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W,
                          const double *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, double *S,
                          double *A, double *Z, int n_threads)
-    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
-                                  const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW,
-                                  double *dbias, double *dS, double *dX, int n_threads)
+    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
+                                  const double *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
+                                  double *dS, int n_threads)
+    int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias)
+    int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A,
+                                    const double *dS, int64_t d, double *dX, int n_threads)
     int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
                        int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
     int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
@@ -187,6 +232,12 @@ cdef extern from "saffu.h" nogil:
 cdef extern from *:
     """
     #include "parallel.h"
+    #include <time.h>
+    static double saffu_seconds(void) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    }
     #if defined(_OPENMP)
     #define SAFFU_HAS_OPENMP 1
     #else
@@ -202,7 +253,9 @@ cdef extern from *:
     #define SAFFU_COMPILER "unknown"
     #endif
     """
+    double saffu_seconds() nogil
     int saffu_max_threads()
+    int saffu_team(int n_threads, int64_t work) nogil
     const int SAFFU_HAS_OPENMP
     const int SAFFU_HAS_VARIANTS
     const char *SAFFU_COMPILER

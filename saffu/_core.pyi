@@ -1,9 +1,10 @@
 """Signatures of the compiled core; see _core/src/saffu.h for the equations and shapes."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 _Float64 = NDArray[np.float64]
 _Int32 = NDArray[np.int32]
@@ -13,6 +14,11 @@ _Index = NDArray[Any]  # int32 or int64
 
 def config() -> dict[str, Any]: ...
 def max_threads() -> int: ...
+def threads(n_threads: int) -> int: ...
+def check_csr(indptr: _Index, indices: _Index, n_columns: int, n_entries: int, n_threads: int) -> None: ...
+
+MAX_THREADS: int
+
 def count(
     contexts: _Int32,
     targets: _Int32,
@@ -21,6 +27,7 @@ def count(
     n_rows: int,
     n_cols: int,
     n_threads: int,
+    max_pairs: int = ...,
 ) -> tuple[_Int64, _Int32, _Int64]: ...
 def find(indptr: _Int64, indices: _Int32, rows: _Int32, cols: _Int32, n_threads: int) -> _Int32: ...
 
@@ -30,9 +37,19 @@ def weigh(
     indptr: _Int64, counts: _Int64, parent: _Int32, lower: _Float64, discounts: _Float64, n_threads: int
 ) -> tuple[_Float64, _Float64, _Float64, _Float64]: ...
 
-_Packed = tuple[_Int64, _Float64, _Int64, _Int32, _Float64]
+@final
+class Packed:
+    def __init__(
+        self,
+        head_ptr: ArrayLike = ...,
+        head: ArrayLike = ...,
+        tail_ptr: ArrayLike = ...,
+        tail_word: ArrayLike = ...,
+        tail_u: ArrayLike = ...,
+    ) -> None: ...
+    def __iter__(self) -> Iterator[NDArray[Any]]: ...
 
-def pack(indptr: _Int64, words: _Int32, u: _Float64, n_threads: int) -> _Packed: ...
+def pack(indptr: _Int64, words: _Int32, u: _Float64, n_threads: int) -> Packed: ...
 
 @final
 class Batch:
@@ -51,7 +68,7 @@ class Batch:
 class Pool:
     def __init__(
         self,
-        packed: _Packed,
+        packed: Packed | Sequence[ArrayLike],
         log_prior: _Float64,
         unigram: _Float64,
         theta: _Float64,

@@ -14,18 +14,6 @@ from saffu import _core
 
 T = TypeVar("T")
 
-_in_forked_child = False
-
-
-def _after_fork() -> None:
-    # The OpenMP runtime of gcc hangs when a forked child starts a team its parent had already started.
-    global _in_forked_child
-    _in_forked_child = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
 
 def available_cpus() -> int:
     """Count the CPUs this process may use."""
@@ -41,39 +29,53 @@ def resolve_threads(n_threads: int | None = None) -> int:
     ----------
     n_threads : int, optional
         None means ``OMP_NUM_THREADS`` if it is set, else the CPUs this process may use; a limit
-        set by ``threadpoolctl`` lowers it. In a forked child the answer is always 1.
+        set by ``threadpoolctl`` lowers it. The core lowers it further to 4 a CPU or 16, whichever
+        is more, and to 1 in a forked child; it does so again whenever it is called, so that a
+        number that was resolved before a fork does no harm after it.
 
     Raises
     ------
     ValueError
-        If ``n_threads`` is zero or negative.
+        If ``n_threads`` is zero or negative, or above 1,024.
     TypeError
         If it is not an integer.
     """
     if n_threads is None:
         setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
         resolved = int(setting) if setting.isdigit() and int(setting) > 0 else available_cpus()
-        resolved = min(resolved, _core.max_threads())
+        resolved = min(resolved, max(_core.max_threads(), 1), _core.MAX_THREADS)
     elif isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
         raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}")
     else:
         resolved = int(n_threads)
         if resolved < 1:
             raise ValueError(f"n_threads must be at least 1, got {resolved}; leave it out to use every available CPU")
-    return 1 if _in_forked_child else resolved
+        if resolved > _core.MAX_THREADS:
+            raise ValueError(f"n_threads must be at most {_core.MAX_THREADS}, got {resolved}")
+    return _core.threads(resolved)
 
 
 class Workers:
-    """Threads that map a function over chunks; one call at a time."""
+    """Threads that map a function over chunks; one call at a time.
+
+    They start when they are first needed. Those of a parent process are not there in a forked child: it works alone.
+    """
 
     def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
-        self._pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
+        self._wanted = n_threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def n_threads(self) -> int:
+        """How many work, here and now."""
+        return _core.threads(self._wanted)
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """``[function(item) for item in items]``."""
-        if self._pool is None:
+        if self.n_threads == 1:
             return [function(item) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.n_threads)
         return list(self._pool.map(function, items))
 
 

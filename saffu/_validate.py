@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
+from saffu._threads import resolve_threads
 
 INT32_MAX = 2**31 - 1
 
@@ -105,7 +106,7 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
 
     Integers become float32 where that is exact (up to 16 bits) and float64 otherwise.
     """
-    matrix: Matrix = csr_array(values) if issparse(values) else np.asarray(values)
+    matrix: Matrix = _csr(values, name) if issparse(values) else np.asarray(values)
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be numbers, got dtype {matrix.dtype}")
     if matrix.ndim != 2:
@@ -115,10 +116,56 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
     if matrix.dtype not in (np.float32, np.float64):
         small = (matrix.dtype.kind != "f" and matrix.dtype.itemsize <= 2) or matrix.dtype == np.float16
         matrix = matrix.astype(np.float32 if small else np.float64)
-    if issparse(matrix):
-        matrix.check_format(full_check=False)
-        return matrix
-    return np.ascontiguousarray(matrix)
+    return matrix if issparse(matrix) else np.ascontiguousarray(matrix)
+
+
+def _csr(values: Any, name: str) -> csr_array:
+    """A sparse matrix as CSR, its offsets and indices looked at before any code of scipy follows them."""
+    if len(values.shape) != 2:
+        raise ValueError(f"{name} must be a matrix with a row for each example, got shape {values.shape}")
+    if values.format not in ("csr", "csc", "bsr"):
+        if values.format == "dia" and np.shape(values.offsets) != np.shape(values.data)[:1]:
+            raise ValueError(f"{name} must have one offset for each of its diagonals")
+        values = values.tocoo()
+    try:
+        _sparse_parts(values)
+        matrix = csr_array(values)
+        _sparse_parts(matrix)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a sound sparse matrix: {error}") from None
+    return matrix
+
+
+def _sparse_parts(matrix: Any) -> None:
+    """Refuse offsets that do not ascend within the stored values, and rows or columns out of range."""
+    if matrix.format == "coo":
+        for places, size, axis in zip(matrix.coords, matrix.shape, ("row", "column"), strict=True):
+            places = np.asarray(places)
+            if places.shape != np.shape(matrix.data):
+                raise ValueError(f"{axis} indices and values must have equal lengths")
+            if places.size and not (places.min() >= 0 and places.max() < size):
+                raise ValueError(f"{axis} indices must be between 0 and {size - 1}")
+        return
+    n_rows, n_columns = matrix.shape if matrix.format != "csc" else matrix.shape[::-1]
+    data = np.asarray(matrix.data)
+    if matrix.format == "bsr":
+        if data.ndim != 3 or 0 in data.shape[1:] or n_rows % data.shape[1] or n_columns % data.shape[2]:
+            raise ValueError(f"blocks {data.shape[1:]} must divide the shape {matrix.shape}")
+        n_rows, n_columns = n_rows // data.shape[1], n_columns // data.shape[2]
+    elif data.ndim != 1:
+        raise ValueError(f"values must be a vector, got shape {data.shape}")
+    indptr, indices = (_integers(part) for part in (matrix.indptr, matrix.indices))
+    if indptr.size != n_rows + 1:
+        raise ValueError(f"indptr must have {n_rows + 1} offsets, got {indptr.size}")
+    _core.check_csr(indptr, indices, n_columns, len(data), resolve_threads())
+
+
+def _integers(values: Any) -> NDArray[np.int32] | NDArray[np.int64]:
+    """A vector of int32 or int64."""
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"offsets and indices must be vectors of integers, got {array.dtype} {array.shape}")
+    return np.ascontiguousarray(array, np.int32 if array.dtype == np.int32 else np.int64)
 
 
 def lowest(matrix: Matrix, n_threads: int) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from saffu import _core
+from saffu import _core, _validate
 from saffu.ngram import NgramWeights, take
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-Packed = tuple[Int64, Float64, Int64, Int32, Float64]
+Packed = _core.Packed
 
 INDUCTION_MASS = 2.0
 
@@ -88,6 +88,9 @@ class PooledModel:
 
     def packed_rows(self, rows: Int32) -> Int32:
         """Rows within their own tables, shape (n_tables, T), as rows of the packed tables."""
+        n_rows = int(self.weights.first_rows[-1])
+        if n_rows > _validate.INT32_MAX:
+            raise ValueError(f"the tables must have at most {_validate.INT32_MAX} rows in all, got {n_rows}")
         return np.where(rows >= 0, rows + self.weights.first_rows[:-1, None], -1).astype(np.int32)
 
     def batch(

@@ -141,7 +141,8 @@ def keep_rows(packed: Packed, rows: Int32) -> tuple[Packed, Int32]:
     new_head_ptr, from_head = _spans(head_ptr, used)
     new_tail_ptr, from_tail = _spans(tail_ptr, used)
     renumbered = np.where(rows >= 0, np.searchsorted(used, rows), -1).astype(np.int32)
-    return (new_head_ptr, head[from_head], new_tail_ptr, tail_word[from_tail], tail_u[from_tail]), renumbered
+    kept = Packed(new_head_ptr, head[from_head], new_tail_ptr, tail_word[from_tail], tail_u[from_tail])
+    return kept, renumbered
 
 
 def _spans(ptr: Int64, rows: Int32) -> tuple[Int64, Int64]:

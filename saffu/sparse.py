@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
-from saffu._validate import Matrix
+from saffu._validate import INT32_MAX, Matrix
 
 CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
 
@@ -48,6 +48,8 @@ class SparseRows:
         if not issparse(matrix):
             indptr, indices, data = _core.compress(matrix, n_threads)
             return cls(indptr, indices, data, matrix.shape[1], n_threads)
+        if matrix.shape[1] > INT32_MAX:
+            raise ValueError(f"features must have at most {INT32_MAX} columns, got {matrix.shape[1]}")
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()

@@ -23,6 +23,12 @@ enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_C
 
 SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
+saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions) {
+    int64_t chunk = saffu_max(MIN_CHUNK, ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS - 1) / ROWS * ROWS);
+    return (saffu_attend_plan){chunk, saffu_max(1, (n + chunk - 1) / chunk),
+                               (n_positions + 1) * whole_lanes(saffu_max(n_positions, 1))};
+}
+
 /* The length of window m, or -1 if it reaches out of the stream. */
 SAFFU_INLINE int64_t window_length(const saffu_view *v, int64_t m) {
     int64_t n = v->length[m], first = v->first[m], head = v->head[m];

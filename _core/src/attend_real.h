@@ -431,14 +431,15 @@ SAFFU_INLINE void NAME(attend_group)(const NAME(Work) *w, const NAME(Group) *g, 
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
-SAFFU_SIMD int NAME(saffu_compare_all)(const REAL *X, int64_t n, int64_t d, REAL *C, int n_threads) {
-    int team = saffu_team(n_threads, n * n * d / 8);
+SAFFU_SIMD int NAME(saffu_compare_all)(const REAL *X, int64_t n, int64_t d, int64_t from, int64_t to, REAL *C,
+                                       int n_threads) {
+    int team = saffu_team(n_threads, (to - from) * (n - from) * d / 8);
     const saffu_view view = {.n_positions = NAME(FOLD)};
     NAME(Work) work = {.view = &view, .X = X, .n_types = n, .d = d};
     int status = NAME(new_work)(&work, NULL, 0, NULL, 0, team);
     if (status != SAFFU_OK) return status;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 4))
-    for (int64_t j = 0; j < n; j += NAME(FOLD)) {
+    for (int64_t j = from; j < to; j += NAME(FOLD)) {
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         int64_t width = saffu_min(NAME(FOLD), n - j);
         for (int64_t l = 0; l < width; l++) g.x[l] = NAME(wide)(&work, &g, l, X + (j + l) * d);
@@ -603,46 +604,49 @@ SAFFU_INLINE void NAME(add_embeddings)(const saffu_view *view, const REAL *X, co
 }
 
 SAFFU_SIMD int NAME(saffu_attend_backward)(const saffu_view *view, const REAL *X, const REAL *W, const REAL *S,
-                                           const REAL *A, const REAL *dZ, int64_t n_types, int64_t d, REAL *dW,
-                                           REAL *dbias, REAL *dS, REAL *dX, int n_threads) {
+                                           const REAL *A, const REAL *dZ, int64_t n_types, int64_t d, int64_t from,
+                                           int64_t to, double *sums, REAL *dS, int n_threads) {
     int64_t n = view->n, k = view->n_positions;
-    int team = saffu_team(n_threads, n * k * d / 4), bad = 0;
-    int64_t chunk = saffu_max(MIN_CHUNK, ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS - 1) / ROWS * ROWS);
-    int64_t n_chunks = (n + chunk - 1) / chunk;
+    saffu_attend_plan plan = saffu_plan_attend(n, k);
+    int team = saffu_team(n_threads, saffu_min(n, plan.n_chunks * (to - from)) * k * d / 4), bad = 0;
     NAME(Work) work = {.view = view, .X = X, .n_types = n_types, .d = d};
     int status = NAME(new_work)(&work, W, 1, NULL, 1, team);
     if (status != SAFFU_OK) return status;
-    int64_t n_sums = (k + 1) * work.stride;
-    double *sums = calloc((size_t)(saffu_max(n_chunks, 1) * n_sums), sizeof *sums);
-    if (!sums) {
-        NAME(free_work)(&work);
-        return SAFFU_NO_MEMORY;
-    }
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
-    for (int64_t c = 0; c < n_chunks; c++) {
+    for (int64_t c = 0; c < plan.n_chunks; c++) {
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
-        for (int64_t from = c * chunk; from < saffu_min(n, (c + 1) * chunk); from += ROWS) {
-            int64_t n_rows = saffu_min(ROWS, n - from);
+        int64_t end = saffu_min(n, c * plan.chunk + saffu_min(to, plan.chunk));
+        for (int64_t first = c * plan.chunk + from; first < end; first += ROWS) {
+            int64_t n_rows = saffu_min(ROWS, end - first);
             for (int64_t r = 0; r < n_rows; r += LANES) {
                 int64_t group = saffu_min(LANES, n_rows - r);
-                bad |= NAME(find_group)(&work, &g, from + r, group, 1);
-                NAME(back_group)(&work, &g, from + r, group, dZ, A, g.block + r * work.stride, dS);
+                bad |= NAME(find_group)(&work, &g, first + r, group, 1);
+                NAME(back_group)(&work, &g, first + r, group, dZ, A, g.block + r * work.stride, dS);
             }
-            NAME(add_block)(S + from * k, g.block, n_rows, k, work.stride, sums + c * n_sums);
+            NAME(add_block)(S + first * k, g.block, n_rows, k, work.stride, sums + c * plan.size);
         }
     }
-    for (int64_t c = 1; c < n_chunks; c++)
-        for (int64_t i = 0; i < n_sums; i++) sums[i] += sums[c * n_sums + i];
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < k; j++) dW[i * k + j] = (REAL)sums[i * work.stride + j];
-    for (int64_t j = 0; j < k; j++) dbias[j] = (REAL)sums[k * work.stride + j];
-    if (dX && !bad) {
-        int64_t width = saffu_max(LANES, whole_lanes((d + team - 1) / team));
-        SAFFU_OMP(parallel for num_threads(team) schedule(static))
-        for (int64_t from = 0; from < d; from += width)
-            NAME(add_embeddings)(view, X, dZ, A, dS, d, from, saffu_min(d, from + width), dX);
-    }
-    free(sums);
     NAME(free_work)(&work);
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
+}
+
+int NAME(saffu_attend_weights)(const saffu_view *view, double *sums, REAL *dW, REAL *dbias) {
+    int64_t k = view->n_positions, stride = whole_lanes(saffu_max(k, 1));
+    saffu_attend_plan plan = saffu_plan_attend(view->n, k);
+    for (int64_t c = 1; c < plan.n_chunks; c++)
+        for (int64_t i = 0; i < plan.size; i++) sums[i] += sums[c * plan.size + i];
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < k; j++) dW[i * k + j] = (REAL)sums[i * stride + j];
+    for (int64_t j = 0; j < k; j++) dbias[j] = (REAL)sums[k * stride + j];
+    return SAFFU_OK;
+}
+
+SAFFU_SIMD int NAME(saffu_attend_embeddings)(const saffu_view *view, const REAL *X, const REAL *dZ, const REAL *A,
+                                             const REAL *dS, int64_t d, REAL *dX, int n_threads) {
+    int team = saffu_team(n_threads, view->n * view->n_positions * d / 4);
+    int64_t width = saffu_max(LANES, whole_lanes((d + team - 1) / team));
+    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    for (int64_t from = 0; from < d; from += width)
+        NAME(add_embeddings)(view, X, dZ, A, dS, d, from, saffu_min(d, from + width), dX);
+    return SAFFU_OK;
 }

@@ -4,8 +4,12 @@
  * counters that stays in cache, and emitted in ascending order: no hash table, no atomics, no copy of the result per
  * thread. A row has one owner, so the result is the same for every number of threads; the few rows that hold a large
  * share of all pairs (the commonest words) are counted by the whole team, one after the other.
+ *
+ * Counters are 32 bits wide, so that twice as many stay in cache. A row of fewer pairs than SAFFU_MAX_PAIRS cannot
+ * make one wrap; a longer one is counted in pieces, each added to totals of 64 bits before the next begins.
+ *
+ * Every stage takes a range of positions or rows, so that a caller can stop between two of them.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "parallel.h"
@@ -13,34 +17,28 @@
 
 /* ---- stage 1: bucket --------------------------------------------------------------------------------------------- */
 
-SAFFU_INLINE int64_t document_end(const int64_t *documents, int64_t n_documents, int64_t n, int64_t d) {
-    return d + 1 < n_documents ? documents[d + 1] : n;
+SAFFU_INLINE int64_t document_end(const saffu_stream *s, int64_t d) {
+    return d + 1 < s->n_documents ? s->documents[d + 1] : s->n;
 }
 
 /* The document that holds position t: the last start <= t. */
-static int64_t document_of(const int64_t *documents, int64_t n_documents, int64_t t) {
-    int64_t low = 0, high = n_documents;
+static int64_t document_of(const saffu_stream *s, int64_t t) {
+    int64_t low = 0, high = s->n_documents;
     while (high - low > 1) {
         int64_t middle = low + (high - low) / 2;
-        if (documents[middle] <= t) low = middle;
+        if (s->documents[middle] <= t) low = middle;
         else high = middle;
     }
     return low;
 }
 
-typedef struct {
-    const int32_t *contexts, *targets;
-    const int64_t *documents;
-    int64_t n, n_documents, n_rows, nearest, farthest;
-    int single;
-} Stream;
-
 /* Count (bucket == NULL) or place the usable positions of [from, to): one pass over the documents it touches. */
-static int visit(const Stream *s, int64_t from, int64_t to, int64_t *restrict cursor, int32_t *restrict bucket) {
+static int visit(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor, int32_t *restrict bucket) {
+    int64_t nearest = s->distances[0], farthest = s->distances[s->n_distances - 1];
     if (from >= to) return SAFFU_OK;
-    for (int64_t d = document_of(s->documents, s->n_documents, from); d < s->n_documents; d++) {
-        int64_t end = document_end(s->documents, s->n_documents, s->n, d);
-        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - s->nearest, to);
+    for (int64_t d = document_of(s, from); d < s->n_documents; d++) {
+        int64_t end = document_end(s, d);
+        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - nearest, to);
         if (s->documents[d] >= to) break;
         if (!bucket) {
             for (; t < stop; t++) {
@@ -49,13 +47,13 @@ static int visit(const Stream *s, int64_t from, int64_t to, int64_t *restrict cu
                 if (c >= s->n_rows) return SAFFU_OUT_OF_RANGE;
                 cursor[c]++;
             }
-        } else if (s->single) {
+        } else if (s->n_distances == 1) {
             for (; t < stop; t++) {
                 int32_t c = s->contexts[t];
-                if (c >= 0) bucket[cursor[c]++] = s->targets[t + s->nearest];
+                if (c >= 0) bucket[cursor[c]++] = s->targets[t + nearest];
             }
         } else {
-            int64_t inner = end - s->farthest;
+            int64_t inner = end - farthest;
             for (; t < stop; t++) {
                 int32_t c = s->contexts[t];
                 if (c >= 0) bucket[cursor[c]++] = (int32_t)(t < inner ? t : ~t);
@@ -65,55 +63,63 @@ static int visit(const Stream *s, int64_t from, int64_t to, int64_t *restrict cu
     return SAFFU_OK;
 }
 
-int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances, const int64_t *documents,
-                 int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows, int64_t *row_ptr,
-                 int32_t *bucket, int n_threads) {
-    Stream s = {contexts,    targets, documents,    n, n_documents, n_rows, distances[0], distances[n_distances - 1],
-                n_distances == 1};
-    /* A histogram per team member pays while the histograms are shorter than the stream. */
-    int64_t team = saffu_team(n_threads, n);
-    team = saffu_max(1, saffu_min(team, n / (n_rows + 1)));
-    int64_t *cursors = calloc((size_t)(team * n_rows + 1), sizeof *cursors);
-    if (!cursors) return SAFFU_NO_MEMORY;
-    int status = SAFFU_OK;
+/* Where the given position of part m lies in the stream, at most where the part ends. */
+SAFFU_INLINE int64_t place_in_part(const saffu_stream *s, int64_t m, int64_t n_parts, int64_t position) {
+    int64_t begin = s->n * m / n_parts, end = s->n * (m + 1) / n_parts;
+    return begin + saffu_min(position, end - begin);
+}
 
-    SAFFU_OMP(parallel for num_threads(team) schedule(static, 1) reduction(min : status))
-    for (int64_t m = 0; m < team; m++) {
-        int mine = visit(&s, n * m / team, n * (m + 1) / team, cursors + m * n_rows, NULL);
+int64_t saffu_bucket_parts(const saffu_stream *s, int n_threads) {
+    /* A histogram per team member pays while the histograms are shorter than the stream. */
+    return saffu_max(1, saffu_min(saffu_team(n_threads, s->n), s->n / (s->n_rows + 1)));
+}
+
+int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors) {
+    int status = SAFFU_OK;
+    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(min : status))
+    for (int64_t m = 0; m < n_parts; m++) {
+        int mine = visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
+                         cursors + m * s->n_rows, NULL);
         status = mine < status ? mine : status;
     }
-    if (status == SAFFU_OK) {
-        int64_t total = 0; /* histograms -> first free place of each member in each row */
-        for (int64_t c = 0; c < n_rows; c++) {
-            row_ptr[c] = total;
-            for (int64_t m = 0; m < team; m++) {
-                int64_t count = cursors[m * n_rows + c];
-                cursors[m * n_rows + c] = total;
-                total += count;
-            }
-        }
-        row_ptr[n_rows] = total;
-        SAFFU_OMP(parallel for num_threads(team) schedule(static, 1))
-        for (int64_t m = 0; m < team; m++)
-            visit(&s, n * m / team, n * (m + 1) / team, cursors + m * n_rows, bucket);
-    }
-    free(cursors);
     return status;
+}
+
+int saffu_bucket_rows(const saffu_stream *s, int64_t n_parts, int64_t *cursors, int64_t *row_ptr) {
+    int64_t total = 0; /* histograms -> first free place of each part in each row */
+    for (int64_t c = 0; c < s->n_rows; c++) {
+        row_ptr[c] = total;
+        for (int64_t m = 0; m < n_parts; m++) {
+            int64_t count = cursors[m * s->n_rows + c];
+            cursors[m * s->n_rows + c] = total;
+            total += count;
+        }
+    }
+    row_ptr[s->n_rows] = total;
+    return SAFFU_OK;
+}
+
+int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
+                       int32_t *bucket) {
+    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1))
+    for (int64_t m = 0; m < n_parts; m++)
+        visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to), cursors + m * s->n_rows, bucket);
+    return SAFFU_OK;
 }
 
 /* ---- stage 2: rows ----------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    const int32_t *bucket, *targets;
-    const int64_t *distances, *documents;
-    int64_t n, n_distances, n_documents;
-} Pairs;
-
+/* What one thread counts in. */
 typedef struct {
     int32_t *counter; /* (n_cols) zero between rows */
     int32_t *seen;    /* (n_cols + 1) the columns of this row, by first touch */
     uint64_t *bits;   /* (n_cols / 64 + 1) zero between rows */
 } Scratch;
+
+SAFFU_INLINE Scratch scratch_of(const saffu_counters *all, int64_t n_cols, int64_t thread) {
+    return (Scratch){all->counter + thread * (n_cols + 1), all->seen + thread * (n_cols + 1),
+                     all->bits + thread * (n_cols / 64 + 1)};
+}
 
 /* Add one pair; branch-free, so that a first touch costs no misprediction. */
 SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
@@ -124,25 +130,24 @@ SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
 }
 
 /* Accumulate bucket[from .. to) and return the number of distinct columns. */
-static int64_t accumulate(const Pairs *p, int64_t from, int64_t to, Scratch s) {
+static int64_t accumulate(const saffu_stream *p, const int32_t *bucket, int64_t from, int64_t to, Scratch s) {
     int64_t n_seen = 0;
     if (p->n_distances == 1) {
-        for (int64_t i = from; i < to; i++) n_seen = touch(s, p->bucket[i], n_seen);
+        for (int64_t i = from; i < to; i++) n_seen = touch(s, bucket[i], n_seen);
         return n_seen;
     }
     for (int64_t i = from; i < to; i++) {
-        int64_t t = p->bucket[i];
+        int64_t t = bucket[i];
         if (i + 8 < to) {
-            int64_t ahead = p->bucket[i + 8];
+            int64_t ahead = bucket[i + 8];
             SAFFU_PREFETCH(p->targets + (ahead < 0 ? ~ahead : ahead));
         }
         if (t >= 0) {
             for (int64_t j = 0; j < p->n_distances; j++) n_seen = touch(s, p->targets[t + p->distances[j]], n_seen);
         } else {
             t = ~t;
-            int64_t d = document_of(p->documents, p->n_documents, t);
-            int64_t end = document_end(p->documents, p->n_documents, p->n, d);
-            for (int64_t j = 0; j < p->n_distances && t + p->distances[j] < end; j++)
+            int64_t left = document_end(p, document_of(p, t)) - t;
+            for (int64_t j = 0; j < p->n_distances && p->distances[j] < left; j++)
                 n_seen = touch(s, p->targets[t + p->distances[j]], n_seen);
         }
     }
@@ -194,124 +199,114 @@ static void emit(Scratch s, int64_t n_seen, int32_t *restrict indices, int64_t *
     }
 }
 
-/* One long row by the whole team: slices of its occurrences into separate counters, then slices of the columns. */
-static int64_t count_long_row(const Pairs *p, int64_t from, int64_t to, int64_t n_cols, Scratch *scratch, int team,
-                              int64_t *n_mine, int32_t *indices, int64_t *counts) {
-    SAFFU_OMP(parallel num_threads(team)) {
-        SAFFU_OMP(for schedule(static, 1))
-        for (int m = 0; m < team; m++)
-            accumulate(p, from + (to - from) * m / team, from + (to - from) * (m + 1) / team, scratch[m]);
-        SAFFU_OMP(for schedule(static, 1))
-        for (int m = 0; m < team; m++) {
-            int64_t n_found = 0, first = n_cols * m / team;
-            int32_t *total = scratch[0].counter;
-            for (int64_t w = first; w < n_cols * (m + 1) / team; w++) {
-                for (int other = 1; other < team; other++) {
-                    total[w] += scratch[other].counter[w];
-                    scratch[other].counter[w] = 0;
-                }
-                scratch[0].seen[first + n_found] = (int32_t)w;
-                n_found += total[w] != 0;
-            }
-            n_mine[m] = n_found;
-        }
-    }
-    int64_t out = 0;
-    for (int m = 0; m < team; m++) {
-        int32_t *found = scratch[0].seen + n_cols * m / team;
-        for (int64_t i = 0; i < n_mine[m]; i++, out++) {
-            indices[out] = found[i];
-            counts[out] = scratch[0].counter[found[i]];
-            scratch[0].counter[found[i]] = 0;
-        }
-    }
-    return out;
-}
-
-static void free_scratch(Scratch *scratch, int team) {
-    for (int m = 0; scratch && m < team; m++) {
-        free(scratch[m].counter);
-        free(scratch[m].seen);
-        free(scratch[m].bits);
-    }
-    free(scratch);
-}
-
-static Scratch *new_scratch(int team, int64_t n_cols) {
-    Scratch *scratch = calloc((size_t)team, sizeof *scratch);
-    if (!scratch) return NULL;
-    for (int m = 0; m < team; m++) {
-        scratch[m].counter = calloc((size_t)n_cols + 1, sizeof(int32_t));
-        scratch[m].seen = malloc(((size_t)n_cols + 1) * sizeof(int32_t));
-        scratch[m].bits = calloc((size_t)n_cols / 64 + 1, sizeof(uint64_t));
-        if (!scratch[m].counter || !scratch[m].seen || !scratch[m].bits) {
-            free_scratch(scratch, team);
-            return NULL;
-        }
-    }
-    return scratch;
-}
-
-/* Close the gaps between the segments; length[c + 1] holds the length of row c and becomes its end. */
-static void compact(const int64_t *segment, int64_t n_rows, int64_t *length, int32_t *indices, int64_t *counts) {
-    length[0] = 0;
-    for (int64_t c = 0; c < n_rows; c++) {
-        int64_t n_row = length[c + 1], to = length[c];
-        if (n_row && to != segment[c]) {
-            memmove(indices + to, indices + segment[c], (size_t)n_row * sizeof *indices);
-            memmove(counts + to, counts + segment[c], (size_t)n_row * sizeof *counts);
-        }
-        length[c + 1] = to + n_row;
-    }
-}
-
-int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_t *targets, const int64_t *distances,
-                     const int64_t *documents, const int64_t *segment, int64_t n, int64_t n_distances,
-                     int64_t n_documents, int64_t n_rows, int64_t n_cols, int64_t *indptr, int32_t *indices,
-                     int64_t *counts, int n_threads) {
-    Pairs p = {bucket, targets, distances, documents, n, n_distances, n_documents};
-    int64_t n_positions = row_ptr[n_rows];
-    int team = saffu_team(n_threads, n_positions * n_distances);
-    Scratch *scratch = new_scratch(team, n_cols);
-    int64_t *n_mine = malloc((size_t)team * sizeof *n_mine);
-    if (!scratch || !n_mine) {
-        free_scratch(scratch, team);
-        free(n_mine);
-        return SAFFU_NO_MEMORY;
-    }
+int64_t saffu_long_row(const saffu_stream *s, int64_t n_positions, int64_t n_pairs, int team) {
     /* Alone, a row is long if it would keep one thread busy after the others are done. */
-    int64_t long_row = team == 1 ? INT64_MAX : saffu_max(n_positions / (8 * team), 4 * n_cols / n_distances);
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 16))
-    for (int64_t c = 0; c < n_rows; c++) {
-        int64_t from = row_ptr[c], to = row_ptr[c + 1];
-        if (to - from > long_row) continue;
-        Scratch mine = scratch[saffu_thread()];
-        int64_t n_seen = accumulate(&p, from, to, mine);
+    int64_t uneven = team == 1 ? INT64_MAX : saffu_max(n_positions / (8 * team), 4 * s->n_cols / s->n_distances);
+    return saffu_min(uneven, saffu_max(1, n_pairs / s->n_distances));
+}
+
+int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_t *bucket, const int64_t *segment,
+                     int64_t from, int64_t to, int64_t long_row, const saffu_counters *all, int64_t *length,
+                     int32_t *indices, int64_t *counts) {
+    SAFFU_OMP(parallel for num_threads(all->team) schedule(dynamic, 16))
+    for (int64_t c = from; c < to; c++) {
+        int64_t first = row_ptr[c], end = row_ptr[c + 1];
+        if (end - first > long_row) continue;
+        Scratch mine = scratch_of(all, s->n_cols, saffu_thread());
+        int64_t n_seen = accumulate(s, bucket, first, end, mine);
         emit(mine, n_seen, indices + segment[c], counts + segment[c]);
-        indptr[c + 1] = n_seen;
+        length[c] = n_seen;
     }
-    for (int64_t c = 0; team > 1 && c < n_rows; c++)
-        if (row_ptr[c + 1] - row_ptr[c] > long_row)
-            indptr[c + 1] = count_long_row(&p, row_ptr[c], row_ptr[c + 1], n_cols, scratch, team, n_mine,
-                                           indices + segment[c], counts + segment[c]);
-    compact(segment, n_rows, indptr, indices, counts);
-    free_scratch(scratch, team);
-    free(n_mine);
+    return SAFFU_OK;
+}
+
+/* Slices of the occurrences into separate counters, then slices of the columns into the totals. */
+int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from, int64_t to, const saffu_counters *all,
+                     int64_t *totals) {
+    int64_t team = all->team, n_cols = s->n_cols;
+    SAFFU_OMP(parallel num_threads(all->team)) {
+        SAFFU_OMP(for schedule(static, 1))
+        for (int64_t m = 0; m < team; m++)
+            accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team,
+                       scratch_of(all, n_cols, m));
+        SAFFU_OMP(for schedule(static, 1))
+        for (int64_t m = 0; m < team; m++)
+            for (int64_t other = 0; other < team; other++) {
+                int32_t *restrict counter = scratch_of(all, n_cols, other).counter;
+                for (int64_t w = n_cols * m / team; w < n_cols * (m + 1) / team; w++) {
+                    totals[w] += counter[w];
+                    counter[w] = 0;
+                }
+            }
+    }
+    return SAFFU_OK;
+}
+
+enum { PARTS = 16 };
+
+int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
+                    int n_threads) {
+    int64_t begin[PARTS + 1] = {0};
+    int team = saffu_team(n_threads, n_cols);
+    (void)team;
+    SAFFU_OMP(parallel num_threads(team)) {
+        SAFFU_OMP(for schedule(static))
+        for (int64_t m = 0; m < PARTS; m++) {
+            int64_t n_found = 0;
+            for (int64_t w = n_cols * m / PARTS; w < n_cols * (m + 1) / PARTS; w++) n_found += totals[w] != 0;
+            begin[m + 1] = n_found;
+        }
+        SAFFU_OMP(single)
+        for (int64_t m = 0; m < PARTS; m++) begin[m + 1] += begin[m];
+        SAFFU_OMP(for schedule(static))
+        for (int64_t m = 0; m < PARTS; m++) {
+            int64_t out = begin[m];
+            for (int64_t w = n_cols * m / PARTS; w < n_cols * (m + 1) / PARTS; w++) {
+                if (totals[w] == 0) continue;
+                indices[out] = (int32_t)w;
+                counts[out++] = totals[w];
+                totals[w] = 0;
+            }
+        }
+    }
+    *length = begin[PARTS];
+    return SAFFU_OK;
+}
+
+int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
+                  int64_t *counts) {
+    for (int64_t c = from; c < to; c++) {
+        int64_t n_row = indptr[c + 1], place = indptr[c];
+        if (n_row && place != segment[c]) {
+            memmove(indices + place, indices + segment[c], (size_t)n_row * sizeof *indices);
+            memmove(counts + place, counts + segment[c], (size_t)n_row * sizeof *counts);
+        }
+        indptr[c + 1] = place + n_row;
+    }
     return SAFFU_OK;
 }
 
 /* ---- lookup ------------------------------------------------------------------------------------------------------ */
 
-int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols, int64_t n,
-               int32_t *entry, int n_threads) {
-    int team = saffu_team(n_threads, n * 4);
+int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
+               int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads) {
+    int team = saffu_team(n_threads, n * 4), bad = 0;
     (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    if (n_entries > INT32_MAX) return SAFFU_TOO_LARGE;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
     for (int64_t i = 0; i < n; i++) {
         int32_t c = rows[i], w = cols[i];
         entry[i] = -1;
         if (c < 0) continue;
-        int64_t low = indptr[c], length = indptr[c + 1] - low, end = indptr[c + 1];
+        if (c >= n_rows) {
+            bad |= 1;
+            continue;
+        }
+        int64_t low = indptr[c], end = indptr[c + 1], length = end - low;
+        if (low < 0 || low > end || end > n_entries) {
+            bad |= 1;
+            continue;
+        }
         while (length > 0) { /* first place with a column >= w */
             int64_t half = length / 2;
             if (indices[low + half] < w) {
@@ -323,5 +318,5 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
         }
         if (low < end && indices[low] == w) entry[i] = (int32_t)low;
     }
-    return SAFFU_OK;
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }

@@ -56,7 +56,7 @@ static void free_order(Order *o) {
 
 static int new_order(const int32_t *labels, int64_t n, int64_t chunk, int64_t n_classes, Order *o) {
     int64_t n_chunks = n ? (n + chunk - 1) / chunk : 1;
-    if (n > INT32_MAX) return SAFFU_OUT_OF_RANGE;
+    if (n > INT32_MAX) return SAFFU_TOO_LARGE;
     o->n = n, o->chunk = chunk, o->n_chunks = n_chunks, o->n_classes = n_classes;
     o->start = malloc((size_t)(n_chunks * (n_classes + 1)) * sizeof *o->start);
     o->order = malloc((size_t)(n + 1) * sizeof *o->order);
@@ -250,22 +250,6 @@ SAFFU_SIMD int saffu_moments_soft(const void *H, int h_size, const void *Y, int 
 
 /* ---- sparse features --------------------------------------------------------------------------------------------- */
 
-/* Is it a CSR matrix of n rows, with n_entries entries and columns below n_features? */
-static int check_csr(const int64_t *indptr, const void *indices, int index_size, int64_t n, int64_t n_entries,
-                     int64_t n_features, int n_threads) {
-    int bad = indptr[0] != 0 || indptr[n] > n_entries;
-    int team = saffu_team(n_threads, n + n_entries);
-    (void)team;
-    for (int64_t m = 0; m < n; m++) bad |= indptr[m + 1] < indptr[m];
-    if (bad) return SAFFU_OUT_OF_RANGE;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
-    for (int64_t i = 0; i < indptr[n]; i++) {
-        int64_t column = index_at(indices, index_size, i);
-        bad |= (column < 0) | (column >= n_features);
-    }
-    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
-}
-
 SAFFU_INLINE void add_entries(const void *indices, int index_size, const void *data, int data_size, int64_t from,
                               int64_t to, double w, double *sums) {
     for (int64_t i = from; i < to; i++)
@@ -273,13 +257,12 @@ SAFFU_INLINE void add_entries(const void *indices, int index_size, const void *d
 }
 
 int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
-                             int data_size, const int32_t *labels, const double *weights, int64_t n, int64_t n_entries,
+                             int data_size, const int32_t *labels, const double *weights, int64_t n,
                              int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads) {
     Order order;
-    int status = check_csr(indptr, indices, index_size, n, n_entries, n_features, n_threads);
-    if (status == SAFFU_OK) status = new_order(labels, n, saffu_max(n, 1), n_classes, &order);
+    int status = new_order(labels, n, saffu_max(n, 1), n_classes, &order);
     if (status != SAFFU_OK) return status;
-    int team = saffu_team(n_threads, indptr[n]);
+    int team = saffu_team(n_threads, indptr[n] - indptr[0]);
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
     for (int64_t c = 0; c < n_classes; c++) {
@@ -323,13 +306,11 @@ static void transpose_out(const double *sums, int64_t n_features, int64_t c, int
 }
 
 SAFFU_SIMD int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
-                                      int data_size, const void *Y, int y_size, const double *weights, int64_t n,
-                                      int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F,
-                                      double *mass, int n_threads) {
-    int status = check_csr(indptr, indices, index_size, n, n_entries, n_features, n_threads);
-    if (status != SAFFU_OK) return status;
+                                      int data_size, const void *Y, int y_size, int64_t y_stride,
+                                      const double *weights, int64_t n, int64_t n_features, int64_t n_classes,
+                                      int add, double *F, double *mass, int n_threads) {
     int64_t n_blocks = (n_classes + LANES - 1) / LANES;
-    int team = (int)saffu_max(1, saffu_min(saffu_team(n_threads, indptr[n]), n_blocks));
+    int team = (int)saffu_max(1, saffu_min(saffu_team(n_threads, indptr[n] - indptr[0]), n_blocks));
     double *scratch = malloc((size_t)(team * n_features * LANES + 1) * sizeof *scratch);
     if (!scratch) return SAFFU_NO_MEMORY;
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
@@ -342,7 +323,7 @@ SAFFU_SIMD int saffu_moments_csr_soft(const int64_t *indptr, const void *indices
         for (int64_t m = 0; m < n; m++) {
             double y[LANES] = {0}, w = weights ? weights[m] : 1.0;
             for (int64_t l = 0; l < n_c; l++) {
-                y[l] = w * real_at(Y, y_size, m * n_classes + c + l);
+                y[l] = w * real_at(Y, y_size, m * y_stride + c + l);
                 total[l] += y[l];
             }
             if (index_size == 4 && data_size == 4)
@@ -386,8 +367,8 @@ SAFFU_INLINE double lowest_of(const void *x, int size, int64_t from, int64_t to)
 }
 
 SAFFU_SIMD int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads) {
-    double least = INFINITY;
-    int flawed = 0, team = saffu_team(n_threads, n);
+    double least = *lowest;
+    int flawed = least != least, team = saffu_team(n_threads, n);
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(min : least) reduction(| : flawed))
     for (int64_t from = 0; from < n; from += LOOK) {

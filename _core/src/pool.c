@@ -36,6 +36,8 @@ SAFFU_INLINE int64_t chunk_length(int64_t n) {
     return saffu_max(SHORTEST_CHUNK, saffu_min(LONGEST_CHUNK, n / 16));
 }
 
+int64_t saffu_pool_chunk(int64_t n) { return chunk_length(n); }
+
 /* (alpha, beta, lambda ...) of a state */
 SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
     return pool->theta + state * (pool->n_features + 2);
@@ -47,7 +49,7 @@ SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
 static int64_t head_length(const int32_t *words, int64_t n) {
     int64_t best = 0;
     for (int64_t i = 0; i < n; i++) {
-        int64_t length = (words[i] / BLOCK + 1) * BLOCK;
+        int64_t length = ((int64_t)words[i] / BLOCK + 1) * BLOCK;
         if (2 * (i + 1) >= length) best = length;
     }
     return best;
@@ -55,7 +57,7 @@ static int64_t head_length(const int32_t *words, int64_t n) {
 
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads) {
-    int team = saffu_team(n_threads, indptr[n_rows]);
+    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]);
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
     for (int64_t c = 0; c < n_rows; c++) {
@@ -64,8 +66,7 @@ int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows
         head_ptr[c + 1] = length;
         tail_ptr[c + 1] = to - from - inside;
     }
-    head_ptr[0] = tail_ptr[0] = 0;
-    for (int64_t c = 0; c < n_rows; c++) {
+    for (int64_t c = 0; c < n_rows; c++) { /* on from the ends of the rows before */
         head_ptr[c + 1] += head_ptr[c];
         tail_ptr[c + 1] += tail_ptr[c];
     }
@@ -75,7 +76,7 @@ int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
                const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
                int n_threads) {
-    int team = saffu_team(n_threads, indptr[n_rows]);
+    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]);
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
     for (int64_t c = 0; c < n_rows; c++) {
@@ -390,7 +391,7 @@ SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scr
 }
 
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
-    return run(pool, batch, chunk_length(batch->n), score_chunk, log_prob, n_threads);
+    return run(pool, batch, batch->chunk, score_chunk, log_prob, n_threads);
 }
 
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */
@@ -437,7 +438,7 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
 
 int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads) {
     Work *work = size == (int)sizeof(float) ? logits_chunk_f32 : logits_chunk_f64;
-    return run(pool, batch, chunk_length(batch->n), work, logits, n_threads);
+    return run(pool, batch, batch->chunk, work, logits, n_threads);
 }
 
 /* ---- derivatives of the priming scalars -------------------------------------------------------------------------- */
@@ -675,9 +676,8 @@ static int new_local(int64_t n_local, Local *local) {
     return local->mean && local->second && local->target ? SAFFU_OK : SAFFU_NO_MEMORY;
 }
 
-/* total (n) = the rows of parts (n_parts, stride), folded in order. */
+/* total (n) += the rows of parts (n_parts, stride), folded in order. */
 static void fold(const double *parts, int64_t n_parts, int64_t stride, int64_t n, double *total) {
-    memset(total, 0, (size_t)n * sizeof *total);
     for (int64_t m = 0; m < n_parts; m++)
         for (int64_t j = 0; j < n; j++) total[j] += parts[m * stride + j];
 }
@@ -687,7 +687,7 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
     Job job;
     int64_t n_local = pool->n_features + 2, n_first = pool->n_states * n_local;
     int64_t n_second = hessian ? n_first * n_local : 0, stride = n_first + n_second;
-    int ready = new_job(pool, batch, chunk_length(batch->n), &job);
+    int ready = new_job(pool, batch, batch->chunk, &job);
     double *sums = calloc((size_t)(job.n_chunks * stride) + 1, sizeof *sums); /* one row a chunk */
     if (!sums) ready = SAFFU_NO_MEMORY;
     int team = job.n_chunks > 1 ? n_threads : 1, status = ready;

@@ -9,7 +9,6 @@
  *
  * The transposed product, H^T R, is the same kernel on the transpose of H: each sum has one owner and one order.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "parallel.h"

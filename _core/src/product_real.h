@@ -64,23 +64,26 @@ SAFFU_INLINE void NAME(add_tile_double)(const int64_t *indptr, const int32_t *in
     }
 }
 
-/* B tile by tile, each tile's rows beside one another, a tile wider than B filled with zeros; or NULL. */
-static REAL *NAME(packed)(const REAL *B, int64_t stride, int64_t n_inner, int64_t n_columns) {
-    int64_t tile = N_VECTORS * NAME(WIDTH), columns = (n_columns + NAME(WIDTH) - 1) / NAME(WIDTH) * NAME(WIDTH);
-    REAL *copy = calloc((size_t)(n_inner * columns + 1), sizeof *copy), *to = copy;
-    for (int64_t t = 0; copy && t < columns; t += tile) {
-        int64_t width = saffu_min(tile, columns - t), first = saffu_max(0, saffu_min(t, n_columns - width));
-        for (int64_t j = 0; j < n_inner; j++, to += width)
-            memcpy(to, B + j * stride + first, (size_t)saffu_min(width, n_columns) * sizeof *copy);
-    }
-    return copy;
+SAFFU_INLINE int64_t NAME(whole_vectors)(int64_t n_columns) {
+    return (n_columns + NAME(WIDTH) - 1) / NAME(WIDTH) * NAME(WIDTH);
 }
 
-/* Is a copy needed, or worth its time? It is needed where a single tile is wider than B and would read beyond its end,
- * and worth it when rows of B that are apart, and may fall into the same sets of the cache, are read many times over. */
-SAFFU_INLINE int NAME(pack)(int64_t n_entries, int64_t n_inner, int64_t n_columns) {
-    if (n_columns <= N_VECTORS * NAME(WIDTH)) return n_columns % NAME(WIDTH) != 0;
-    return n_entries >= 8 * n_inner;
+/* A copy is needed where a single tile is wider than B and would read beyond its end, and worth its time when rows of B
+ * that are apart, and may fall into the same sets of the cache, are read many times over. */
+int64_t NAME(saffu_copy_size)(int64_t n_entries, int64_t n_inner, int64_t n_columns) {
+    int wanted = n_columns <= N_VECTORS * NAME(WIDTH) ? n_columns % NAME(WIDTH) != 0 : n_entries >= 8 * n_inner;
+    return wanted ? n_inner * NAME(whole_vectors)(n_columns) : 0;
+}
+
+/* B tile by tile, each tile's rows beside one another, a tile wider than B filled with zeros. */
+int NAME(saffu_copy)(const REAL *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, REAL *copy) {
+    int64_t tile = N_VECTORS * NAME(WIDTH), columns = NAME(whole_vectors)(n_columns);
+    for (int64_t t = 0; t < columns; t += tile) {
+        int64_t width = saffu_min(tile, columns - t), first = saffu_max(0, saffu_min(t, n_columns - width));
+        for (int64_t j = 0; j < n_inner; j++, copy += width)
+            memcpy(copy, B + j * b_stride + first, (size_t)saffu_min(width, n_columns) * sizeof *copy);
+    }
+    return SAFFU_OK;
 }
 
 /* Calls ADD(tile of B, distance of its rows, first column, vectors) for the tiles that cover n_columns. */
@@ -99,14 +102,11 @@ SAFFU_INLINE int NAME(pack)(int64_t n_entries, int64_t n_inner, int64_t n_column
     }
 
 SAFFU_SIMD int NAME(saffu_product)(const int64_t *indptr, const int32_t *indices, const REAL *data, const REAL *B,
-                                   int64_t b_stride, const REAL *bias, int64_t n_rows, int64_t n_inner,
-                                   int64_t n_columns, REAL *Z, int n_threads) {
+                                   int64_t b_stride, const REAL *copy, const REAL *bias, int64_t n_rows,
+                                   int64_t n_inner, int64_t n_columns, REAL *Z, int n_threads) {
     int64_t n_entries = indptr[n_rows] - indptr[0];
     int team = saffu_team(n_threads, n_entries * n_columns / 8 + n_rows), bad = 0;
     int64_t chunk = saffu_max(1, saffu_min(ROWS, n_rows / (4 * team)));
-    int pack = NAME(pack)(n_entries, n_inner, n_columns);
-    REAL *copy = pack ? NAME(packed)(B, b_stride, n_inner, n_columns) : NULL;
-    if (pack && !copy) return SAFFU_NO_MEMORY;
 #define ADD(b, stride, first, n)                                                                                 \
     NAME(add_tile)(indptr, indices, data, b, stride, bias ? bias + first : NULL, from, to, n_columns, n, Z + first)
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
@@ -118,19 +118,16 @@ SAFFU_SIMD int NAME(saffu_product)(const int64_t *indptr, const int32_t *indices
             bad |= 1;
     }
 #undef ADD
-    free(copy);
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
 SAFFU_SIMD int NAME(saffu_product_double)(const int64_t *indptr, const int32_t *indices, const REAL *data,
-                                          const REAL *B, int64_t b_stride, int64_t n_rows, int64_t n_inner,
-                                          int64_t n_columns, double *F, int64_t f_stride, int n_threads) {
+                                          const REAL *B, int64_t b_stride, const REAL *copy, int64_t n_rows,
+                                          int64_t n_inner, int64_t n_columns, double *F, int64_t f_stride,
+                                          int n_threads) {
     int64_t n_entries = indptr[n_rows] - indptr[0];
     int team = saffu_team(n_threads, n_entries * n_columns / 8 + n_rows), bad = 0;
     int64_t chunk = saffu_max(1, saffu_min(ROWS, n_rows / (16 * team)));
-    int pack = NAME(pack)(n_entries, n_inner, n_columns);
-    REAL *copy = pack ? NAME(packed)(B, b_stride, n_inner, n_columns) : NULL;
-    if (pack && !copy) return SAFFU_NO_MEMORY;
 #define ADD(b, stride, first, n) \
     NAME(add_tile_double)(indptr, indices, data, b, stride, from, to, n_columns, f_stride, n, F + first)
     SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
@@ -142,7 +139,6 @@ SAFFU_SIMD int NAME(saffu_product_double)(const int64_t *indptr, const int32_t *
             bad |= 1;
     }
 #undef ADD
-    free(copy);
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 #undef FOR_TILES

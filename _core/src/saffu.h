@@ -16,39 +16,91 @@ enum {
     SAFFU_OUT_OF_RANGE = -2, /* an id is not below its bound */
     SAFFU_NOT_A_COUNT = -3,  /* an entry of a table of counts is negative or not finite */
     SAFFU_NOT_FINITE = -4,   /* a weight would be infinite or not a number */
+    SAFFU_TOO_LARGE = -5,    /* a size is beyond what places of 32 bits hold */
 };
+
+/* ---- check.c: what comes in as a place, an id or a count ----------------------------------------------------------
+ *
+ * Each gives SAFFU_OUT_OF_RANGE if an entry is bad, and in *place the number of the first such. One read at the speed
+ * of memory. Integers that may be int32_t or int64_t come as a pointer and the size of one, 4 or 8 bytes. */
+
+/* Is every entry of x (n) in [low, high]? */
+int saffu_outside(const void *x, int size, int64_t n, int64_t low, int64_t high, int64_t *place, int n_threads);
+/* Is no entry of x (n) below, or with strict not above, the one before? */
+int saffu_descent(const void *x, int size, int64_t n, int strict, int64_t *place, int n_threads);
+/* Do the columns of every row of a CSR matrix ascend, without repetition? indptr fits. */
+int saffu_unsorted(const int64_t *indptr, const int32_t *indices, int64_t n_rows, int64_t *place, int n_threads);
 
 /* ---- count.c: what occurs together ------------------------------------------------------------------------------- */
 
+/* A stream and what to count in it: count[c, w] = #{(t, k) : contexts[t] = c, targets[t + k] = w, k in distances, t and
+ * t + k in one document}, a table of n_rows contexts and n_cols targets. Contexts below 0 mean "none". Documents are
+ * the half-open ranges between consecutive starts; the last one ends at n. At most INT32_MAX positions, and as many
+ * columns: places and columns are kept in 32 bits. Numbers of pairs are not bounded. */
+typedef struct {
+    const int32_t *contexts;  /* (n) below n_rows */
+    const int32_t *targets;   /* (n) in [0, n_cols) */
+    const int64_t *distances; /* (n_distances) ascending, >= 1 */
+    const int64_t *documents; /* (n_documents) ascending */
+    int64_t n, n_distances, n_documents, n_rows, n_cols;
+} saffu_stream;
+
 /* The first stage of counting: sort the usable positions of a stream by context.
  *
- * A position t is usable if contexts[t] >= 0 and t + min(distances) is in the same document. Contexts below 0 mean
- * "none". Documents are the half-open ranges between consecutive starts; the last one ends at n.
- *
- * contexts (n), targets (n), distances (n_distances, ascending, >= 1), documents (n_documents, ascending)
+ * A position t is usable if contexts[t] >= 0 and t + min(distances) is in the same document.
  * -> row_ptr (n_rows + 1), bucket (n): bucket[row_ptr[c] .. row_ptr[c + 1]) holds, in ascending order of t,
  *      the target targets[t + distances[0]]   if n_distances = 1  (the rows can then be read without a gather)
  *      t, or ~t where t + max(distances) leaves the document, otherwise.
+ *
+ * The stream is cut into n_parts, a thread to each: saffu_bucket_parts says into how many. Histograms of positions
+ * [from, to) of each part, ceil(n / n_parts) positions at most, are added to cursors (n_parts, n_rows), zero at first;
+ * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order.
  * Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
-int saffu_bucket(const int32_t *contexts, const int32_t *targets, const int64_t *distances, const int64_t *documents,
-                 int64_t n, int64_t n_distances, int64_t n_documents, int64_t n_rows, int64_t *row_ptr,
-                 int32_t *bucket, int n_threads);
+int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads);
+int saffu_bucket_count(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors);
+int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr);
+int saffu_bucket_place(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
+                       int32_t *bucket);
 
-/* The second stage: count[c, w] = #{(t, k) : contexts[t] = c, targets[t + k] = w, k in distances, one document}.
+enum { SAFFU_MAX_PAIRS = 1 << 27 }; /* pairs that are counted in 32 bits: a tenth of a second, and far from wrapping */
+
+/* What `team` threads count in: counter (team, n_cols + 1) and bits (team, n_cols / 64 + 1) are zero before and after
+ * each call; seen (team, n_cols + 1). */
+typedef struct {
+    int team;
+    int32_t *counter, *seen;
+    uint64_t *bits;
+} saffu_counters;
+
+/* Positions from which on a row is counted by the whole team, or because its pairs are more than n_pairs in pieces. */
+int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team);
+
+/* The second stage, for rows [from, to) of at most long_row positions, and less than 2^31 pairs.
  *
  * segment (n_rows + 1): where each row may write, segment[c + 1] - segment[c] >= min(pairs of row c, n_cols).
- * -> indptr (n_rows + 1), indices and counts (segment[n_rows]), of which the first indptr[n_rows] are used:
- *    a CSR matrix with ascending columns.
+ * -> length (n_rows), and at segment[c] of indices and counts the columns of row c, ascending, and their counts.
  * One random read-modify-write of a 4-byte counter a pair, in a scratch of n_cols counters a thread. */
-int saffu_count_rows(const int64_t *row_ptr, const int32_t *bucket, const int32_t *targets, const int64_t *distances,
-                     const int64_t *documents, const int64_t *segment, int64_t n, int64_t n_distances,
-                     int64_t n_documents, int64_t n_rows, int64_t n_cols, int64_t *indptr, int32_t *indices,
-                     int64_t *counts, int n_threads);
+int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket, const int64_t *segment,
+                     int64_t from, int64_t to, int64_t long_row, const saffu_counters *all, int64_t *length,
+                     int32_t *indices, int64_t *counts);
+
+/* A long row: pairs of bucket[from .. to), less than 2^31, are added to totals (n_cols). */
+int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t from, int64_t to,
+                     const saffu_counters *all, int64_t *totals);
+/* The columns with a total, ascending, and their number; totals become zero. */
+int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
+                    int n_threads);
+
+/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length of
+ * row c and becomes its end; indptr[from] is the end of the row before. */
+int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
+                  int64_t *counts);
 
 /* entry[i] = the place of column cols[i] in row rows[i] of a CSR matrix, or -1 if absent (or rows[i] < 0).
+ * Places are kept in 32 bits: more than INT32_MAX entries are SAFFU_TOO_LARGE.
  * A binary search each: about log2(row length) dependent reads. */
-int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols, int64_t n,
-               int32_t *entry, int n_threads);
+int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
+               int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads);
 
 /* ---- weigh.c: counts to sparse logarithms ------------------------------------------------------------------------ */
 
@@ -59,7 +111,8 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
  *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
  *
  * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; a row that frees no
- * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3. indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3.
+ * indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
  * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
                 const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
@@ -73,7 +126,8 @@ enum {
 };
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
- * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills. */
+ * (tail_word, tail_u). Both functions take a CSR matrix of ascending columns below INT32_MAX - SAFFU_BLOCK; the first
+ * gives the sizes that the second fills, going on from head_ptr[0] and tail_ptr[0], the ends of the rows before. */
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads);
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
@@ -112,7 +166,19 @@ typedef struct {
     const int32_t *states;                    /* (n) which row of theta */
     const double *target_u;                   /* (n, n_contexts) u of the target in each row; derivatives only */
     const int32_t *previous;                  /* (n_ids) last place before with the same token, or -1; may be NULL */
+    int64_t chunk; /* positions in a chunk, from saffu_pool_chunk; its windows begin afresh, which shows in the bits */
 } saffu_batch;
+
+/* The chunk of a batch of n positions. A part of it that is whole chunks, with the chunk of the whole, gives the bits
+ * of the whole. */
+int64_t saffu_pool_chunk(int64_t n);
+
+/* What a batch refers to: bounds (3) = its highest position, row and state. SAFFU_OUT_OF_RANGE if a position is before
+ * its begin, or a begin, a row or a state is below what there may be. (check.c) */
+int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds);
+/* The tokens that the windows of this pool reach, and with targets those at the positions: SAFFU_OUT_OF_RANGE if an id
+ * is not a word, or previous does not lead back. Reads each once if positions ascend. (check.c) */
+int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets);
 
 /* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
  * dense head: 8 bytes, no index), each block that holds a seen word SAFFU_BLOCK exps. */
@@ -125,12 +191,13 @@ int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, do
  * targets are not read. An exp for each word of a touched block, one store for each word. */
 int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads);
 
-/* log_prob (n) and the sums over positions of the derivatives of -log_prob by the scalars of
- * each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states, 2 + n_features,
- * 2 + n_features) or NULL, sum_m Cov_p(x, x). The target's own u comes from target_u (so
+/* log_prob (n), and added to what gradient and hessian hold, the sums over positions of the derivatives of -log_prob by
+ * the scalars of each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states,
+ * 2 + n_features, 2 + n_features) or NULL, sum_m Cov_p(x, x). The target's own u comes from target_u (so
  * that its count can be left out); the other words are as stored. */
 int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                            double *hessian, int n_threads);
+
 /* ---- moments.c: features and classes -----------------------------------------------------------------------------
  *
  * A matrix of reals that may be float or double comes as a pointer and the size of an entry, 4 or 8 bytes; so do the
@@ -148,17 +215,17 @@ int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const
 int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
                        int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
 
-/* The same two for a CSR matrix H: indptr (n + 1), indices and data (n_entries). Columns need not be sorted.
+/* The same two for a CSR matrix H: indptr (n + 1), indices and data. Columns need not be sorted. The rows of Y are
+ * y_stride apart, so that a call may see some of its classes.
  * Reads H once (labels), or once for every 8 classes (soft); a scattered double for every entry and class. */
 int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
-                             int data_size, const int32_t *labels, const double *weights, int64_t n, int64_t n_entries,
+                             int data_size, const int32_t *labels, const double *weights, int64_t n,
                              int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
 int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
-                           int data_size, const void *Y, int y_size, const double *weights, int64_t n,
-                           int64_t n_entries, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
-                           int n_threads);
+                           int data_size, const void *Y, int y_size, int64_t y_stride, const double *weights, int64_t n,
+                           int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
 
-/* lowest = min x, NaN if any entry is NaN or infinite, +inf if n = 0.  x (n). One read. */
+/* lowest = min(lowest, min x), NaN if it was or if any entry is NaN or infinite.  x (n). One read. */
 int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads);
 
 /* ---- weigh.c: counts to logarithms ------------------------------------------------------------------------------- */
@@ -196,21 +263,27 @@ int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const
  * A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read from the L2 cache once
  * an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are skipped. */
 
-/* Z (n_rows, n_columns) = H B + bias;  bias (n_columns) or NULL. */
+/* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first. */
+int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns);
+int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns);
+int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy);
+int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy);
+
+/* Z (n_rows, n_columns) = H B + bias;  bias (n_columns) or NULL. copy may be NULL if its size is 0 for these rows. */
 int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                      int64_t b_stride, const float *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                      float *Z, int n_threads);
+                      int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
+                      int64_t n_columns, float *Z, int n_threads);
 int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                      int64_t b_stride, const double *bias, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                      double *Z, int n_threads);
+                      int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
+                      int64_t n_columns, double *Z, int n_threads);
 
 /* F (n_rows rows of n_columns, f_stride apart) = H B in double: sums over many entries keep their digits. */
 int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                             int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
-                             int64_t f_stride, int n_threads);
+                             int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                             double *F, int64_t f_stride, int n_threads);
 int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                             int64_t b_stride, int64_t n_rows, int64_t n_inner, int64_t n_columns, double *F,
-                             int64_t f_stride, int n_threads);
+                             int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                             double *F, int64_t f_stride, int n_threads);
 
 /* counts (n_rows) = the number of non-zero entries of each row of X (n_rows, n_columns). One read. */
 int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
@@ -311,10 +384,11 @@ typedef struct {
     int64_t step;                  /* 1 or -1 */
 } saffu_view;
 
-/* C (n, n) = X X^T, the table that the next kernels read: n^2 d flops, as only one half is computed; one write of C,
- * which is the limit for d below about 64. */
-int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, float *C, int n_threads);
-int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, double *C, int n_threads);
+/* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the table
+ * that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one write of
+ * C, which is the limit for d below about 64. */
+int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t from, int64_t to, float *C, int n_threads);
+int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t from, int64_t to, double *C, int n_threads);
 
 /* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
  * Computed: 2 d flops and d entries of X a pair, gathered: the L2 or L3 cache is the limit. Read: one entry a pair. */
@@ -334,19 +408,34 @@ int saffu_attend_f64(const saffu_view *view, const double *X, const double *cach
                      int n_threads);
 
 /* From dZ (n, d), the gradient by Z, and the S and A of saffu_attend: dW (K, K) and dbias (K); dS (n, K), or NULL;
- * and dX (n_types, d) += the gradient by X, through z and s, or NULL (it needs dS, and may not be X):
+ * and dX (n_types, d) += the gradient by X, through z and s (it needs dS, and may not be X):
  *
  *     da_k = dz . x_k      dl = a (da - a . da)      dW = sum s^T dl      dbias = sum dl      ds = dl W^T
  *     dX[c_k] += a_k dz + ds_k x_head                dX[head] += sum_k ds_k x_k
  *
  * A window gathers K d entries of X, the limit, and reads 2 K + d; 2 K d + 2 K^2 flops, 2 K^2 more for dS. dX: 6 K d
- * flops, and K d entries read of X and read and written of dX, the limit. Scratch: 32 (K + 1) (K + 15) doubles. */
+ * flops, and K d entries read of X and read and written of dX, the limit.
+ *
+ * The windows are cut into chunks whose sums have rows of their own in sums (n_chunks, size), zeros at first. The first
+ * kernel takes windows [from, to) of every chunk, from in ascending multiples of 64; the second folds the sums in order;
+ * the third may be given the windows piece by piece, in ascending order. Windows must be good ones to the third. */
+typedef struct {
+    int64_t chunk, n_chunks; /* windows in a chunk; chunks */
+    int64_t size;            /* doubles of a chunk */
+} saffu_attend_plan;
+saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions);
 int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
-                              const float *dZ, int64_t n_types, int64_t d, float *dW, float *dbias, float *dS,
-                              float *dX, int n_threads);
-int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S,
-                              const double *A, const double *dZ, int64_t n_types, int64_t d, double *dW, double *dbias,
-                              double *dS, double *dX, int n_threads);
+                              const float *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
+                              float *dS, int n_threads);
+int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
+                              const double *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
+                              double *dS, int n_threads);
+int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias);
+int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias);
+int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A, const float *dS,
+                                int64_t d, float *dX, int n_threads);
+int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A, const double *dS,
+                                int64_t d, double *dX, int n_threads);
 
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
