@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from saffu import _validate
 from saffu._threads import resolve_threads
-from saffu.counts import NgramCounts
 from saffu.explicit_lm import ExplicitLM
 from saffu.pooled import previous_places
 from saffu.pooled_text import PooledText, Real
@@ -190,15 +189,11 @@ class HeldOutLogits:
         begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
         leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
         ids, documents, places = self._join(leads, edges[:, 1])
-        held = NgramCounts.from_stream(
-            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
-        )
+        held = counts.of_stream(ids, documents, np.isin(places[documents], self._documents), self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
-            ids_before, documents_before, _ = self._join(leads, edges[:, 0])
-            before = NgramCounts.from_stream(
-                ids_before, documents_before, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
-            )
-            held = held.subtract(before)
+            ids_before, documents_before, before = self._join(leads, edges[:, 0])
+            begins = np.isin(before[documents_before], self._documents)
+            held = held.subtract(counts.of_stream(ids_before, documents_before, begins, self.n_threads))
         try:
             rest = counts.subtract(held)
         except ValueError as error:

@@ -134,27 +134,28 @@ class Ledger:
         """
         first, n_chain = self.pieces[0], self.pieces[0].order - 1
         chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in self.pieces]
-        names = _suffix_names(ids, documents, n_chain, first.vocab_size)
+        names = _suffix_names(next(suffix_contexts(first.chain, ids, documents, 1)), ids, documents, n_chain)
         age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
-        distance, suffix, shorter, places = [], [], [np.empty(0, np.int32)], []
-        for k in range(1, first.radius + 1):
+        chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
+        before = np.empty(0, np.int32)
+        for n in range(n_chain):
+            chosen = _Chosen.of(names[n], positions, names[n][positions] >= 0)
+            tables = [piece.chain[n] for piece in self.pieces]
+            chained.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
+            if n:
+                shorter.append(before[chosen.column])
+            before = chosen.place_in(chained[-1])
+            places.append(before)
+        for k in range(2, first.radius + 1):
             chosen = _Chosen.of(ids, positions - k, age >= k)
             tables = [piece.distance[k - 1] for piece in self.pieces]
-            distance.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
-            places.append(chosen.place_in(distance[-1]))
-        before = places[0]
-        for n in range(1, n_chain):
-            chosen = _Chosen.of(names[n], positions - 1, age > n)
-            tables = [piece.suffix[n - 1] for piece in self.pieces]
-            suffix.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
-            shorter.append(before[chosen.column])
-            before = chosen.place_in(suffix[-1])
-            places.append(before)
-        return Rows(distance, suffix, shorter, np.stack(places))
+            far.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
+            places.insert(k - 1, chosen.place_in(far[-1]))
+        return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
 
 
 class _Chosen(NamedTuple):
-    """The distinct contexts of some positions: where one of each ends, its column, and which each position has."""
+    """The distinct contexts of some positions: where one of each is, its column, and which each position has."""
 
     end: Int64
     column: Int64
@@ -162,7 +163,7 @@ class _Chosen(NamedTuple):
 
     @classmethod
     def of(cls, names: NDArray, ends: Int64, known: NDArray[np.bool_]) -> _Chosen:
-        """Contexts that end at ``ends``, told apart by the name of the stream there."""
+        """Contexts told apart by the name that the stream has for them at ``ends``."""
         columns = np.flatnonzero(known)
         _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)
         number = np.full(ends.size, -1, np.int32)
@@ -179,15 +180,19 @@ class _Chosen(NamedTuple):
         return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
 
 
-def _suffix_names(ids: Int32, documents: Int64, n_chain: int, vocab_size: int) -> list[Int64]:
-    """For n = 1..n_chain, numbers that tell the suffixes of n tokens that end at each position apart; -1 for none."""
-    names = [ids.astype(np.int64)]
+def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int) -> list[Int64]:
+    """For n = 1..n_chain, numbers that tell the suffixes of n tokens before each position apart; -1 for none.
+
+    Those of one token are given: the token, or the start of a document.
+    """
+    names = [newest.astype(np.int64)]
+    n_tokens = int(ids.max(initial=0)) + 1
     for _ in range(1, n_chain):
-        older = np.full(ids.size, -1, np.int64)
-        older[1:] = names[-1][:-1]
-        older[documents] = -1
-        number = np.unique(np.where(older < 0, -1, older * vocab_size + ids), return_inverse=True)[1]
-        names.append(np.where(older < 0, -1, number))
+        pair = np.full(ids.size, -1, np.int64)
+        pair[1:] = np.where(names[-1][:-1] < 0, -1, names[-1][:-1] * n_tokens + ids[:-1])
+        pair[documents] = -1
+        number = np.unique(pair, return_inverse=True)[1]
+        names.append(np.where(pair < 0, -1, number))
     return names
 
 

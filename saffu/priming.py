@@ -171,9 +171,7 @@ def fold_parts(
     parts = []
     for fold in range(n_folds):
         ids, documents, true_start = join([units[j] for j in chosen[fold::n_folds]])
-        held = NgramCounts.from_stream(
-            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=n_threads
-        )
+        held = counts.of_stream(ids, documents, true_start, n_threads)
         model = build(counts.subtract(held))
         positions = usable_positions(documents, true_start, ids.size, min(history, length // 2))
         rows = np.ascontiguousarray(model.weights.contexts(ids, documents)[:, positions])

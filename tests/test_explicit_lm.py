@@ -39,8 +39,7 @@ def test_kneser_ney_equals_the_textbook(order):
     ids, new = text(4000, 2), text(400, 3)
     model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, VOCAB_SIZE)
     naive = reference.KneserNey(ids, order)
-    expected = [np.log(naive.probability(int(new[t]), new[max(0, t - order + 1) : t])) for t in range(len(new))]
-    np.testing.assert_allclose(model.log_prob(new), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(model.log_prob(new), naive.log_prob(new), rtol=0, atol=1e-9)
 
 
 def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
