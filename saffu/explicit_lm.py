@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _validate, checkpoint
+from saffu._locks import Lock, made_once
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
 from saffu.counts import NgramCounts, as_csr
@@ -57,8 +58,9 @@ class ExplicitLM:
         Length of the induction window, tokens; 0 for none.
     priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
         How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
-        model *is* modified interpolated Kneser-Ney of that order, as SRILM and KenLM count it (continuation counts below
-        the top, but for what begins with ``<s>``; no other contexts; unigrams are not discounted); "unit" sets alpha and every lambda to one, beta to zero.
+        model *is* modified interpolated Kneser-Ney of that order as SRILM and KenLM count it: continuation counts below
+        the top, but for what begins with ``<s>``; no other contexts; unigrams are not discounted. "unit" sets alpha and
+        every lambda to one, beta to zero.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
 
@@ -75,6 +77,9 @@ class ExplicitLM:
     -----
     Discounts: Chen and Goodman 1998. Explicit solution: Williams and Zhao, arXiv 2311.07498. Kernels:
     ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_logits``, ``saffu_pool_derivatives``.
+
+    Any number of threads may read a model at once: score, draw, save, or ask for attributes. One that changes it, by
+    ``fit``, ``partial_fit``, ``update``, ``subtract``, ``merge`` or ``solve``, must be alone.
 
     Examples
     --------
@@ -101,6 +106,7 @@ class ExplicitLM:
         resolve_threads(n_threads)
         self.vocabulary: Vocabulary | None = None
         self.growth: list[dict[str, Any]] = []
+        self._lock = Lock()
         self._reset()
 
     def _reset(self) -> None:
@@ -514,22 +520,25 @@ class ExplicitLM:
 
     def solve(self, progress: bool = False) -> Self:
         """Weigh the counts and prime the scalars now, if anything has changed since."""
-        if self._stale:
-            self._scalars = self._bounds = None
-        if self._model is not None and self._scalars is not None:
-            return self
-        counts = self.counts
+        with self._lock:
+            if self._model is None or self._scalars is None or self._stale:
+                self._solve(progress)
+        return self
+
+    def _solve(self, progress: bool) -> None:
+        counts, bounds, scalars = self.counts, self._bounds, self._scalars
         began = time.perf_counter()
-        model = PooledModel(self._weights(counts), *self._windows) if self._model is None else self._model
+        weights = self._weights(counts) if self._model is None else self._model.weights
         self.seconds["weigh"] += time.perf_counter() - began
         began = time.perf_counter()
-        if self._scalars is None:
+        if scalars is None or self._stale:
             with progress_bar(FOLDS + 16, "prime", progress) as bar:
-                self._bounds, self._scalars = self._prime(model, counts, bar.update)
-        model.bounds = self._bounds
-        self._model, self._stale = model, False
+                bounds, scalars = self._prime(PooledModel(weights, *self._windows), counts, bar.update)
+        # Other threads take the scalars as a sign that all is there.
+        self._model = PooledModel(weights, *self._windows, bounds)
+        self._bounds, self._stale = bounds, False
+        self._scalars = scalars
         self.seconds["prime"] += time.perf_counter() - began
-        return self
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
         return NgramWeights(counts, self.priming == "kneser-ney", self.n_threads, self._ledger.statistics)
@@ -563,15 +572,18 @@ class ExplicitLM:
     def _solved(self) -> tuple[PooledModel, Float64]:
         """All rows weighed, and the scalars: those there are, even if text has come since they were primed."""
         scalars = self._primed_scalars()
-        if self._model is None:
-            began = time.perf_counter()
-            self._model = PooledModel(self._weights(self.counts), *self._windows, self._bounds)
-            self.seconds["weigh"] += time.perf_counter() - began
-        return self._model, scalars
+        return self._weighed(), scalars
 
+    @made_once("_model")
+    def _weighed(self) -> PooledModel:
+        began = time.perf_counter()
+        model = PooledModel(self._weights(self.counts), *self._windows, self._bounds)
+        self.seconds["weigh"] += time.perf_counter() - began
+        return model
+
+    @made_once("_scalars")
     def _primed_scalars(self) -> Float64:
-        if self._scalars is None:
-            self.solve()
+        self._solve(progress=False)
         assert self._scalars is not None
         return self._scalars
 

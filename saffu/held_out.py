@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saffu import _validate
+from saffu._locks import Lock
 from saffu._threads import resolve_threads
 from saffu.explicit_lm import ExplicitLM
 from saffu.pooled import previous_places
@@ -106,7 +106,7 @@ class HeldOutLogits:
         self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
         self._previous = previous_places(self._ids)
         self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def _check_counted(self) -> None:
         fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
@@ -192,8 +192,8 @@ class HeldOutLogits:
         held = counts.of_stream(ids, documents, np.isin(places[documents], self._documents), self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
             ids_before, documents_before, before = self._join(leads, edges[:, 0])
-            begins = np.isin(before[documents_before], self._documents)
-            held = held.subtract(counts.of_stream(ids_before, documents_before, begins, self.n_threads))
+            whole_before = np.isin(before[documents_before], self._documents)
+            held = held.subtract(counts.of_stream(ids_before, documents_before, whole_before, self.n_threads))
         try:
             rest = counts.subtract(held)
         except ValueError as error:

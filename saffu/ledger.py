@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
+from saffu._locks import Lock, made_once
 from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts
 
 Int32 = NDArray[np.int32]
@@ -44,12 +45,15 @@ class Ledger:
     Attributes
     ----------
     pieces : list of NgramCounts
-        Each of at most half as many entries as the one before it. Those of text taken back are negative.
+        Each of at most half as many entries as the one before it. Those of text taken back are negative. Neither the
+        list nor a piece is ever changed: other threads may be reading it.
     """
 
     def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
         self.pieces = list(pieces)
+        self._lock = Lock()
         self._statistics: Statistics | None = None
+        self._whole: NgramCounts | None = None
         self._has_zeros = False
 
     @property
@@ -58,11 +62,10 @@ class Ledger:
         return sum(piece.n_tokens for piece in self.pieces)
 
     @property
+    @made_once("_statistics")
     def statistics(self) -> Statistics:
         """What the rows share; computed from all counts once, and kept current from then on."""
-        if self._statistics is None:
-            self._statistics = Statistics.of(self.total())
-        return self._statistics
+        return Statistics.of(self.total())
 
     def push(self, piece: NgramCounts) -> None:
         """Add counts; the statistics are computed afresh when next asked for."""
@@ -93,22 +96,22 @@ class Ledger:
         self._has_zeros = True
         self._append(negative)
 
+    @made_once("_whole")
     def total(self) -> NgramCounts:
         """All counts in one piece; takes time proportional to them if there was more than one."""
-        while len(self.pieces) > 1:
-            self._merge_last()
+        pieces = self.pieces
+        while len(pieces) > 1:
+            pieces = _last_two_added(pieces)
         if self._has_zeros:
-            self.pieces, self._has_zeros = [self.pieces[0].pruned()], False
-        return self.pieces[0]
+            pieces = [pieces[0].pruned()]
+        self.pieces, self._has_zeros = pieces, False
+        return pieces[0]
 
     def _append(self, piece: NgramCounts) -> None:
-        self.pieces.append(piece)
-        while len(self.pieces) > 1 and self.pieces[-2].n_entries < 2 * self.pieces[-1].n_entries:
-            self._merge_last()
-
-    def _merge_last(self) -> None:
-        last = self.pieces.pop()
-        self.pieces[-1] = self.pieces[-1].add(last)
+        pieces = [*self.pieces, piece]
+        while len(pieces) > 1 and pieces[-2].n_entries < 2 * pieces[-1].n_entries:
+            pieces = _last_two_added(pieces)
+        self.pieces, self._whole = pieces, None
 
     def _present(self, piece: NgramCounts) -> list[Int64]:
         """The count that each entry of each table of ``piece`` has now."""
@@ -132,15 +135,16 @@ class Ledger:
 
         Takes time proportional to the stream and to the length of these rows.
         """
-        first, n_chain = self.pieces[0], self.pieces[0].order - 1
-        chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in self.pieces]
+        pieces = self.pieces
+        first, n_chain = pieces[0], pieces[0].order - 1
+        chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in pieces]
         names = _suffix_names(next(suffix_contexts(first.chain, ids, documents, 1)), ids, documents, n_chain)
         age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
         chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
         before = np.empty(0, np.int32)
         for n in range(n_chain):
             chosen = _Chosen.of(names[n], positions, names[n][positions] >= 0)
-            tables = [piece.chain[n] for piece in self.pieces]
+            tables = [piece.chain[n] for piece in pieces]
             chained.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
             if n:
                 shorter.append(before[chosen.column])
@@ -148,10 +152,14 @@ class Ledger:
             places.append(before)
         for k in range(2, first.radius + 1):
             chosen = _Chosen.of(ids, positions - k, age >= k)
-            tables = [piece.distance[k - 1] for piece in self.pieces]
+            tables = [piece.distance[k - 1] for piece in pieces]
             far.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
             places.insert(k - 1, chosen.place_in(far[-1]))
         return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
+
+
+def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
+    return [*pieces[:-2], pieces[-2].add(pieces[-1])]
 
 
 class _Chosen(NamedTuple):
