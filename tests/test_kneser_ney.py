@@ -15,6 +15,7 @@ from saffu import checkpoint, explicit_lm
 from saffu.counts import NgramCounts, Statistics
 from saffu.held_out import HeldOutLogits
 from saffu.ngram import NgramWeights
+from saffu.text import LINE_END_ID, Corpus
 
 VOCAB_SIZE = 11
 
@@ -213,3 +214,17 @@ def test_counts_with_and_without_starts_do_not_mix(tmp_path):
         with pytest.raises(ValueError, match="starts of documents, or neither"):
             one.merge(other)
     same_model(old.fit(IDS, VOCAB_SIZE, DOCUMENTS), new)
+
+
+# ---- real text -------------------------------------------------------------------------------------------------------
+
+
+def test_brown_gives_the_published_figures(data_folder):
+    """As one stream, and with a start token before each sentence."""
+    train = Corpus(data_folder / "brown" / "train.txt.gz", "whitespace")
+    vocabulary = train.build_vocabulary(3)
+    ids = [part.read(vocabulary).ids for part in (train, Corpus(data_folder / "brown" / "test.txt.gz", "whitespace"))]
+    sentences = [np.append(0, np.flatnonzero(text[:-1] == LINE_END_ID) + 1) for text in ids]
+    for starts, published in (([None, None], 197.9), (sentences, 198.8)):
+        model = kneser_ney(ids[0], 4, starts[0], len(vocabulary))
+        assert model.perplexity(ids[1], starts[1]) == pytest.approx(published, abs=0.1)
