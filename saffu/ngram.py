@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu._threads import resolve_threads
-from saffu.counts import NgramCounts, Statistics, as_csr, repeats, suffix_contexts
+from saffu.counts import Bools, NgramCounts, Statistics, as_csr, repeats, suffix_contexts
 from saffu.ledger import Rows
 
 Float64 = NDArray[np.float64]
@@ -190,8 +190,10 @@ class NgramWeights:
             self.n_threads,
         )
 
-    def contexts(self, ids: Int32, documents: Int64) -> Int32:
+    def contexts(self, ids: Int32, documents: Int64, begins: Bools | None = None) -> Int32:
         """Row, within its own table, of the context of each position in every table: what precedes ids[t].
+
+        ``begins`` tells which documents are there from their first token, by default all.
 
         Returns
         -------
@@ -202,7 +204,7 @@ class NgramWeights:
         chain = [self.distance[0].counts, *(table.counts for table in self.suffix)]
         radius = len(self.distance)
         found = np.full((len(self.tables), ids.size), -1, np.int32)
-        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads)):
+        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins)):
             found[radius + n - 1 if n else 0] = rows
         age = np.arange(ids.size) - np.repeat(documents, np.diff(np.append(documents, ids.size)))
         for k in range(2, radius + 1):

@@ -85,6 +85,20 @@ def test_a_word_that_only_opens_documents_has_a_continuation():
     np.testing.assert_allclose(weights.continuation[[0, 1, 3]], 1 / 3, rtol=1e-9)
 
 
+def test_what_is_cut_out_of_a_document_has_no_start_token_before_it():
+    ids, documents = np.array([3, 1, 2, 3, 1, 2], np.int32), np.array([0, 3])
+    counts = NgramCounts.from_stream(ids, documents, 4, 2, 4)
+    weights, cut = NgramWeights(counts, False), np.array([True, False])
+    known, unknown = weights.contexts(ids, documents) >= 0, weights.contexts(ids, documents, cut) >= 0
+    np.testing.assert_array_equal(known[:, :3], known[:, 3:])
+    np.testing.assert_array_equal(
+        known[:, :3], [[True, True, True], [False] * 2 + [True], [False, True, True]] + [[False] * 2 + [True]]
+    )
+    np.testing.assert_array_equal(unknown[:, :3], known[:, :3])
+    np.testing.assert_array_equal(unknown[:, 3:].sum(axis=1), [2, 1, 1, 0])
+    assert counts.of_stream(ids, documents, cut).distance[0].data.sum() == 5
+
+
 # ---- incremental paths -----------------------------------------------------------------------------------------------
 
 IDS, DOCUMENTS = documents_of([1, 2, 3, 50, 1, 1, 4, 80, 2, 7], 2)
@@ -154,23 +168,47 @@ def test_statistics_and_rows_at_the_starts_of_documents(order, monkeypatch):
         assert model._model is None
 
 
+def twin_without(ids, documents, left_out):
+    """A naive model of radius 2 and order 4 that has not counted some positions."""
+    counted = ~np.isin(np.arange(ids.size), left_out)
+    twin = reference.DenseExplicitLM(ids, documents, VOCAB_SIZE, 2, 4, (), 0, None, counted)
+    twin.discounts = {
+        name: reference.discounts([int(n) for (f, _), row in twin.count.items() if f == name for n in row if n])[1:]
+        for name in [("distance", 1), ("distance", 2), ("suffix", 2), ("suffix", 3)]
+    }
+    return twin
+
+
+def held_out_text(lengths, seed):
+    ids, documents = documents_of(lengths, seed)
+    model = saffu.ExplicitLM(radius=2, order=4, windows=(), induction=0, priming="unit")
+    return model.fit(ids, VOCAB_SIZE, documents), ids, documents
+
+
 def test_held_out_logits_leave_starts_of_documents_out():
-    ids, documents = documents_of([3, 1, 2, 90, 5, 1] * 12, 4)
-    model = saffu.ExplicitLM(radius=2, order=4, windows=(), induction=0, priming="unit").fit(ids, VOCAB_SIZE, documents)
+    model, ids, documents = held_out_text([3, 1, 2, 90, 5, 1] * 12, 4)
     held_out = HeldOutLogits(model, ids, documents, folds=3)
-    names = [("distance", 1), ("distance", 2), ("suffix", 2), ("suffix", 3)]
     for fold in range(3):
-        positions = held_out.positions(fold)
-        counted = ~np.isin(np.arange(ids.size), positions)
-        twin = reference.DenseExplicitLM(ids, documents, VOCAB_SIZE, 2, 4, (), 0, None, counted)
-        twin.discounts = {
-            name: reference.discounts([int(n) for (f, _), row in twin.count.items() if f == name for n in row if n])[1:]
-            for name in names
-        }
-        opening = documents[~counted[documents]]
+        twin = twin_without(ids, documents, held_out.positions(fold))
+        opening = documents[held_out.fold_of(documents) == fold]
         X = np.stack([twin.features(ids, t, t) for t in opening])
         expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
         np.testing.assert_allclose(held_out.logits(fold, opening), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("first", "last", "begins"), [(0, 60, True), (20, 200, False), (11, 312, True)])
+def test_held_out_logits_of_a_part_of_the_text(first, last, begins):
+    """Its first document may be a part of one: no start token was counted before that."""
+    model, ids, documents = held_out_text([300, 2, 90, 1, 40], 5)
+    inside = documents[(first <= documents) & (documents < last)]
+    held_out = HeldOutLogits(model, ids[first:last], inside - first, folds=2)
+    assert (0 in held_out._begins) == begins
+    held_out.logits(0)
+    positions = held_out.positions(1)
+    twin = twin_without(ids, documents, first + positions)
+    X = np.stack([twin.features(ids, t, documents[documents <= t].max()) for t in first + positions])
+    expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
+    np.testing.assert_allclose(held_out.logits(1), expected, atol=1e-5)
 
 
 # ---- files of earlier versions ---------------------------------------------------------------------------------------
