@@ -91,11 +91,9 @@ def test_what_is_cut_out_of_a_document_has_no_start_token_before_it():
     weights, cut = NgramWeights(counts, False), np.array([True, False])
     known, unknown = weights.contexts(ids, documents) >= 0, weights.contexts(ids, documents, cut) >= 0
     np.testing.assert_array_equal(known[:, :3], known[:, 3:])
-    np.testing.assert_array_equal(
-        known[:, :3], [[True, True, True], [False] * 2 + [True], [False, True, True]] + [[False] * 2 + [True]]
-    )
+    np.testing.assert_array_equal(known[:, :3], [[1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]])
     np.testing.assert_array_equal(unknown[:, :3], known[:, :3])
-    np.testing.assert_array_equal(unknown[:, 3:].sum(axis=1), [2, 1, 1, 0])
+    np.testing.assert_array_equal(unknown[:, 3:], [[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 0]])
     assert counts.of_stream(ids, documents, cut).distance[0].data.sum() == 5
 
 
