@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from saffu._threads import resolve_threads
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+IntArray = TypeVar("IntArray", Int32, Int64)
 Combined = tuple[csr_array, Int64, Int64]
 MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
 Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
@@ -107,23 +109,23 @@ class NgramCounts:
     Parameters
     ----------
     vocab_size, radius, order : int
-    start_token : bool
-        Whether documents begin with ``<s>``; files of earlier versions hold counts without it.
+    start_length : int, optional
+        Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it stands
+        alone; with 0 there is none, as in files of earlier versions.
 
     Attributes
     ----------
-    vocab_size, radius, order, n_tokens : int
-    start_token : bool
+    vocab_size, radius, order, start_length, n_tokens : int
     unigram : ndarray of int64, shape (V,)
     distance, suffix : list of csr_array
     """
 
-    def __init__(self, vocab_size: int, radius: int, order: int, start_token: bool = True) -> None:
+    def __init__(self, vocab_size: int, radius: int, order: int, start_length: int | None = None) -> None:
         self.vocab_size, self.radius, self.order, self.n_tokens = vocab_size, radius, order, 0
-        self.start_token = start_token
+        self.start_length = order - 1 if start_length is None else start_length
         self.unigram = np.zeros(vocab_size, np.int64)
         self.distance = [_empty(vocab_size, vocab_size) for _ in range(radius)]
-        self.distance[0] = _empty(vocab_size + start_token, vocab_size)
+        self.distance[0] = _empty(vocab_size + (self.start_length > 0), vocab_size)
         self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
 
     @classmethod
@@ -138,14 +140,14 @@ class NgramCounts:
         n_threads: int | None = None,
         on_table: Callable[[], object] = lambda: None,
         begins: Bools | None = None,
-        start_token: bool = True,
+        start_length: int | None = None,
     ) -> NgramCounts:
         """Count a validated stream, whose first ``n_context`` tokens are context only and not counted.
 
         ``begins`` tells which of the documents are there from their first token; a start token precedes these (by
         default all), and not those that were cut out of a longer one.
         """
-        counts = cls(vocab_size, radius, order, start_token)
+        counts = cls(vocab_size, radius, order, start_length)
         counts.n_tokens = ids.size - n_context
         counts.unigram = np.bincount(ids[n_context:], minlength=vocab_size)
         for k in range(2, radius + 1):
@@ -153,11 +155,12 @@ class NgramCounts:
             on_table()
         chain, stream = counts.chain, np.zeros(1, np.int64)
         targets = np.append(np.int32(0), ids)  # each one place after its context
-        for n, context in enumerate(suffix_contexts(chain, ids, documents, n_threads, begins)):
+        contexts = suffix_contexts(chain, ids, documents, n_threads, begins, counts.start_length)
+        for n, context in enumerate(contexts):
             # Rows of the table of suffixes of n + 1 tokens are the entries of the one before.
             n_rows = chain[n - 1].nnz if n else chain[0].shape[0]
-            contexts = np.append(context, np.int32(-1))
-            chain[n] = _count_new(contexts, targets, 1, stream, n_rows, vocab_size, n_context + 1, n_threads)
+            before = np.append(context, np.int32(-1))
+            chain[n] = _count_new(before, targets, 1, stream, n_rows, vocab_size, n_context + 1, n_threads)
             on_table()
         counts.distance[0], counts.suffix = chain[0], chain[1:]
         return counts
@@ -168,7 +171,7 @@ class NgramCounts:
         """Counts of another stream in tables like these: what can be added to them, or subtracted."""
         shape = (self.vocab_size, self.radius, self.order)
         return NgramCounts.from_stream(
-            ids, documents, *shape, n_threads=n_threads, begins=begins, start_token=self.start_token
+            ids, documents, *shape, n_threads=n_threads, begins=begins, start_length=self.start_length
         )
 
     @property
@@ -226,12 +229,12 @@ class NgramCounts:
     def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
         if self._shape != other._shape:
             raise ValueError(
-                f"counts of different shapes cannot be combined: (vocab_size, radius, order, start_token) "
+                f"counts of different shapes cannot be combined: (vocab_size, radius, order, start_length) "
                 f"{self._shape} and {other._shape}"
             )
         both = self._without_counts()
         rows = np.arange(self.vocab_size)
-        n_rows = self.vocab_size + self.start_token
+        n_rows = self.chain[0].shape[0]
         mine = theirs = np.arange(n_rows)
         chain: list[csr_array] = []
         for a, b in zip(self.chain, other.chain, strict=True):
@@ -243,8 +246,8 @@ class NgramCounts:
         return both
 
     @property
-    def _shape(self) -> tuple[int, int, int, bool]:
-        return self.vocab_size, self.radius, self.order, self.start_token
+    def _shape(self) -> tuple[int, int, int, int]:
+        return self.vocab_size, self.radius, self.order, self.start_length
 
     def _without_counts(self) -> NgramCounts:
         return NgramCounts(*self._shape)
@@ -296,13 +299,19 @@ def repeats(counts: Int64) -> Int64:
 
 
 def suffix_contexts(
-    chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None, begins: Bools | None = None
+    chain: Sequence[csr_array],
+    ids: Int32,
+    documents: Int64,
+    n_threads: int | None,
+    begins: Bools | None = None,
+    start_length: int | None = None,
 ) -> Iterator[Int32]:
     """Yield, for n = 1..len(chain), the row of the suffix of n tokens that precedes each position, or -1.
 
-    A suffix never reaches over the start of a document, but the start token may be its oldest part, at the documents
-    that ``begins`` marks (by default all). A suffix that the tables have not seen has no row. The tables are looked up
-    one at a time, so that a caller may fill the next one before asking on.
+    A suffix never reaches over the start of a document, but the start token may be the oldest of up to
+    ``start_length`` tokens (by default all), at the documents that ``begins`` marks (by default all). A suffix that the
+    tables have not seen has no row. The tables are looked up one at a time, so that a caller may fill the next one
+    before asking on.
     """
     context = np.empty_like(ids)
     context[1:] = ids[:-1]
@@ -312,11 +321,21 @@ def suffix_contexts(
         context[documents if begins is None else documents[begins]] = vocab_size
     yield context
     for n in range(1, len(chain)):
-        table, older = chain[n - 1], context[:-1]
+        table, older = chain[n - 1], context
+        if n == start_length:
+            older = without_starts(older, documents, n)
         context = np.empty_like(ids)
-        context[1:] = _core.find(table.indptr, table.indices, older, ids[:-1], resolve_threads(n_threads))
+        context[1:] = _core.find(table.indptr, table.indices, older[:-1], ids[:-1], resolve_threads(n_threads))
         context[documents] = -1
         yield context
+
+
+def without_starts(suffixes: IntArray, documents: Int64, n: int) -> IntArray:
+    """Suffixes of n tokens that precede each position, without those that begin with the start token."""
+    lengths = np.diff(np.append(documents, suffixes.size))
+    left = suffixes.copy()
+    left[documents[lengths >= n] + n - 1] = -1
+    return left
 
 
 def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads) -> csr_array:

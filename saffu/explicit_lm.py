@@ -44,7 +44,8 @@ class ExplicitLM:
     sparse as the counts, and the softmax is exact at the cost of the seen words. Contexts c_f are the tokens at
     distances 1..radius, the suffixes of 2..order-1 tokens, the words of the last tokens of the document (windows),
     and what followed earlier occurrences of the newest token (induction). Before the first token of a document stands a
-    start token ``<s>``, which is a context like any other, alone and in suffixes, and is never predicted.
+    start token ``<s>``, which is the context at distance 1 of that token, in Kneser-Ney also the oldest token of
+    suffixes, and is never predicted.
 
     Parameters
     ----------
@@ -294,7 +295,7 @@ class ExplicitLM:
                 self.n_threads,
                 bar.update,
                 begins,
-                self._start_token,
+                self._start_length,
             )
         self._sample.append(ids, starts)
         self._tail = stream[max(int(stream_starts[-1]), stream.size - max(radius, order - 1)) :].copy()
@@ -312,7 +313,16 @@ class ExplicitLM:
 
     def _empty_counts(self) -> NgramCounts:
         assert self._vocab_size is not None
-        return NgramCounts(self._vocab_size, *self._counted, self._start_token)
+        return NgramCounts(self._vocab_size, *self._counted, self._start_length)
+
+    @property
+    def _start_length(self) -> int:
+        """Length of the longest contexts that begin with the start token."""
+        if not self._start_token:
+            return 0
+        # Measured: primed suffixes that begin with it lower perplexity by another 0.3 % at most, and documents that are
+        # classified by their likelihood are then told apart less well.
+        return self.order - 1 if self.priming == "kneser-ney" else 1
 
     @property
     def counts(self) -> NgramCounts:
@@ -476,7 +486,7 @@ class ExplicitLM:
                 order,
                 n_threads=self.n_threads,
                 on_table=bar.update,
-                start_token=self._start_token,
+                start_length=self._start_length,
             )
         if any((new != old).nnz for new, old in zip(counts.distance, before.distance, strict=False)):
             raise ValueError("ids must be the text that the model has counted, with the same documents")

@@ -228,11 +228,11 @@ class HeldOutLogits:
 def opened(counts: NgramCounts, ids: Int32, documents: Int64) -> Int64:
     """The starts of those documents whose first tokens have begun one that was counted; others are parts of one."""
     ends = np.append(documents, ids.size)[1:]
-    n = np.minimum(ends - documents, counts.order - 1)
+    n = np.minimum(ends - documents, max(counts.start_length, 1))
     heads, last = ids[ranges(documents, documents + n)], np.cumsum(n) - 1
     known = np.zeros(documents.size, bool)
     chain = counts.chain
-    for length, context in enumerate(suffix_contexts(chain, heads, last - n + 1, 1), start=1):
+    for length, context in enumerate(suffix_contexts(chain[: n.max(initial=1)], heads, last - n + 1, 1), start=1):
         table, so_long = chain[length - 1], np.flatnonzero(n == length)
         place = _core.find(table.indptr, table.indices, context[last[so_long]], heads[last[so_long]], 1)
         known[so_long[place >= 0]] = table.data[place[place >= 0]] > 0

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu._locks import Lock, made_once
-from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts
+from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts, without_starts
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -137,8 +137,9 @@ class Ledger:
         """
         pieces = self.pieces
         first, n_chain = pieces[0], pieces[0].order - 1
-        chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in pieces]
-        names = _suffix_names(next(suffix_contexts(first.chain, ids, documents, 1)), ids, documents, n_chain)
+        length = first.start_length
+        chains = [list(suffix_contexts(piece.chain, ids, documents, 1, None, length)) for piece in pieces]
+        names = _suffix_names(chains[0][0], ids, documents, n_chain, length)
         age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
         chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
         before = np.empty(0, np.int32)
@@ -188,16 +189,17 @@ class _Chosen(NamedTuple):
         return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
 
 
-def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int) -> list[Int64]:
+def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int, start_length: int) -> list[Int64]:
     """For n = 1..n_chain, numbers that tell the suffixes of n tokens before each position apart; -1 for none.
 
     Those of one token are given: the token, or the start of a document.
     """
     names = [newest.astype(np.int64)]
     n_tokens = int(ids.max(initial=0)) + 1
-    for _ in range(1, n_chain):
+    for n in range(1, n_chain):
+        older = without_starts(names[-1], documents, n) if n == start_length else names[-1]
         pair = np.full(ids.size, -1, np.int64)
-        pair[1:] = np.where(names[-1][:-1] < 0, -1, names[-1][:-1] * n_tokens + ids[:-1])
+        pair[1:] = np.where(older[:-1] < 0, -1, older[:-1] * n_tokens + ids[:-1])
         pair[documents] = -1
         number = np.unique(pair, return_inverse=True)[1]
         names.append(np.where(pair < 0, -1, number))

@@ -112,6 +112,7 @@ class NgramWeights:
         statistics: Statistics | None = None,
     ) -> None:
         self._set_priors(Statistics.of(counts) if statistics is None else statistics, continuation, n_threads)
+        self._start_length = counts.start_length
         self._weigh_tables(counts.distance, counts.chain, None, continuation)
 
     @classmethod
@@ -199,12 +200,12 @@ class NgramWeights:
         -------
         ndarray of int32, shape (n_tables, M)
             -1 where the document has no such context or the row holds no count. The start of a document is a context
-            of the first tokens: row V of the first table, if the counts know it.
+            of the first token: row V of the first table, if the counts know it.
         """
         chain = [self.distance[0].counts, *(table.counts for table in self.suffix)]
         radius = len(self.distance)
         found = np.full((len(self.tables), ids.size), -1, np.int32)
-        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins)):
+        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins, self._start_length)):
             found[radius + n - 1 if n else 0] = rows
         age = np.arange(ids.size) - np.repeat(documents, np.diff(np.append(documents, ids.size)))
         for k in range(2, radius + 1):

@@ -127,12 +127,12 @@ class DenseExplicitLM:
         return np.where(unseen, share / unseen.sum(), counts / counts.sum() * (1 - share))
 
     def contexts(self, ids, t, start):
-        text = ["<s>", *(int(w) for w in ids[start:t])]  # the start token counts for the nearest and for suffixes
+        text = ["<s>", *(int(w) for w in ids[start:t])]  # the start token is the nearest to the first token only
         for k in range(1, self.radius + 1):
             if len(text) > k or k == 1:
                 yield ("distance", k), (text[-k],)
         for n in range(2, self.order):
-            if len(text) >= n:
+            if len(text) > n:
                 yield ("suffix", n), tuple(text[-n:])
 
     def _row(self, feature, context):

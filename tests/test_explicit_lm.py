@@ -100,7 +100,9 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
     ids = rng.integers(0, vocab_size, 80).astype(np.int32)
     documents = np.array([0, 33])
     radius, order, windows, induction = 2, 4, (4, 9), 12
-    weights = NgramWeights(NgramCounts.from_stream(ids, documents, vocab_size, radius, order), False, n_threads)
+    weights = NgramWeights(
+        NgramCounts.from_stream(ids, documents, vocab_size, radius, order, start_length=1), False, n_threads
+    )
     model = PooledModel(weights, windows, induction, bounds=np.array([3.0, 1.0, 1.0]))
     scalars = rng.normal(0.3, 0.5, (model.n_states, 2 + len(weights.tables) + 3))
     rows = weights.contexts(ids, documents)

@@ -238,7 +238,7 @@ def test_an_older_file_gives_the_numbers_it_gave_and_stays_as_it_was(priming, tm
     shorter._scalars, shorter._bounds = model._scalars, model._bounds
     same_model(longer.subtract(*part(73, IDS.size)), shorter)
     longer.save(tmp_path / "again.saffu")
-    assert saffu.load(tmp_path / "again.saffu").counts.start_token is False
+    assert saffu.load(tmp_path / "again.saffu").counts.start_length == 0
 
 
 def test_counts_with_and_without_starts_do_not_mix(tmp_path):
