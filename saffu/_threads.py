@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from saffu import _core
+from saffu._locks import Lock
 
 T = TypeVar("T")
 
@@ -79,8 +80,37 @@ class Workers:
         return list(self._pool.map(function, items))
 
 
+_limiting = Lock()
+_n_within = 0
+_limits_before: list[tuple[Any, int]] = []  # libraries of BLAS, and what they go back to
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Within, BLAS computes on the thread that calls it."""
-    with threadpool_limits(1, user_api="blas"):
-        yield
+    """Within, BLAS computes on the thread that calls it, for as long as any of many threads is within."""
+    global _n_within, _limits_before
+    blas = ThreadpoolController().select(user_api="blas")
+    with _limiting:  # most limits hold for the process: the first thread sets them, the last one takes them back
+        if _n_within == 0:
+            _limits_before = [(library, library.num_threads) for library in blas.lib_controllers]
+            _limit([(library, 1) for library in blas.lib_controllers])
+        _n_within += 1
+    try:
+        with blas.limit(limits=1):  # some hold for a thread
+            yield
+    finally:
+        with _limiting:
+            _n_within -= 1
+            if _n_within == 0:
+                _limit(_limits_before)
+
+
+def _limit(libraries: Iterable[tuple[Any, int]]) -> None:
+    for library, number in libraries:
+        # Since threadpoolctl 3.8 the first thread that limits OpenBLAS is the only one that can.
+        give_up = getattr(library, "clear_controlling_thread", None)
+        if give_up is not None:
+            give_up(force=True)
+        library.set_num_threads(number)
+        if give_up is not None:
+            give_up(force=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu import explicit_attention, gradient_targets, latent, output, units
+from saffu._locks import Lock
 from saffu._threads import Workers
 from saffu.cells import Cells
 from saffu.cipher import BitCipher, enriched_embeddings
@@ -53,24 +54,34 @@ class SharedCounts:
         self.counts = np.bincount(ids, minlength=vocab_size)
         self.unigram = smoothed_distribution(self.counts, 1.0 / (ids.size + 1.0))
         self.n_threads, self.room = n_threads, room
+        self._lock = Lock()
         self._codes: dict[int, Float32] = {}
         self._embeddings: dict[int, Float32] = {}
-        self.sources: dict[tuple[int, int], Any] = {}  # logits of other models, by model and what it calls rare
+        self.sources: dict[tuple[int, int], Any] = {}
 
     def codes(self, bits: int) -> Float32:
         """Bit-cipher codes of the types, (V, bits)."""
-        if bits not in self._codes:
-            self._codes[bits] = BitCipher(bits).fit(counts=self.counts).codes
-        return self._codes[bits]
+        with self._lock:
+            if bits not in self._codes:
+                self._codes[bits] = BitCipher(bits).fit(counts=self.counts).codes
+            return self._codes[bits]
 
     def embeddings(self, bits: int) -> Float32:
         """Average code of the words that follow within two tokens, (V, bits)."""
-        if bits not in self._embeddings:
-            cipher = BitCipher(bits).fit(counts=self.counts)
-            self._embeddings[bits] = enriched_embeddings(
-                self.stream.ids, cipher, (1, 2), self.stream.documents, "sum", own=False, n_threads=self.n_threads
-            )
-        return self._embeddings[bits]
+        with self._lock:
+            if bits not in self._embeddings:
+                cipher = BitCipher(bits).fit(counts=self.counts)
+                self._embeddings[bits] = enriched_embeddings(
+                    self.stream.ids, cipher, (1, 2), self.stream.documents, "sum", own=False, n_threads=self.n_threads
+                )
+            return self._embeddings[bits]
+
+    def source(self, key: tuple[int, int], make: Callable[[], Any]) -> Any:
+        """Logits of another model, by the model and what it calls rare; made once."""
+        with self._lock:
+            if key not in self.sources:
+                self.sources[key] = make()
+            return self.sources[key]
 
 
 def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core, _validate, checkpoint
+from saffu._locks import Lock, made_once
 from saffu._threads import resolve_threads
 from saffu.counts import cooccurrence
 from saffu.ngram import discounts, smoothed_distribution
@@ -112,16 +113,17 @@ class BitCipher:
         self.n_coded = min(self.vocab_size, 2**self.bits - 1)
         self.bit_sets = np.zeros((self.vocab_size, _width(self.bits)), np.uint8)
         self.bit_sets[ranking[: self.n_coded]] = code_sets(self.bits, self.n_coded)
+        self._lock = Lock()
         self._codes: Float32 | None = None
         self._index: tuple[NDArray[np.void], Int64] | None = None
 
     @property
+    @made_once("_codes")
     def codes(self) -> Float32:
         """The code of each type with unit sum, float32 (V, b); zero without a code. Computed when first asked for."""
-        if self._codes is None:
-            self._codes = _unit_sum(self.bit_sets, self.bits)
-            self._codes.flags.writeable = False
-        return self._codes
+        codes = _unit_sum(self.bit_sets, self.bits)
+        codes.flags.writeable = False
+        return codes
 
     def encode(self, ids: ArrayLike) -> Float32:
         """The code of each token.
@@ -142,7 +144,8 @@ class BitCipher:
             If ids are out of range or not integers.
         """
         ids = _validate.token_ids(ids, "ids", self.vocab_size)
-        return _unit_sum(self.bit_sets[ids], self.bits) if self._codes is None else self._codes[ids]
+        codes = self._codes
+        return _unit_sum(self.bit_sets[ids], self.bits) if codes is None else codes[ids]
 
     def decode(self, codes: ArrayLike) -> NDArray[np.int32]:
         """The type of each code: the inverse of :meth:`encode`.
@@ -185,13 +188,12 @@ class BitCipher:
             rank[others] = _nearest(vectors[others], self.codes[self.ranking[: self.n_coded]])
         return np.where(zero, -1, self.ranking[rank])
 
+    @made_once("_index")
     def _lookup(self) -> tuple[NDArray[np.void], Int64]:
         """The bit sets in use in an order that can be searched, and their ranks."""
-        if self._index is None:
-            keys = _keys(self.bit_sets[self.ranking[: self.n_coded]])
-            order = np.argsort(keys)
-            self._index = keys[order], order
-        return self._index
+        keys = _keys(self.bit_sets[self.ranking[: self.n_coded]])
+        order = np.argsort(keys)
+        return keys[order], order
 
     # ---- checkpoint ----
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,8 @@ from saffu._threads import resolve_threads
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+IntArray = TypeVar("IntArray", Int32, Int64)
 Combined = tuple[csr_array, Int64, Int64]
 MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
 Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
@@ -99,17 +102,30 @@ class NgramCounts:
     older part is that entry's row, its newest token the column), so row r of ``suffix[0]`` is entry r of
     ``distance[0]``, row r of ``suffix[1]`` is entry r of ``suffix[0]``, and so on.
 
+    A start token ``<s>`` of id V stands before every document. It is a context and never predicted: ``distance[0]`` has
+    a row V, shape (V + 1, V), of the first tokens of documents, and the suffixes that begin with ``<s>`` are the last
+    rows of every suffix table.
+
+    Parameters
+    ----------
+    vocab_size, radius, order : int
+    start_length : int, optional
+        Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it stands
+        alone; with 0 there is none, as in files of earlier versions.
+
     Attributes
     ----------
-    vocab_size, radius, order, n_tokens : int
+    vocab_size, radius, order, start_length, n_tokens : int
     unigram : ndarray of int64, shape (V,)
     distance, suffix : list of csr_array
     """
 
-    def __init__(self, vocab_size: int, radius: int, order: int) -> None:
+    def __init__(self, vocab_size: int, radius: int, order: int, start_length: int | None = None) -> None:
         self.vocab_size, self.radius, self.order, self.n_tokens = vocab_size, radius, order, 0
+        self.start_length = order - 1 if start_length is None else start_length
         self.unigram = np.zeros(vocab_size, np.int64)
         self.distance = [_empty(vocab_size, vocab_size) for _ in range(radius)]
+        self.distance[0] = _empty(vocab_size + (self.start_length > 0), vocab_size)
         self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
 
     @classmethod
@@ -123,22 +139,40 @@ class NgramCounts:
         n_context: int = 0,
         n_threads: int | None = None,
         on_table: Callable[[], object] = lambda: None,
+        begins: Bools | None = None,
+        start_length: int | None = None,
     ) -> NgramCounts:
-        """Count a validated stream, whose first ``n_context`` tokens are context only and not counted."""
-        counts = cls(vocab_size, radius, order)
+        """Count a validated stream, whose first ``n_context`` tokens are context only and not counted.
+
+        ``begins`` tells which of the documents are there from their first token; a start token precedes these (by
+        default all), and not those that were cut out of a longer one.
+        """
+        counts = cls(vocab_size, radius, order, start_length)
         counts.n_tokens = ids.size - n_context
         counts.unigram = np.bincount(ids[n_context:], minlength=vocab_size)
-        for k in range(1, radius + 1):
+        for k in range(2, radius + 1):
             counts.distance[k - 1] = _count_new(ids, ids, k, documents, vocab_size, vocab_size, n_context, n_threads)
             on_table()
-        chain = counts.chain
-        for n, context in enumerate(suffix_contexts(chain, ids, documents, n_threads)):
-            if n:  # the table of suffixes of n + 1 tokens, whose rows are the entries of the one before
-                n_rows = chain[n - 1].nnz
-                chain[n] = _count_new(context, ids, 1, documents, n_rows, vocab_size, n_context, n_threads)
-                on_table()
-        counts.suffix = chain[1:]
+        chain, stream = counts.chain, np.zeros(1, np.int64)
+        targets = np.append(np.int32(0), ids)  # each one place after its context
+        contexts = suffix_contexts(chain, ids, documents, n_threads, begins, counts.start_length)
+        for n, context in enumerate(contexts):
+            # Rows of the table of suffixes of n + 1 tokens are the entries of the one before.
+            n_rows = chain[n - 1].nnz if n else chain[0].shape[0]
+            before = np.append(context, np.int32(-1))
+            chain[n] = _count_new(before, targets, 1, stream, n_rows, vocab_size, n_context + 1, n_threads)
+            on_table()
+        counts.distance[0], counts.suffix = chain[0], chain[1:]
         return counts
+
+    def of_stream(
+        self, ids: Int32, documents: Int64, begins: Bools | None = None, n_threads: int | None = None
+    ) -> NgramCounts:
+        """Counts of another stream in tables like these: what can be added to them, or subtracted."""
+        shape = (self.vocab_size, self.radius, self.order)
+        return NgramCounts.from_stream(
+            ids, documents, *shape, n_threads=n_threads, begins=begins, start_length=self.start_length
+        )
 
     @property
     def chain(self) -> list[csr_array]:
@@ -171,7 +205,7 @@ class NgramCounts:
 
     def negative(self) -> NgramCounts:
         """Every count with the other sign: what adding it takes away."""
-        turned = NgramCounts(self.vocab_size, self.radius, self.order)
+        turned = self._without_counts()
         turned.n_tokens, turned.unigram = -self.n_tokens, -self.unigram
         turned.distance = [_with_data(table, -table.data) for table in self.distance]
         turned.suffix = [_with_data(table, -table.data) for table in self.suffix]
@@ -179,36 +213,44 @@ class NgramCounts:
 
     def pruned(self) -> NgramCounts:
         """The same counts without the entries of zero, but for those that are the context of another entry."""
-        left = NgramCounts(self.vocab_size, self.radius, self.order)
+        left = self._without_counts()
         left.n_tokens, left.unigram = self.n_tokens, self.unigram
         chain = self.chain
         kept = [table.data != 0 for table in chain]
         for n in range(len(chain) - 2, -1, -1):
             row_of_entry = np.repeat(np.arange(chain[n].nnz), np.diff(chain[n + 1].indptr))
             kept[n][row_of_entry[kept[n + 1]]] = True
-        rows = [np.ones(self.vocab_size, bool), *kept[:-1]]
+        rows = [np.ones(chain[0].shape[0], bool), *kept[:-1]]
         chain = [_selected(table, *which) for table, *which in zip(chain, rows, kept, strict=True)]
-        far = [_selected(table, rows[0], table.data != 0) for table in self.distance[1:]]
+        far = [_selected(table, np.ones(self.vocab_size, bool), table.data != 0) for table in self.distance[1:]]
         left.distance, left.suffix = [chain[0], *far], chain[1:]
         return left
 
     def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
-        shape = (self.vocab_size, self.radius, self.order)
-        if shape != (other.vocab_size, other.radius, other.order):
+        if self._shape != other._shape:
             raise ValueError(
-                f"counts of different shapes cannot be combined: (vocab_size, radius, order) {shape} "
-                f"and {(other.vocab_size, other.radius, other.order)}"
+                f"counts of different shapes cannot be combined: (vocab_size, radius, order, start_length) "
+                f"{self._shape} and {other._shape}"
             )
-        both = NgramCounts(*shape)
-        rows = mine = theirs = np.arange(self.vocab_size)
+        both = self._without_counts()
+        rows = np.arange(self.vocab_size)
+        n_rows = self.chain[0].shape[0]
+        mine = theirs = np.arange(n_rows)
         chain: list[csr_array] = []
         for a, b in zip(self.chain, other.chain, strict=True):
-            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else self.vocab_size)
+            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else n_rows)
             chain.append(table)
         far = zip(self.distance[1:], other.distance[1:], strict=True)
         both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size)[0] for a, b in far)]
         both.suffix = chain[1:]
         return both
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return self.vocab_size, self.radius, self.order, self.start_length
+
+    def _without_counts(self) -> NgramCounts:
+        return NgramCounts(*self._shape)
 
 
 @dataclass(frozen=True)
@@ -220,7 +262,7 @@ class Statistics:
     n_tokens : int
     unigram : ndarray of int64, shape (V,)
     followed : ndarray of int64, shape (V,)
-        Number of distinct tokens before each token.
+        Number of distinct tokens before each token; the start of a document is one of them.
     repeats : ndarray of int64, shape (n_tables, 6)
         ``repeats[j, k]`` entries of table j occur k times; the last column is of those that occur more often, too.
     """
@@ -256,21 +298,44 @@ def repeats(counts: Int64) -> Int64:
     return found
 
 
-def suffix_contexts(chain: Sequence[csr_array], ids: Int32, documents: Int64, n_threads: int | None) -> Iterator[Int32]:
-    """Yield, for n = 1..len(chain), the row of the suffix of n tokens that ends at each position, or -1.
+def suffix_contexts(
+    chain: Sequence[csr_array],
+    ids: Int32,
+    documents: Int64,
+    n_threads: int | None,
+    begins: Bools | None = None,
+    start_length: int | None = None,
+) -> Iterator[Int32]:
+    """Yield, for n = 1..len(chain), the row of the suffix of n tokens that precedes each position, or -1.
 
-    A suffix never reaches over the start of a document; one that the tables have not seen has no row.
-    The tables are looked up one at a time, so that a caller may fill the next one before asking on.
+    A suffix never reaches over the start of a document, but the start token may be the oldest of up to
+    ``start_length`` tokens (by default all), at the documents that ``begins`` marks (by default all). A suffix that the
+    tables have not seen has no row. The tables are looked up one at a time, so that a caller may fill the next one
+    before asking on.
     """
-    context = ids
+    context = np.empty_like(ids)
+    context[1:] = ids[:-1]
+    context[documents] = -1
+    n_rows, vocab_size = chain[0].shape
+    if n_rows > vocab_size:
+        context[documents if begins is None else documents[begins]] = vocab_size
     yield context
     for n in range(1, len(chain)):
-        older = np.empty_like(ids)
-        older[1:] = context[:-1]
-        older[documents] = -1
-        table = chain[n - 1]
-        context = _core.find(table.indptr, table.indices, older, ids, resolve_threads(n_threads))
+        table, older = chain[n - 1], context
+        if n == start_length:
+            older = without_starts(older, documents, n)
+        context = np.empty_like(ids)
+        context[1:] = _core.find(table.indptr, table.indices, older[:-1], ids[:-1], resolve_threads(n_threads))
+        context[documents] = -1
         yield context
+
+
+def without_starts(suffixes: IntArray, documents: Int64, n: int) -> IntArray:
+    """Suffixes of n tokens that precede each position, without those that begin with the start token."""
+    lengths = np.diff(np.append(documents, suffixes.size))
+    left = suffixes.copy()
+    left[documents[lengths >= n] + n - 1] = -1
+    return left
 
 
 def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads) -> csr_array:
@@ -322,7 +387,7 @@ def _with_data(table: csr_array, data: Int64) -> csr_array:
     return as_csr(table.indptr, table.indices, data, table.shape)
 
 
-def _selected(table: csr_array, rows: NDArray[np.bool_], entries: NDArray[np.bool_]) -> csr_array:
+def _selected(table: csr_array, rows: Bools, entries: Bools) -> csr_array:
     """Some rows of a table, with some of their entries; no entry of another row is selected."""
     ends = np.concatenate([[0], np.cumsum(entries)])[table.indptr]
     indptr = np.concatenate([[0], np.cumsum(np.diff(ends)[rows])])

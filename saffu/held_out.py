@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saffu import _validate
+from saffu import _core, _validate
+from saffu._locks import Lock
 from saffu._threads import resolve_threads
-from saffu.counts import NgramCounts
+from saffu.context import ranges
+from saffu.counts import NgramCounts, suffix_contexts
 from saffu.explicit_lm import ExplicitLM
 from saffu.pooled import previous_places
 from saffu.pooled_text import PooledText, Real
@@ -45,7 +46,7 @@ class HeldOutLogits:
     ids : array_like of int, shape (M,)
         Tokens that the model has counted, all or a part of them.
     documents : array_like of int, optional
-        Offsets in ``ids`` at which documents start, as they were counted.
+        Offsets in ``ids`` at which documents start, as they were counted; parts of documents may be given, too.
     folds : int
         At least 2. With more, each model is nearer to the whole; memory and time to build them grow in proportion.
     n_threads : int, optional
@@ -104,10 +105,11 @@ class HeldOutLogits:
         if self._ids.size < folds:
             raise ValueError(f"folds must be at most the number of tokens, {self._ids.size}, got {folds}")
         self._check_counted()
+        self._begins = opened(self._model.counts, self._ids, self._documents)
         self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
         self._previous = previous_places(self._ids)
         self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def _check_counted(self) -> None:
         fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
@@ -190,15 +192,11 @@ class HeldOutLogits:
         begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
         leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
         ids, documents, places = self._join(leads, edges[:, 1])
-        held = NgramCounts.from_stream(
-            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
-        )
+        held = counts.of_stream(ids, documents, np.isin(places[documents], self._begins), self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
-            ids_before, documents_before, _ = self._join(leads, edges[:, 0])
-            before = NgramCounts.from_stream(
-                ids_before, documents_before, counts.vocab_size, counts.radius, counts.order, n_threads=self.n_threads
-            )
-            held = held.subtract(before)
+            ids_before, documents_before, before = self._join(leads, edges[:, 0])
+            whole_before = np.isin(before[documents_before], self._begins)
+            held = held.subtract(counts.of_stream(ids_before, documents_before, whole_before, self.n_threads))
         try:
             rest = counts.subtract(held)
         except ValueError as error:
@@ -225,3 +223,17 @@ class HeldOutLogits:
         sizes = lasts - firsts
         begin[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
         return self._ids[places], np.flatnonzero(begin), places
+
+
+def opened(counts: NgramCounts, ids: Int32, documents: Int64) -> Int64:
+    """The starts of those documents whose first tokens have begun one that was counted; others are parts of one."""
+    ends = np.append(documents, ids.size)[1:]
+    n = np.minimum(ends - documents, max(counts.start_length, 1))
+    heads, last = ids[ranges(documents, documents + n)], np.cumsum(n) - 1
+    known = np.zeros(documents.size, bool)
+    chain = counts.chain
+    for length, context in enumerate(suffix_contexts(chain[: n.max(initial=1)], heads, last - n + 1, 1), start=1):
+        table, so_long = chain[length - 1], np.flatnonzero(n == length)
+        place = _core.find(table.indptr, table.indices, context[last[so_long]], heads[last[so_long]], 1)
+        known[so_long[place >= 0]] = table.data[place[place >= 0]] > 0
+    return documents[known]

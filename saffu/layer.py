@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
 from saffu import _core, _validate, checkpoint
+from saffu._locks import Lock, made_once
 from saffu._threads import resolve_threads
 from saffu._validate import Matrix
 from saffu.batches import Batch, Examples
@@ -134,7 +135,8 @@ class SoftmaxLayer:
 
     Notes
     -----
-    Fitting only counts; weights are solved when they are first needed.
+    Fitting only counts; weights are solved when they are first needed. Any number of threads may predict at once, also
+    then; one that counts must be alone.
 
     Every sum of counts takes its rows in order, in float64. So ``partial_fit`` on consecutive chunks gives the same
     bits as one ``fit``, for any features and any chunking. ``merge`` adds sums of separate streams: it gives those
@@ -162,6 +164,7 @@ class SoftmaxLayer:
         self._classes: NDArray[np.int64] = np.empty(0, np.int64)
         self._soft = False
         self._sample = Sample()
+        self._lock = Lock()
         self._solution: tuple[NDArray, NDArray, dict[str, float]] | None = None
         self.history: list[dict[str, Any]] | None = None
 
@@ -339,6 +342,7 @@ class SoftmaxLayer:
         if empty.size:
             raise ValueError(f"every class needs at least one row of positive weight, but {empty.tolist()} have none")
 
+    @made_once("_solution")
     def _solve(self) -> tuple[NDArray, NDArray, dict[str, float]]:
         if self._solution is None:
             F = self._counted()

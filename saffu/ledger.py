@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts
+from saffu._locks import Lock, made_once
+from saffu.counts import NgramCounts, Statistics, as_csr, suffix_contexts, without_starts
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -44,12 +45,15 @@ class Ledger:
     Attributes
     ----------
     pieces : list of NgramCounts
-        Each of at most half as many entries as the one before it. Those of text taken back are negative.
+        Each of at most half as many entries as the one before it. Those of text taken back are negative. Neither the
+        list nor a piece is ever changed: other threads may be reading it.
     """
 
     def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
         self.pieces = list(pieces)
+        self._lock = Lock()
         self._statistics: Statistics | None = None
+        self._whole: NgramCounts | None = None
         self._has_zeros = False
 
     @property
@@ -58,11 +62,10 @@ class Ledger:
         return sum(piece.n_tokens for piece in self.pieces)
 
     @property
+    @made_once("_statistics")
     def statistics(self) -> Statistics:
         """What the rows share; computed from all counts once, and kept current from then on."""
-        if self._statistics is None:
-            self._statistics = Statistics.of(self.total())
-        return self._statistics
+        return Statistics.of(self.total())
 
     def push(self, piece: NgramCounts) -> None:
         """Add counts; the statistics are computed afresh when next asked for."""
@@ -93,22 +96,22 @@ class Ledger:
         self._has_zeros = True
         self._append(negative)
 
+    @made_once("_whole")
     def total(self) -> NgramCounts:
         """All counts in one piece; takes time proportional to them if there was more than one."""
-        while len(self.pieces) > 1:
-            self._merge_last()
+        pieces = self.pieces
+        while len(pieces) > 1:
+            pieces = _last_two_added(pieces)
         if self._has_zeros:
-            self.pieces, self._has_zeros = [self.pieces[0].pruned()], False
-        return self.pieces[0]
+            pieces = [pieces[0].pruned()]
+        self.pieces, self._has_zeros = pieces, False
+        return pieces[0]
 
     def _append(self, piece: NgramCounts) -> None:
-        self.pieces.append(piece)
-        while len(self.pieces) > 1 and self.pieces[-2].n_entries < 2 * self.pieces[-1].n_entries:
-            self._merge_last()
-
-    def _merge_last(self) -> None:
-        last = self.pieces.pop()
-        self.pieces[-1] = self.pieces[-1].add(last)
+        pieces = [*self.pieces, piece]
+        while len(pieces) > 1 and pieces[-2].n_entries < 2 * pieces[-1].n_entries:
+            pieces = _last_two_added(pieces)
+        self.pieces, self._whole = pieces, None
 
     def _present(self, piece: NgramCounts) -> list[Int64]:
         """The count that each entry of each table of ``piece`` has now."""
@@ -132,29 +135,36 @@ class Ledger:
 
         Takes time proportional to the stream and to the length of these rows.
         """
-        first, n_chain = self.pieces[0], self.pieces[0].order - 1
-        chains = [list(suffix_contexts(piece.chain, ids, documents, 1)) for piece in self.pieces]
-        names = _suffix_names(ids, documents, n_chain, first.vocab_size)
+        pieces = self.pieces
+        first, n_chain = pieces[0], pieces[0].order - 1
+        length = first.start_length
+        chains = [list(suffix_contexts(piece.chain, ids, documents, 1, None, length)) for piece in pieces]
+        names = _suffix_names(chains[0][0], ids, documents, n_chain, length)
         age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
-        distance, suffix, shorter, places = [], [], [np.empty(0, np.int32)], []
-        for k in range(1, first.radius + 1):
-            chosen = _Chosen.of(ids, positions - k, age >= k)
-            tables = [piece.distance[k - 1] for piece in self.pieces]
-            distance.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
-            places.append(chosen.place_in(distance[-1]))
-        before = places[0]
-        for n in range(1, n_chain):
-            chosen = _Chosen.of(names[n], positions - 1, age > n)
-            tables = [piece.suffix[n - 1] for piece in self.pieces]
-            suffix.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
-            shorter.append(before[chosen.column])
-            before = chosen.place_in(suffix[-1])
+        chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
+        before = np.empty(0, np.int32)
+        for n in range(n_chain):
+            chosen = _Chosen.of(names[n], positions, names[n][positions] >= 0)
+            tables = [piece.chain[n] for piece in pieces]
+            chained.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
+            if n:
+                shorter.append(before[chosen.column])
+            before = chosen.place_in(chained[-1])
             places.append(before)
-        return Rows(distance, suffix, shorter, np.stack(places))
+        for k in range(2, first.radius + 1):
+            chosen = _Chosen.of(ids, positions - k, age >= k)
+            tables = [piece.distance[k - 1] for piece in pieces]
+            far.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
+            places.insert(k - 1, chosen.place_in(far[-1]))
+        return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
+
+
+def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
+    return [*pieces[:-2], pieces[-2].add(pieces[-1])]
 
 
 class _Chosen(NamedTuple):
-    """The distinct contexts of some positions: where one of each ends, its column, and which each position has."""
+    """The distinct contexts of some positions: where one of each is, its column, and which each position has."""
 
     end: Int64
     column: Int64
@@ -162,7 +172,7 @@ class _Chosen(NamedTuple):
 
     @classmethod
     def of(cls, names: NDArray, ends: Int64, known: NDArray[np.bool_]) -> _Chosen:
-        """Contexts that end at ``ends``, told apart by the name of the stream there."""
+        """Contexts told apart by the name that the stream has for them at ``ends``."""
         columns = np.flatnonzero(known)
         _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)
         number = np.full(ends.size, -1, np.int32)
@@ -179,15 +189,20 @@ class _Chosen(NamedTuple):
         return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
 
 
-def _suffix_names(ids: Int32, documents: Int64, n_chain: int, vocab_size: int) -> list[Int64]:
-    """For n = 1..n_chain, numbers that tell the suffixes of n tokens that end at each position apart; -1 for none."""
-    names = [ids.astype(np.int64)]
-    for _ in range(1, n_chain):
-        older = np.full(ids.size, -1, np.int64)
-        older[1:] = names[-1][:-1]
-        older[documents] = -1
-        number = np.unique(np.where(older < 0, -1, older * vocab_size + ids), return_inverse=True)[1]
-        names.append(np.where(older < 0, -1, number))
+def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int, start_length: int) -> list[Int64]:
+    """For n = 1..n_chain, numbers that tell the suffixes of n tokens before each position apart; -1 for none.
+
+    Those of one token are given: the token, or the start of a document.
+    """
+    names = [newest.astype(np.int64)]
+    n_tokens = int(ids.max(initial=0)) + 1
+    for n in range(1, n_chain):
+        older = without_starts(names[-1], documents, n) if n == start_length else names[-1]
+        pair = np.full(ids.size, -1, np.int64)
+        pair[1:] = np.where(older[:-1] < 0, -1, older[:-1] * n_tokens + ids[:-1])
+        pair[documents] = -1
+        number = np.unique(pair, return_inverse=True)[1]
+        names.append(np.where(pair < 0, -1, number))
     return names
 
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu._threads import resolve_threads
-from saffu.counts import NgramCounts, Statistics, as_csr, repeats, suffix_contexts
+from saffu.counts import Bools, NgramCounts, Statistics, as_csr, repeats, suffix_contexts
 from saffu.ledger import Rows
 
 Float64 = NDArray[np.float64]
@@ -98,7 +98,8 @@ class NgramWeights:
     counts : NgramCounts
     continuation : bool
         Below the top order of the suffix chain, count the distinct tokens before an n-gram instead of its
-        occurrences, and prime on the continuation unigram: textbook modified Kneser-Ney.
+        occurrences, the start of a document being one of them, and prime on the continuation unigram: textbook modified
+        Kneser-Ney. What begins with the start of a document has nothing before it and keeps its occurrences.
     statistics : Statistics, optional
         Of these counts, if they are at hand.
     """
@@ -111,6 +112,7 @@ class NgramWeights:
         statistics: Statistics | None = None,
     ) -> None:
         self._set_priors(Statistics.of(counts) if statistics is None else statistics, continuation, n_threads)
+        self._start_length = counts.start_length
         self._weigh_tables(counts.distance, counts.chain, None, continuation)
 
     @classmethod
@@ -163,10 +165,12 @@ class NgramWeights:
             below = chain[n - 1]
             parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
         weighed: list[Table] = []
-        lower = self.continuation
+        lower, first = self.continuation, self.vocab_size
         for n, (table, d) in enumerate(zip(chain, table_discounts, strict=True)):
             if continuation and n + 1 < len(chain):
                 used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
+                first = table.indptr[first]  # from here on entries begin with the start token: nothing precedes them
+                used[first:] = table.data[first:]
                 table, d = as_csr(table.indptr, table.indices, used, table.shape), discounts(used)
             found, lower = self._weigh(table, parents[n], lower, d)
             weighed.append(found)
@@ -187,22 +191,27 @@ class NgramWeights:
             self.n_threads,
         )
 
-    def contexts(self, ids: Int32, documents: Int64) -> Int32:
+    def contexts(self, ids: Int32, documents: Int64, begins: Bools | None = None) -> Int32:
         """Row, within its own table, of the context of each position in every table: what precedes ids[t].
+
+        ``begins`` tells which documents are there from their first token, by default all.
 
         Returns
         -------
         ndarray of int32, shape (n_tables, M)
-            -1 where the document has no such context or the row holds no count.
+            -1 where the document has no such context or the row holds no count. The start of a document is a context
+            of the first token: row V of the first table, if the counts know it.
         """
         chain = [self.distance[0].counts, *(table.counts for table in self.suffix)]
-        suffixes = list(suffix_contexts(chain, ids, documents, self.n_threads))[1:]
-        streams = [(k + 1, ids) for k in range(len(self.distance))] + [(1, suffix) for suffix in suffixes]
+        radius = len(self.distance)
+        found = np.full((len(self.tables), ids.size), -1, np.int32)
+        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins, self._start_length)):
+            found[radius + n - 1 if n else 0] = rows
         age = np.arange(ids.size) - np.repeat(documents, np.diff(np.append(documents, ids.size)))
-        found = np.full((len(streams), ids.size), -1, np.int32)
-        for rows, table, (distance, stream) in zip(found, self.tables, streams, strict=True):
-            rows[distance:] = stream[:-distance]
-            rows[age < distance] = -1
+        for k in range(2, radius + 1):
+            found[k - 1, k:] = ids[:-k]
+            found[k - 1, age < k] = -1
+        for rows, table in zip(found, self.tables, strict=True):
             known = rows >= 0
             rows[known] = np.where(table.total[rows[known]] > 0, rows[known], -1)
         return found

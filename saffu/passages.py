@@ -87,13 +87,12 @@ class Passages:
     ) -> None:
         self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
         self.n_outputs = vocab_size if cells is None else cells.n_cells
-        self._room = threading.local()
+        self._room = threading.local()  # memory that each thread uses again
         self.first, self.last = stream.segments()
         # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
         self.n_threads = 1
         self.workers = Workers(n_threads)
         self.tokens_per_row = stream.ids.size / max(self.first.size, 1)
-        self._buffer = np.empty(0, dtype)
 
     def __len__(self) -> int:
         return self.first.size
@@ -135,8 +134,8 @@ class Passages:
         return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
 
     def buffer(self, n_rows: int) -> NDArray:
-        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time."""
+        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time that a thread asks."""
         size = n_rows * self.n_outputs
-        if self._buffer.size < size:
-            self._buffer = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
-        return self._buffer[:size].reshape(n_rows, self.n_outputs)
+        if getattr(self._room, "logits", np.empty(0)).size < size:
+            self._room.logits = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
+        return self._room.logits[:size].reshape(n_rows, self.n_outputs)

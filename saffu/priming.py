@@ -171,12 +171,10 @@ def fold_parts(
     parts = []
     for fold in range(n_folds):
         ids, documents, true_start = join([units[j] for j in chosen[fold::n_folds]])
-        held = NgramCounts.from_stream(
-            ids, documents, counts.vocab_size, counts.radius, counts.order, n_threads=n_threads
-        )
+        held = counts.of_stream(ids, documents, true_start, n_threads)
         model = build(counts.subtract(held))
         positions = usable_positions(documents, true_start, ids.size, min(history, length // 2))
-        rows = np.ascontiguousarray(model.weights.contexts(ids, documents)[:, positions])
+        rows = np.ascontiguousarray(model.weights.contexts(ids, documents, true_start)[:, positions])
         target_u = model.weights.target_u(rows, ids[positions])
         parts.append(Part(model, ids, documents, positions, rows, target_u, 0))
         on_fold()
@@ -190,6 +188,6 @@ def leave_one_out_part(model: PooledModel, sample: TokenSample, history: int) ->
     positions = usable_positions(documents, true_start, ids.size, min(history, BLOCK // 2))
     if positions.size > POSITIONS:
         positions = positions[np.linspace(0, positions.size - 1, POSITIONS).astype(np.int64)]
-    rows = np.ascontiguousarray(model.weights.contexts(ids, documents)[:, positions])
+    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, true_start)[:, positions])
     rows, target_u = model.weights.leave_one_out(rows, ids[positions])
     return Part(model, ids, documents, positions, rows, target_u, 1)

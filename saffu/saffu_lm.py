@@ -116,6 +116,9 @@ class SaffuLM:
     -----
     Units: arXiv 2311.07510. Kernels ``saffu_attend``, ``saffu_softmax``, ``saffu_cross_entropy_backward``.
 
+    Any number of threads may read a model at once: score, draw, save, or ask for attributes; each has sessions of its
+    own. One that changes it, by ``solve``, ``update`` or ``subtract``, must be alone.
+
     Examples
     --------
     >>> model = SaffuLM(bits=3, radius=2, hidden=4).solve([0, 1, 2] * 50)
@@ -264,10 +267,8 @@ class SaffuLM:
             return None
         if not self.residual.n_tokens:
             self.residual.fit(stream.ids, vocab_size, stream.documents)
-        key = (id(self.residual), self.min_count)
-        if key not in shared.sources:
-            shared.sources[key] = HeldOutSource(self.residual, stream, self.min_count, n_threads)
-        return shared.sources[key]
+        residual, least = self.residual, self.min_count
+        return shared.source((id(residual), least), lambda: HeldOutSource(residual, stream, least, n_threads))
 
     # ---- learning on the spot ----------------------------------------------------------------------------------------
 

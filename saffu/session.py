@@ -25,7 +25,7 @@ Int32 = NDArray[np.int32]
 
 
 class Session:
-    """A document that a model reads.
+    """A document that a model reads, for one thread at a time.
 
     Parameters
     ----------

@@ -33,41 +33,56 @@ def weigh(indptr, counts, lower, discount):
     return total, mass, u, p
 
 
-def ngrams(ids, documents, order):
-    """Counter of n-grams within documents for n = 0..order."""
-    ends = [*documents[1:], len(ids)][: len(documents)]
-    found = [Counter() for _ in range(order + 1)]
-    for start, end in zip(documents, ends, strict=True):
-        for n in range(1, order + 1):
-            found[n].update(tuple(ids[t : t + n]) for t in range(start, end - n + 1))
-    return found
-
-
 # ---- language models -------------------------------------------------------------------------------------------------
 
 
 def discounts(counts):
-    """D(1), D(2), D(3+) of modified Kneser-Ney from counts of counts (all of n_1..n_4 must occur)."""
+    """D(1), D(2), D(3+) of modified Kneser-Ney from counts of counts.
+
+    Where one of these is zero, the discount of k is that of k - 1, that of nothing 1/2; each is within [0.001, k].
+    """
     n = [None, *(sum(1 for c in counts if c == k) for k in (1, 2, 3, 4))]
-    shared = n[1] / (n[1] + 2 * n[2])
-    return [None, *(k - (k + 1) * shared * n[k + 1] / n[k] for k in (1, 2, 3))]
+    found = [0.5]
+    for k in (1, 2, 3):
+        d = found[-1]
+        if n[1] and n[k] and n[k + 1]:
+            d = k - (k + 1) * n[1] / (n[1] + 2 * n[2]) * n[k + 1] / n[k]
+        found.append(min(max(d, 0.001), k))
+    return [None, *found[1:]]
 
 
 class KneserNey:
-    """Textbook modified interpolated Kneser-Ney of one stream, by dictionaries and recursion."""
+    """Textbook modified interpolated Kneser-Ney of documents, by dictionaries and recursion.
 
-    def __init__(self, ids, order):
+    As SRILM and KenLM have it: one start token before each document, a context that is never predicted. Below the top
+    order an n-gram counts as often as it has different tokens before it, the start token being one of them; what begins
+    with the start token keeps its occurrences.
+    """
+
+    START = "<s>"
+
+    def __init__(self, ids, order, documents=(0,)):
         self.order = order
-        ids = tuple(int(w) for w in ids)
-        raw = [Counter(ids[t : t + n] for t in range(len(ids) - n + 1)) for n in range(order + 1)]
-        # Below the top order an n-gram counts as often as it has different tokens before it.
+        spans = zip(documents, [*documents[1:], len(ids)], strict=True)
+        padded = [(self.START, *(int(w) for w in ids[a:b])) for a, b in spans]
+        raw = [Counter(text[t : t + n] for text in padded for t in range(len(text) - n + 1)) for n in range(order + 1)]
         self.counts = [Counter(gram[1:] for gram in raw[n + 1]) for n in range(order)] + [raw[order]]
+        for n in range(2, order):
+            self.counts[n] |= {gram: count for gram, count in raw[n].items() if gram[0] == self.START}
         self.discounts = [None, None, *(discounts(self.counts[n].values()) for n in range(2, order + 1))]
         self.after = [None] * (order + 1)
         for n in range(2, order + 1):
             self.after[n] = defaultdict(dict)
             for gram, count in self.counts[n].items():
                 self.after[n][gram[:-1]][gram[-1]] = count
+
+    def log_prob(self, ids, documents=(0,)):
+        """Log-probability of every token given what precedes it in its document."""
+        found = []
+        for a, b in zip(documents, [*documents[1:], len(ids)], strict=True):
+            text = (self.START, *(int(w) for w in ids[a:b]))
+            found += [np.log(self.probability(text[t], text[:t])) for t in range(1, len(text))]
+        return found
 
     def probability(self, word, context):
         context = tuple(context)[max(0, len(context) - self.order + 1) :]
@@ -112,12 +127,13 @@ class DenseExplicitLM:
         return np.where(unseen, share / unseen.sum(), counts / counts.sum() * (1 - share))
 
     def contexts(self, ids, t, start):
+        text = ["<s>", *(int(w) for w in ids[start:t])]  # the start token is the nearest to the first token only
         for k in range(1, self.radius + 1):
-            if t - k >= start:
-                yield ("distance", k), (int(ids[t - k]),)
+            if len(text) > k or k == 1:
+                yield ("distance", k), (text[-k],)
         for n in range(2, self.order):
-            if t - n >= start:
-                yield ("suffix", n), tuple(int(w) for w in ids[t - n : t])
+            if len(text) > n:
+                yield ("suffix", n), tuple(text[-n:])
 
     def _row(self, feature, context):
         """Counts less discounts, freed mass and lower order of one row."""

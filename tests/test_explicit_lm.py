@@ -39,8 +39,7 @@ def test_kneser_ney_equals_the_textbook(order):
     ids, new = text(4000, 2), text(400, 3)
     model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, VOCAB_SIZE)
     naive = reference.KneserNey(ids, order)
-    expected = [np.log(naive.probability(int(new[t]), new[max(0, t - order + 1) : t])) for t in range(len(new))]
-    np.testing.assert_allclose(model.log_prob(new), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(model.log_prob(new), naive.log_prob(new), rtol=0, atol=1e-9)
 
 
 def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
@@ -101,7 +100,9 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
     ids = rng.integers(0, vocab_size, 80).astype(np.int32)
     documents = np.array([0, 33])
     radius, order, windows, induction = 2, 4, (4, 9), 12
-    weights = NgramWeights(NgramCounts.from_stream(ids, documents, vocab_size, radius, order), False, n_threads)
+    weights = NgramWeights(
+        NgramCounts.from_stream(ids, documents, vocab_size, radius, order, start_length=1), False, n_threads
+    )
     model = PooledModel(weights, windows, induction, bounds=np.array([3.0, 1.0, 1.0]))
     scalars = rng.normal(0.3, 0.5, (model.n_states, 2 + len(weights.tables) + 3))
     rows = weights.contexts(ids, documents)

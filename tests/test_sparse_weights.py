@@ -1,5 +1,8 @@
 """Sparse weights and packed rows against their naive twins."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,19 +61,23 @@ def test_packed_rows_hold_every_entry_once(table, n_threads):
 @given(st.lists(st.integers(0, 4), max_size=120), st.integers(2, 6), st.lists(st.integers(1, 119), max_size=4))
 def test_suffix_tables_count_ngrams(ids, order, cuts):
     ids = np.array(ids, np.int32)
-    documents = np.array(sorted({0, *(c for c in cuts if c < len(ids))}), np.int64)[: None if len(ids) else 0]
+    documents = np.array(sorted({0, *cuts} & set(range(len(ids)))), np.int64)
     counts = NgramCounts.from_stream(ids, documents, 5, 1, order)
-    grams = reference.ngrams(ids, documents, order)
+    spans = itertools.pairwise([*documents, len(ids)])
+    texts = [("<s>", *ids[a:b].tolist()) for a, b in spans]
     contexts = list(suffix_contexts(counts.chain, ids, documents, 1))
     for n, table in enumerate(counts.chain, start=1):
-        assert sorted(table.data) == sorted(grams[n + 1].values())
-        for t in range(len(ids) - 1):
-            end = min([*documents[documents > t], len(ids)])
-            start = max(documents[documents <= t])
-            if t - n + 1 >= start and t + 1 < end:
-                row = contexts[n - 1][t]
-                place = _core.find(table.indptr, table.indices, np.array([row]), ids[t + 1 : t + 2], 1)[0]
-                assert table.data[place] == grams[n + 1][tuple(ids[t - n + 1 : t + 2])]
+        grams = Counter(text[t - n : t + 1] for text in texts for t in range(n, len(text)))
+        assert sorted(table.data) == sorted(grams.values())
+        place = 0
+        for text in texts:
+            for t in range(1, len(text)):
+                row = contexts[n - 1][place : place + 1]
+                assert (row[0] >= 0) == (t >= n)
+                if t >= n:
+                    entry = _core.find(table.indptr, table.indices, row, ids[place : place + 1], 1)[0]
+                    assert table.data[entry] == grams[text[t - n : t + 1]]
+                place += 1
 
 
 def test_sizes_that_do_not_match_are_refused():

@@ -119,7 +119,9 @@ def test_between_updates_the_model_is_the_whole_one_with_older_scalars(weighing)
 def test_touched_and_untouched_rows_equal_a_naive_model_after_an_update(monkeypatch):
     monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", 0)
     model = fitted(1130).update(*part(1130, 1600))
-    weights = NgramWeights(NgramCounts.from_stream(IDS.astype(np.int32), DOCUMENTS, VOCAB_SIZE, 3, 4), False)
+    weights = NgramWeights(
+        NgramCounts.from_stream(IDS.astype(np.int32), DOCUMENTS, VOCAB_SIZE, 3, 4, start_length=1), False
+    )
     names = [("distance", 1), ("distance", 2), ("distance", 3), ("suffix", 2), ("suffix", 3)]
     naive = reference.DenseExplicitLM(
         IDS, DOCUMENTS, VOCAB_SIZE, 3, 4, (9, 30), 20,
@@ -134,10 +136,11 @@ def test_touched_and_untouched_rows_equal_a_naive_model_after_an_update(monkeypa
         np.testing.assert_allclose(np.log(model.distribution(NEW[start:t])), expected, rtol=0, atol=1e-9)
 
 
-def test_rows_of_some_positions_are_rows_of_the_whole():
+@pytest.mark.parametrize("start_length", [0, 1, 2, 3])
+def test_rows_of_some_positions_are_rows_of_the_whole(start_length):
     ids, documents = NEW.astype(np.int32), NEW_DOCUMENTS
     counts = [
-        NgramCounts.from_stream(IDS[a:b].astype(np.int32), np.array([0]), VOCAB_SIZE, 3, 4)
+        NgramCounts.from_stream(IDS[a:b].astype(np.int32), np.array([0]), VOCAB_SIZE, 3, 4, start_length=start_length)
         for a, b in [(0, 900), (900, 1000), (1000, 1040), (1040, 1045)]
     ]
     ledger = Ledger()
