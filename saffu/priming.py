@@ -46,11 +46,9 @@ class Part(NamedTuple):
     left_out: int
     keys: UInt64
 
-    def thin(self, share: float) -> Part:
-        """About this share of the positions, chosen by their keys: as good as chance, whatever the text repeats."""
-        if share >= 1:
-            return self
-        chosen = np.flatnonzero(self.keys < np.uint64(share * 2.0**64))
+    def thin(self, limit: np.uint64) -> Part:
+        """The positions with keys up to a limit."""
+        chosen = np.flatnonzero(self.keys <= limit)
         return self._replace(
             positions=self.positions[chosen],
             rows=np.ascontiguousarray(self.rows[:, chosen]),
@@ -80,7 +78,7 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
     n = sum(part.positions.size for part in parts)
     if n == 0:
         return None, start[None]
-    coarse = [part.thin(COARSE_POSITIONS / n) for part in parts]
+    coarse = [part.thin(_nth_key(parts, COARSE_POSITIONS)) for part in parts]
     shared = _minimise(coarse, None, start[None], 1e-4, on_step)
     bounds = _median_counts(parts)
     scalars = _minimise(coarse, bounds, np.repeat(shared, 2 * bounds.size, axis=0), 1e-4, on_step)
@@ -88,6 +86,12 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
         # From the optimum of a sample, one Newton step on all positions is as good as many.
         scalars = _minimise(parts, bounds, scalars, 1e-3, on_step)
     return bounds, scalars
+
+
+def _nth_key(parts: Sequence[Part], n: int) -> np.uint64:
+    """The key up to which there are n positions, or the largest: these are drawn as if by chance, whatever repeats."""
+    keys = np.concatenate([part.keys for part in parts])
+    return np.partition(keys, n - 1)[n - 1] if n < keys.size else keys.max()
 
 
 def criterion(parts: Sequence[Part], bounds: Float64 | None, scalars: Float64) -> float:

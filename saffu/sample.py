@@ -261,8 +261,8 @@ class TokenSample:
         assert sample.documents is not None
         if not sample.documents.holds(keys):
             raise ValueError("documents to forget must have been heard, and be given whole")
-        taken, _ = Blocks.of(Cut.of(ids, starts), ids, self.halvings, sign=-1)
-        return TokenSample([*sample.parts, taken], self.halvings, sample.open, sample.documents.plus(keys, -1))
+        taken, _ = Blocks.of(Cut.of(ids, starts), ids, sample.halvings, sign=-1)
+        return TokenSample([*sample.parts, taken], sample.halvings, sample.open, sample.documents.plus(keys, -1))
 
     def _without_parts(self, ids: Int32, starts: Int64) -> TokenSample:
         """Where documents are not known: without every block that is a part of one of these.
