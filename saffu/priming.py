@@ -184,10 +184,10 @@ def fold_parts(
     length = max(min(BLOCK, sample.n_tokens // FOLDS), 1)
     pieces = sample.pieces(length)
     per_fold = max(min(POSITIONS, counts.n_tokens // FOLDS), 1)
-    fold_of = (np.cumsum(pieces.lengths) - pieces.lengths) // per_fold
+    before = np.cumsum(pieces.lengths) - pieces.lengths
     parts = []
     for fold in range(min(-(-POSITIONS // per_fold), FOLDS)):
-        chosen = pieces.only(fold_of == fold)
+        chosen = pieces.only((before // per_fold == fold) & (before < POSITIONS))
         if chosen.keys.size:
             parts.append(_fold_part(counts, chosen, build, min(history, length // 2), n_threads))
         on_fold()
