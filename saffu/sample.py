@@ -270,13 +270,7 @@ class TokenSample:
         Less text to prime on does no harm, text that is no longer counted would.
         """
         blocks = Blocks.unite([*self.parts, self._open_block()])
-        kept = np.ones(blocks.keys.size, bool)
-        ends = np.cumsum(blocks.lengths)
-        for first, last in zip(starts, np.append(starts[1:], ids.size), strict=True):
-            document = ids[first:last]
-            for j in np.flatnonzero(kept & (blocks.lengths <= document.size)):
-                kept[j] = not _holds(document, blocks.ids[ends[j] - blocks.lengths[j] : ends[j]])
-        return TokenSample([blocks.only(kept)], self.halvings, None, None)
+        return TokenSample([blocks.only(~_occur(blocks, ids, starts))], self.halvings, None, None)
 
     # ---- what there is -------------------------------------------------------------------------------------------
 
@@ -385,7 +379,32 @@ def _settled(parts: list[Blocks], halvings: int) -> tuple[list[Blocks], int]:
     return [part for part in parts if part.keys.size], halvings
 
 
-def _holds(document: Int32, part: Int32) -> bool:
-    """Whether a part occurs in a document, anywhere."""
-    places = np.flatnonzero(document[: document.size - part.size + 1] == part[0])
-    return any(np.array_equal(document[place : place + part.size], part) for place in places)
+def _occur(blocks: Blocks, ids: Int32, starts: Int64) -> NDArray[np.bool_]:
+    """Which blocks occur in one of some documents, anywhere; told by a hash of 64 bits that rolls along the text."""
+    first = np.cumsum(blocks.lengths) - blocks.lengths
+    own = _Rolling(blocks.ids).hashes(first, blocks.lengths)
+    rolling, place = _Rolling(ids), np.arange(ids.size)
+    left = np.repeat(np.append(starts[1:], ids.size), np.diff(np.append(starts, ids.size))) - place
+    found = np.zeros(own.size, bool)
+    for length in np.unique(blocks.lengths):
+        same = blocks.lengths == length
+        found[same] = np.isin(own[same], rolling.hashes(place[left >= length], length))
+    return found
+
+
+class _Rolling:
+    """Hashes of any parts of a text, ``sum_i mixed(token_i) r^i`` modulo 2^64 with i counted from the part's start."""
+
+    RATIO = 0x9E3779B97F4A7C15  # odd, and so with an inverse
+
+    def __init__(self, ids: Int32) -> None:
+        powers, self._inverse = (
+            np.cumprod(np.append(np.ones(1, np.uint64), np.full(ids.size, ratio, np.uint64)))
+            for ratio in (self.RATIO, pow(self.RATIO, -1, 2**64))
+        )
+        terms = mixed(ids.astype(np.uint64)) * powers[:-1]
+        self._sums = np.cumsum(np.append(np.zeros(1, np.uint64), terms))
+
+    def hashes(self, first: Int64, lengths: Int64 | np.int64) -> UInt64:
+        """Of the parts that begin at ``first``."""
+        return (self._sums[first + lengths] - self._sums[first]) * self._inverse[first]

@@ -165,6 +165,20 @@ def test_what_was_not_heard_is_refused(documents, other):
         assert_equal_files(sample_files.write(found), before)
 
 
+@given(some_documents, some_documents)
+def test_where_documents_are_not_known_what_occurs_in_one_that_goes_is_left_out(kept, gone):
+    with small(limit=1000):
+        found = heard([*kept, *gone])
+        known, _ = contents(found)
+        left = TokenSample([found.blocks()[0]], 0, None, None).without(*stream_of(gone))
+
+        def occurs(tokens):
+            texts = [tuple(document) for document in gone]
+            return any(tokens == text[a : a + len(tokens)] for text in texts for a in range(len(text)))
+
+        assert contents(left)[0] == {key: block for key, block in known.items() if not occurs(block[0])}
+
+
 def documents_of(text):
     ends = np.append(text.starts, text.ids.size)
     return [text.ids[a:b].tolist() for a, b in itertools.pairwise(ends)]
