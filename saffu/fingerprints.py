@@ -49,7 +49,7 @@ def fingerprints(ids: Int32, documents: Int64, ends: Int64, offset: int = 0, bef
     """
     begins = documents.copy()
     begins[:1] -= offset
-    running = np.empty(ends.size, np.uint64)
+    running = np.zeros(ends.size, np.uint64)
     total = np.zeros(1, np.uint64)
     for low in range(0, ids.size, SLICE):
         high = min(low + SLICE, ids.size)
@@ -79,6 +79,24 @@ def of_documents(ids: Int32, documents: Int64) -> UInt64:
     return (
         fingerprints(ids, documents, np.append(documents[1:], ids.size)) if documents.size else np.empty(0, np.uint64)
     )
+
+
+class Rolling:
+    """Hashes of any parts of a text, ``sum_i mixed(token_i) r^i`` modulo 2^64 with i counted from the part's start."""
+
+    RATIO = 0x9E3779B97F4A7C15  # odd, and so with an inverse
+
+    def __init__(self, ids: Int32) -> None:
+        powers, self._inverse = (
+            np.cumprod(np.append(np.ones(1, np.uint64), np.full(ids.size, ratio, np.uint64)))
+            for ratio in (self.RATIO, pow(self.RATIO, -1, 2**64))
+        )
+        terms = mixed(ids.astype(np.uint64)) * powers[:-1]
+        self._sums = np.cumsum(np.append(np.zeros(1, np.uint64), terms))
+
+    def hashes(self, first: Int64, lengths: Int64 | np.int64) -> UInt64:
+        """Of the parts that begin at ``first``."""
+        return (self._sums[first + lengths] - self._sums[first]) * self._inverse[first]
 
 
 class Counted(NamedTuple):

@@ -27,6 +27,7 @@ Int64 = NDArray[np.int64]
 
 POSITIONS = 40_000  # positions to prime on; the scalars are a hundred at most
 COARSE_POSITIONS = 6_000
+MOST_HELD_OUT = 2 * POSITIONS  # tokens of a fold
 FOLDS = 20
 STRENGTH = 10.0  # nats by which a scalar one away from its default must pay
 
@@ -179,18 +180,21 @@ def fold_parts(
 
     Pieces are dealt to folds in the order of the sample, which depends on the text alone. A fold holds at most about a
     twentieth of the text, so that its model is nearly the whole one; as many folds are made as it takes to reach
-    40,000 positions, up to twenty.
+    40,000 tokens, up to twenty. Of more positions as many are drawn: those of more text tell more.
     """
     length = max(min(BLOCK, sample.n_tokens // FOLDS), 1)
     pieces = sample.pieces(length)
-    per_fold = max(min(POSITIONS, counts.n_tokens // FOLDS), 1)
+    per_fold = max(min(MOST_HELD_OUT, counts.n_tokens // FOLDS), 1)
     before = np.cumsum(pieces.lengths) - pieces.lengths
     parts = []
     for fold in range(min(-(-POSITIONS // per_fold), FOLDS)):
-        chosen = pieces.only((before // per_fold == fold) & (before < POSITIONS))
+        chosen = pieces.only(before // per_fold == fold)
         if chosen.keys.size:
             parts.append(_fold_part(counts, chosen, build, min(history, length // 2), n_threads))
         on_fold()
+    if sum(part.positions.size for part in parts) > POSITIONS:
+        limit = _nth_key(parts, POSITIONS)
+        parts = [part.thin(limit) for part in parts]
     return parts
 
 

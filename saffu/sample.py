@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from saffu import fingerprints
 from saffu.context import ranges
-from saffu.fingerprints import Counted, Multiset, UInt64, mixed
+from saffu.fingerprints import Counted, Multiset, Rolling, UInt64, mixed
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -62,7 +62,7 @@ class Cut(NamedTuple):
 
     def up_to(self, n: int) -> Cut:
         """The first n."""
-        return Cut(*(values[:n] for values in self))
+        return Cut(self.keys[:n], self.before[:n], self.first[:n], self.lengths[:n])
 
 
 class Blocks(NamedTuple):
@@ -157,26 +157,30 @@ class Pieces(NamedTuple):
 class Open(NamedTuple):
     """The last block of a document that the next chunk may continue.
 
-    ``before`` is the key of the block before it, which ends ``offset`` tokens into the document.
+    ``before`` is the key of the block before it, which ends ``offset`` tokens into the document, and ``key``, of shape
+    (1,), its own: the fingerprint of the document so far.
     """
 
     ids: Int32
     before: int
     offset: int
+    key: UInt64
 
-    @property
-    def key(self) -> UInt64:
-        """Fingerprint of the document so far, shape (1,)."""
-        end = np.array([self.ids.size])
-        return fingerprints.fingerprints(self.ids, np.zeros(1, np.int64), end, self.offset, self.before)
+    @classmethod
+    def of(cls, ids: Int32, before: int, offset: int) -> Open:
+        """With the key that belongs to it."""
+        end = np.array([ids.size])
+        return cls(ids, before, offset, fingerprints.fingerprints(ids, np.zeros(1, np.int64), end, offset, before))
 
     def blocks(self, halvings: int) -> Blocks:
         """The block as if the document ended with it, if it is kept."""
-        if self.ids.size == 0:
+        if self.ids.size == 0 or self.key[0] > threshold(halvings):
             return Blocks.unite([])
         one = np.ones(1, np.int64)
-        own = Blocks(self.key, one, np.array([self.before], np.uint64), one * self.ids.size, self.ids)
-        return own.only(own.keys <= threshold(halvings))
+        return Blocks(self.key, one, np.array([self.before], np.uint64), one * self.ids.size, self.ids)
+
+
+NOTHING = Open.of(np.empty(0, np.int32), 0, 0)
 
 
 class TokenSample:
@@ -211,7 +215,7 @@ class TokenSample:
         if ids.size == 0:
             return self
         if starts.size and starts[0] == 0:
-            return self.closed()._continued(Open(ids[:0], 0, 0), ids, starts)
+            return self.closed()._continued(NOTHING, ids, starts)
         assert self.open is not None, "no document is open"
         return self._continued(self.open, ids, np.concatenate([[0], starts + self.open.ids.size]))
 
@@ -222,7 +226,7 @@ class TokenSample:
         last = cut.first.size - 1
         in_document = last - int(np.searchsorted(cut.first, starts[-1]))
         offset = BLOCK * in_document + (open.offset if starts.size == 1 else 0)
-        still_open = Open(ids[cut.first[last] :].copy(), int(cut.before[last]), offset)
+        still_open = Open(ids[cut.first[last] :].copy(), int(cut.before[last]), offset, cut.keys[last:].copy())
         new, halvings = Blocks.of(cut.up_to(last), ids, self.halvings)
         documents = self.documents
         if documents is not None:
@@ -239,8 +243,9 @@ class TokenSample:
     def merge(self, other: TokenSample) -> TokenSample:
         """Sample of the documents of both; the open one is the other's."""
         mine = self.closed()
-        known = mine.documents is not None and other.documents is not None
-        documents = mine.documents.merge(other.documents) if known else None
+        documents = None
+        if mine.documents is not None and other.documents is not None:
+            documents = mine.documents.merge(other.documents)
         parts = sorted([*mine.parts, *other.parts], key=lambda part: -part.ids.size)
         return TokenSample(parts, max(mine.halvings, other.halvings), other.open, documents)
 
@@ -356,10 +361,11 @@ class TokenSample:
 
     def is_all(self, text: Piece) -> bool:
         """Whether a text is what was heard, document by document; also where that is not known."""
-        if self.documents is None:
+        documents = self.closed().documents
+        if documents is None:
             return True
         found = Multiset().plus(fingerprints.of_documents(text.ids, text.starts)).all()
-        own = self.closed().documents.all()
+        own = documents.all()
         return np.array_equal(found.keys, own.keys) and np.array_equal(found.counts, own.counts)
 
 
@@ -382,29 +388,11 @@ def _settled(parts: list[Blocks], halvings: int) -> tuple[list[Blocks], int]:
 def _occur(blocks: Blocks, ids: Int32, starts: Int64) -> NDArray[np.bool_]:
     """Which blocks occur in one of some documents, anywhere; told by a hash of 64 bits that rolls along the text."""
     first = np.cumsum(blocks.lengths) - blocks.lengths
-    own = _Rolling(blocks.ids).hashes(first, blocks.lengths)
-    rolling, place = _Rolling(ids), np.arange(ids.size)
+    own = Rolling(blocks.ids).hashes(first, blocks.lengths)
+    rolling, place = Rolling(ids), np.arange(ids.size)
     left = np.repeat(np.append(starts[1:], ids.size), np.diff(np.append(starts, ids.size))) - place
     found = np.zeros(own.size, bool)
     for length in np.unique(blocks.lengths):
         same = blocks.lengths == length
         found[same] = np.isin(own[same], rolling.hashes(place[left >= length], length))
     return found
-
-
-class _Rolling:
-    """Hashes of any parts of a text, ``sum_i mixed(token_i) r^i`` modulo 2^64 with i counted from the part's start."""
-
-    RATIO = 0x9E3779B97F4A7C15  # odd, and so with an inverse
-
-    def __init__(self, ids: Int32) -> None:
-        powers, self._inverse = (
-            np.cumprod(np.append(np.ones(1, np.uint64), np.full(ids.size, ratio, np.uint64)))
-            for ratio in (self.RATIO, pow(self.RATIO, -1, 2**64))
-        )
-        terms = mixed(ids.astype(np.uint64)) * powers[:-1]
-        self._sums = np.cumsum(np.append(np.zeros(1, np.uint64), terms))
-
-    def hashes(self, first: Int64, lengths: Int64 | np.int64) -> UInt64:
-        """Of the parts that begin at ``first``."""
-        return (self._sums[first + lengths] - self._sums[first]) * self._inverse[first]

@@ -51,7 +51,7 @@ def read(arrays: Arrays, metadata: Mapping[str, Any], vocab_size: int) -> TokenS
         before_open, offset = (_validate.integer(metadata["open"][name], name, 0) for name in ("before", "offset"))
         if before_open >= 2**64 or offset >= 2**62:
             raise ValueError(DAMAGED)
-        still_open = Open(end, before_open, offset)
+        still_open = Open.of(end, before_open, offset)
     documents = None
     if "documents.keys" in arrays:
         documents = Multiset.from_arrays(arrays["documents.keys"], arrays["documents.counts"])
@@ -81,5 +81,5 @@ def read_older(arrays: Arrays, stride: int, vocab_size: int, n_tokens: int, is_o
     ends = np.append(segments[1:], ids.size)
     keys = (fingerprints.fingerprints(ids, segments, ends) + before) >> np.uint64(halvings)
     blocks, halvings = Blocks.of(Cut(keys, before, segments, ends - segments), ids, halvings)
-    still_open = Open(ids[:0], INSIDE_UNKNOWN, BLOCK) if is_open else None
+    still_open = Open.of(ids[:0], INSIDE_UNKNOWN, BLOCK) if is_open else None
     return TokenSample([blocks], halvings, still_open, None)

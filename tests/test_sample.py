@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import saffu
 from made_up import told_by_two
-from saffu import explicit_lm, fingerprints, sample, sample_files
+from saffu import explicit_lm, fingerprints, output, sample, sample_files
 from saffu import priming as priming_module
+from saffu._threads import Workers
 from saffu.fingerprints import Multiset
 from saffu.held_out import HeldOutLogits
 from saffu.sample import TokenSample
@@ -361,3 +362,36 @@ def test_no_fold_has_one_kind_of_documents_that_alternate():
     assert held_out.block_length == 8192
     for fold in range(2):
         assert 0.2 < ids[held_out.positions(fold)].mean() < 0.8
+
+
+def test_each_part_that_scalars_are_first_fitted_to_is_of_the_whole_text():
+    class Text:
+        n_outputs, blocks, workers, alone = 3, [slice(0, 1)], Workers(1), True
+
+        def hidden(self, positions):
+            return positions[:, None].astype(np.float32)
+
+        def targets(self, positions):
+            return (positions % 3).astype(np.int32)
+
+        def base(self, positions, out):
+            out[:] = positions[:, None]
+
+    rng, positions = np.random.default_rng(0), np.arange(20_000)
+    for n in (0, 1, 300, 3000):
+        is_primed, is_compared = np.zeros((2, positions.size), bool)
+        is_primed[rng.choice(positions.size, n, replace=False)] = True
+        is_compared[rng.choice(positions.size, 700, replace=False)] = True
+        _, primed, compared = output._read(Text(), positions, is_primed, is_compared)
+        np.testing.assert_array_equal(np.sort(primed.positions), np.flatnonzero(is_primed))
+        np.testing.assert_array_equal(compared.positions, np.flatnonzero(is_compared))
+        for scored in (primed, compared):
+            np.testing.assert_array_equal(scored.H[:, 0], scored.positions)
+            np.testing.assert_array_equal(scored.logits[:, 2], scored.positions)
+            assert [part.start for part in scored.parts] == [0, *(part.stop for part in scored.parts)][:-1]
+            assert sum(part.stop - part.start for part in scored.parts) == scored.positions.size
+        for part in primed.parts:
+            own = primed.positions[part]
+            assert own.size <= output.ROWS
+            assert (np.diff(own) > 0).all()
+            assert n < 300 or (own.min() < 2000 and own.max() > 18_000)
