@@ -113,7 +113,7 @@ class Evidence:
         expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_alone))
         counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
         curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
-        if min(observed.min(), expected.min(initial=0), counts.min()) < 0 or counts.sum() == 0:
+        if min(observed.min(), expected.min(initial=0), counts.min()) < 0:
             raise ValueError("the counts of the output are damaged")
         return cls(observed, expected, counts, curvature)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from saffu import _validate, checkpoint
+from saffu import _validate, checkpoint, sample_files
 from saffu._locks import Lock, made_once
 from saffu._progress import progress_bar
 from saffu._threads import resolve_threads
@@ -223,9 +223,12 @@ class ExplicitLM:
     def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
         """Forget documents heard before: the model equals one that has counted the rest, with the scalars kept.
 
-        In time proportional to the text forgotten, and to one look through the sample kept for priming (at most two
-        million tokens). Of equal documents the latest is forgotten; :meth:`solve` then makes the model the same as one
-        fitted to the rest, unless text was so long that only a part of it is in the sample.
+        In time proportional to the text forgotten. The model knows each document by a fingerprint of 64 bits, and what
+        was not heard as a whole document is refused; a document that the next text may continue counts as it is by now.
+        :meth:`solve` then makes the model the same as one fitted to the rest, unless text was ever so long (two million
+        tokens) that only a part of it is in the sample. If the last document heard is forgotten, the next text begins
+        one. A model from a file of an older version that had heard more than two million tokens knows no documents: it
+        refuses only what its counts do not hold.
 
         Parameters
         ----------
@@ -246,24 +249,15 @@ class ExplicitLM:
         if ids.size == 0:
             return self
         began = time.perf_counter()
-        forgotten = Piece(ids, starts)
-        sample = self._sample.without(forgotten)
+        sample = self._sample.without(ids, starts)
         self._ledger.subtract(self._empty_counts().of_stream(ids, starts, n_threads=self.n_threads))
         self._sample = sample
-        self._tail = self._tail_without(forgotten)
+        if sample.open is None:
+            self._tail = self._tail[:0]
         self._changed()
         self._stale = True
         self.seconds["count"] += time.perf_counter() - began
         return self.solve() if prime else self
-
-    def _tail_without(self, forgotten: Piece) -> Int32:
-        """End of the last document left; of a long text, whose sample has gaps, none if it was forgotten."""
-        n = max(self._counted[0], self.order - 1)
-        if self._sample.stride == 1:
-            return self._sample.end(n)
-        ends = np.append(forgotten.starts[1:], forgotten.ids.size)
-        same = [np.array_equal(forgotten.ids[max(end - self._tail.size, 0) : end], self._tail) for end in ends]
-        return self._tail[:0] if any(same) else self._tail
 
     def _count(
         self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool = False
@@ -297,7 +291,7 @@ class ExplicitLM:
                 begins,
                 self._start_length,
             )
-        self._sample.append(ids, starts)
+        self._sample = self._sample.plus(ids, starts)
         self._tail = stream[max(int(stream_starts[-1]), stream.size - max(radius, order - 1)) :].copy()
         self._changed()
         self.seconds["count"] += time.perf_counter() - began
@@ -336,6 +330,10 @@ class ExplicitLM:
 
     def merge(self, other: ExplicitLM) -> Self:
         """Add the counts of a model of the same shape, as if its text had followed; re-primes when next needed.
+
+        Models of whole documents, merged in any order, equal one that was fitted to all documents at once, scalars and
+        all, to the bit. A document of which two models have a part each becomes two: no context reaches over the cut.
+        What is heard next continues the last document of ``other``.
 
         Raises
         ------
@@ -423,9 +421,7 @@ class ExplicitLM:
         grown._start_token = self._start_token
         grown.growth = [dict(record) for record in self.growth]
         grown.seconds = dict(self.seconds)
-        grown._sample.blocks = list(self._sample.blocks)
-        grown._sample.n_seen, grown._sample.stride = self._sample.n_seen, self._sample.stride
-        grown._ledger, grown._tail = Ledger([self.counts]), self._tail
+        grown._ledger, grown._sample, grown._tail = Ledger([self.counts]), self._sample, self._tail
         if grown._counted != self._counted:
             grown._count_again(self.counts, self._whole_text(ids, documents), progress)
         elif ids is not None:
@@ -464,13 +460,16 @@ class ExplicitLM:
     def _whole_text(self, ids: ArrayLike | None, documents: ArrayLike | None) -> Piece:
         """All text that was counted, as given or as it was kept."""
         if ids is None:
-            if self._sample.stride > 1 or self._sample.n_tokens != self.n_tokens:
+            if not self._sample.is_whole:
                 raise ValueError("ids must be given: new tables are counted of all text, and the model keeps a part")
             return self._sample.whole()
         checked = _validate.token_ids(ids, "ids", self.vocab_size)
         if not np.array_equal(np.bincount(checked, minlength=self.vocab_size), self.counts.unigram):
             raise ValueError("ids must be the text that the model has counted, all of it and nothing else")
-        return Piece(checked, _validate.document_starts(documents, checked.size))
+        text = Piece(checked, _validate.document_starts(documents, checked.size))
+        if not self._sample.is_all(text):
+            raise ValueError("ids must be the text that the model has counted, with the same documents")
+        return text
 
     def _count_again(self, before: NgramCounts, text: Piece, progress: bool) -> None:
         """The counts of all text, with the tables that there are not yet."""
@@ -491,8 +490,7 @@ class ExplicitLM:
         if any((new != old).nnz for new, old in zip(counts.distance, before.distance, strict=False)):
             raise ValueError("ids must be the text that the model has counted, with the same documents")
         self._ledger = Ledger([counts])
-        last = int(text.starts[-1]) if text.starts.size else 0
-        self._tail = text.ids[max(last, text.ids.size - max(radius, order - 1)) :].copy()
+        self._tail = self._sample.end_of_open(text, max(radius, order - 1), self._tail)
         self.seconds["count"] += time.perf_counter() - began
 
     def _with_silent(self, before: ExplicitLM, scalars: Float64) -> Float64:
@@ -841,15 +839,8 @@ class ExplicitLM:
     def _to_checkpoint(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         scalars = self._primed_scalars()
         counts = self.counts
-        blocks = self._sample.blocks
-        arrays: dict[str, np.ndarray] = {
-            "scalars": scalars,
-            "unigram": counts.unigram,
-            "tail": self._tail,
-            "sample.ids": _concatenate([block.ids for block in blocks], np.int32),
-            "sample.starts": _concatenate([block.starts for block in blocks], np.int64),
-            "sample.lengths": np.array([(b.ids.size, b.starts.size) for b in blocks], np.int64).reshape(-1, 2),
-        }
+        sample, kept = sample_files.write(self._sample)
+        arrays: dict[str, np.ndarray] = {"scalars": scalars, "unigram": counts.unigram, "tail": self._tail, **sample}
         if self._bounds is not None:
             arrays["bounds"] = self._bounds
         for j, table in enumerate([*counts.distance, *counts.suffix]):
@@ -861,8 +852,7 @@ class ExplicitLM:
             **self._settings(),
             "vocab_size": counts.vocab_size,
             "n_tokens": counts.n_tokens,
-            "sample_seen": self._sample.n_seen,
-            "sample_stride": self._sample.stride,
+            "sample": kept,
             "stale": self._stale,
             "start_token": self._start_token,
             "growth": self.growth,
@@ -894,7 +884,9 @@ class ExplicitLM:
         model._stale = bool(metadata.get("stale", False))
         model.growth = [dict(record) for record in metadata.get("growth", [])]
         model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
-        model._sample = _read_sample(arrays, metadata, counts.vocab_size)
+        model._sample = _read_sample(arrays, metadata, counts, model._tail.size > 0)
+        if (model._sample.open is None) != (model._tail.size == 0):
+            raise ValueError("the end of the last document is damaged")
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
         n_levels = min(order - 1, arrays["bounds"].size) if "bounds" in arrays else 0
         model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
@@ -907,10 +899,6 @@ class ExplicitLM:
             }
             model.vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
         return model
-
-
-def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([*parts, np.empty(0, dtype)]).astype(dtype, copy=False)
 
 
 def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: int) -> csr_array:
@@ -933,17 +921,10 @@ def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: i
     return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
 
 
-def _read_sample(arrays: dict[str, np.ndarray], metadata: dict[str, Any], vocab_size: int) -> TokenSample:
-    sample = TokenSample()
-    sample.n_seen = _validate.integer(metadata["sample_seen"], "sample_seen", 0)
-    sample.stride = _validate.integer(metadata["sample_stride"], "sample_stride", 1)
-    ids = _validate.token_ids(arrays["sample.ids"], "sample.ids", vocab_size)
-    starts, lengths = arrays["sample.starts"], arrays["sample.lengths"]
-    ends = np.cumsum(lengths, axis=0)
-    if (lengths < 0).any() or (ends.size and tuple(ends[-1]) != (ids.size, starts.size)):
-        raise ValueError("the sample of text is damaged")
-    for (n_ids, n_starts), (id_end, start_end) in zip(lengths, ends, strict=True):
-        block_starts = starts[start_end - n_starts : start_end]
-        _validate.document_starts(block_starts, int(n_ids), "sample.starts")
-        sample.blocks.append(Piece(ids[id_end - n_ids : id_end], block_starts.astype(np.int64)))
-    return sample
+def _read_sample(
+    arrays: dict[str, np.ndarray], metadata: dict[str, Any], counts: NgramCounts, is_open: bool
+) -> TokenSample:
+    if "sample_stride" in metadata:
+        stride = _validate.integer(metadata["sample_stride"], "sample_stride", 1)
+        return sample_files.read_older(arrays, stride, counts.vocab_size, counts.n_tokens, is_open)
+    return sample_files.read(arrays, metadata["sample"], counts.vocab_size)

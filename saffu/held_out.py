@@ -14,6 +14,7 @@ from saffu._threads import resolve_threads
 from saffu.context import ranges
 from saffu.counts import NgramCounts, suffix_contexts
 from saffu.explicit_lm import ExplicitLM
+from saffu.fingerprints import mixed
 from saffu.pooled import previous_places
 from saffu.pooled_text import PooledText, Real
 from saffu.sample import BLOCK
@@ -30,10 +31,11 @@ MEMORY = 2 << 30  # bytes of weights kept
 class HeldOutLogits:
     """Explicit logits of the text that a model was made of, each position by a model that has not counted it.
 
-    The text is cut into blocks of consecutive tokens (8,192, fewer in a small text), and every ``folds``-th block is
-    of one fold. The model of a fold has the counts of the whole less those whose last token is in the fold, exactly,
-    and the scalars of the whole. A position sees its document as it is: only the counts are others. Without this, a
-    residual learns to mend logits of a text known by heart.
+    The text is cut into blocks of consecutive tokens (8,192, fewer in a small text). Of every ``folds`` consecutive
+    blocks each fold has one, by chance, so that no fold falls in with what the text repeats. The model of a fold has
+    the counts of the whole less those whose last token is in the fold, exactly, and the scalars of the whole. A
+    position sees its document as it is: only the counts are others. Without this, a residual learns to mend logits of
+    a text known by heart.
 
     A vocabulary made of the same text is known by heart too: every word it lists was seen, and the words of a new text
     that it lacks are ``<unk>``. With ``min_count`` as the vocabulary had it, each fold is read as a new text would be:
@@ -107,6 +109,7 @@ class HeldOutLogits:
         self._check_counted()
         self._begins = opened(self._model.counts, self._ids, self._documents)
         self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
+        self._fold_of_block = _dealt(-(-self._ids.size // self.block_length), folds)
         self._previous = previous_places(self._ids)
         self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
         self._lock = Lock()
@@ -126,7 +129,7 @@ class HeldOutLogits:
 
     def fold_of(self, positions: ArrayLike) -> Int64:
         """The fold of each position."""
-        return np.asarray(positions, np.int64) // self.block_length % self.n_folds
+        return self._fold_of_block[np.asarray(positions, np.int64) // self.block_length]
 
     def positions(self, fold: int) -> Int64:
         """Ascending positions of one fold."""
@@ -183,7 +186,7 @@ class HeldOutLogits:
 
     def _edges(self, fold: int) -> Int64:
         """First and last position, less one, of each block of a fold; shape (n_blocks, 2)."""
-        first = np.arange(self._fold(fold) * self.block_length, self._ids.size, self.n_folds * self.block_length)
+        first = np.flatnonzero(self._fold_of_block == self._fold(fold)) * self.block_length
         return np.stack([first, np.minimum(first + self.block_length, self._ids.size)], axis=1)
 
     def _build(self, fold: int) -> PooledText:
@@ -237,3 +240,9 @@ def opened(counts: NgramCounts, ids: Int32, documents: Int64) -> Int64:
         place = _core.find(table.indptr, table.indices, context[last[so_long]], heads[last[so_long]], 1)
         known[so_long[place >= 0]] = table.data[place[place >= 0]] > 0
     return documents[known]
+
+
+def _dealt(n_blocks: int, folds: int) -> Int64:
+    """The fold of each block: every ``folds`` consecutive ones are dealt to all folds, as if by chance."""
+    numbers = np.arange(-(-n_blocks // folds) * folds, dtype=np.uint64)
+    return np.argsort(mixed(numbers).reshape(-1, folds), axis=1).astype(np.int64).ravel()[:n_blocks]

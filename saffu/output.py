@@ -14,7 +14,8 @@ not help there gets zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -129,18 +130,23 @@ def _read(
         for kept, chosen in ((H_primed, is_primed), (H_compared, is_compared)):
             place = int(chosen[:begin].sum())
             kept[place : place + int(chosen[part].sum())] = H[chosen[part]]
-    primed = _Scored(rows, positions[is_primed], H_primed)
-    return F.astype(np.float32), primed, _Scored(rows, positions[is_compared], H_compared)
+    # The first parts alone are read often: each is to be of the whole text, and not of where it begins.
+    parts = [np.arange(i, len(H_primed), -(-len(H_primed) // ROWS)) for i in range(-(-len(H_primed) // ROWS))]
+    order = np.concatenate([*parts, np.empty(0, np.int64)]).astype(np.int64)
+    primed = _Scored(rows, positions[is_primed][order], H_primed[order], [part.size for part in parts])
+    n_compared = len(H_compared)
+    sizes = [min(ROWS, n_compared - i) for i in range(0, n_compared, ROWS)]
+    return F.astype(np.float32), primed, _Scored(rows, positions[is_compared], H_compared, sizes)
 
 
 class _Scored:
-    """Positions with their hidden states, and the logits of all that is solved so far."""
+    """Positions with their hidden states, and the logits of all that is solved so far; in parts of these sizes."""
 
-    def __init__(self, rows: Rows, positions: Int64, H: Float32) -> None:
+    def __init__(self, rows: Rows, positions: Int64, H: Float32, sizes: Sequence[int]) -> None:
         self.rows, self.positions, self.H = rows, positions, H
         self.y = rows.targets(positions)
         self.logits = np.empty((positions.size, rows.n_outputs), np.float32)
-        self.parts = [slice(i, min(i + ROWS, positions.size)) for i in range(0, positions.size, ROWS)]
+        self.parts = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
         rows.workers.map(self._fill, self.parts)
         self.curvature = np.zeros((1 + len(rows.blocks),) * 2)
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from saffu.counts import NgramCounts
 from saffu.explicit import newton
+from saffu.fingerprints import UInt64, mixed
 from saffu.pooled import PooledModel, default_scalars
-from saffu.sample import BLOCK, Piece, TokenSample, join
+from saffu.sample import BLOCK, Pieces, TokenSample
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -26,12 +27,16 @@ Int64 = NDArray[np.int64]
 
 POSITIONS = 40_000  # positions to prime on; the scalars are a hundred at most
 COARSE_POSITIONS = 6_000
+MOST_HELD_OUT = 2 * POSITIONS  # tokens of a fold
 FOLDS = 20
 STRENGTH = 10.0  # nats by which a scalar one away from its default must pay
 
 
 class Part(NamedTuple):
-    """Positions of one stream under one set of weights, each array with a column (or entry) per position."""
+    """Positions of one stream under one set of weights, each array with a column (or entry) per position.
+
+    ``keys`` are numbers that tell positions apart, spread evenly over 64 bits.
+    """
 
     model: PooledModel
     ids: Int32
@@ -40,13 +45,16 @@ class Part(NamedTuple):
     rows: Int32
     target_u: Float64
     left_out: int
+    keys: UInt64
 
-    def thin(self, every: int) -> Part:
-        """Every ``every``-th position."""
+    def thin(self, limit: np.uint64) -> Part:
+        """The positions with keys up to a limit."""
+        chosen = np.flatnonzero(self.keys <= limit)
         return self._replace(
-            positions=self.positions[::every],
-            rows=np.ascontiguousarray(self.rows[:, ::every]),
-            target_u=np.ascontiguousarray(self.target_u[:, ::every]),
+            positions=self.positions[chosen],
+            rows=np.ascontiguousarray(self.rows[:, chosen]),
+            target_u=np.ascontiguousarray(self.target_u[:, chosen]),
+            keys=self.keys[chosen],
         )
 
 
@@ -71,7 +79,7 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
     n = sum(part.positions.size for part in parts)
     if n == 0:
         return None, start[None]
-    coarse = [part.thin(max(n // COARSE_POSITIONS, 1)) for part in parts]
+    coarse = [part.thin(_nth_key(parts, COARSE_POSITIONS)) for part in parts]
     shared = _minimise(coarse, None, start[None], 1e-4, on_step)
     bounds = _median_counts(parts)
     scalars = _minimise(coarse, bounds, np.repeat(shared, 2 * bounds.size, axis=0), 1e-4, on_step)
@@ -79,6 +87,12 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
         # From the optimum of a sample, one Newton step on all positions is as good as many.
         scalars = _minimise(parts, bounds, scalars, 1e-3, on_step)
     return bounds, scalars
+
+
+def _nth_key(parts: Sequence[Part], n: int) -> np.uint64:
+    """The key up to which there are n positions, or the largest: these are drawn as if by chance, whatever repeats."""
+    keys = np.concatenate([part.keys for part in parts])
+    return np.partition(keys, n - 1)[n - 1] if n < keys.size else keys.max()
 
 
 def criterion(parts: Sequence[Part], bounds: Float64 | None, scalars: Float64) -> float:
@@ -143,11 +157,15 @@ def _median_counts(parts: Sequence[Part]) -> Float64:
 # ---- positions to prime on -------------------------------------------------------------------------------------------
 
 
-def usable_positions(documents: Int64, true_start: NDArray[np.bool_], n: int, history: int) -> Int64:
-    """Positions whose whole past is at hand: in a document that begins here, or ``history`` tokens into a piece."""
-    lengths = np.diff(np.append(documents, n))
-    age = np.arange(n) - np.repeat(documents, lengths)
-    return np.flatnonzero(np.repeat(true_start, lengths) | (age >= history))
+def usable_positions(pieces: Pieces, history: int) -> tuple[Int64, UInt64]:
+    """Positions of joined pieces whose whole past is at hand, and their keys.
+
+    They are of a piece that opens a document, or ``history`` tokens into a piece.
+    """
+    begins = np.cumsum(pieces.lengths) - pieces.lengths
+    age = np.arange(pieces.lengths.sum()) - np.repeat(begins, pieces.lengths)
+    positions = np.flatnonzero(np.repeat(pieces.opens, pieces.lengths) | (age >= history))
+    return positions, mixed(np.repeat(pieces.keys, pieces.lengths)[positions] + age[positions].astype(np.uint64))
 
 
 def fold_parts(
@@ -158,36 +176,53 @@ def fold_parts(
     n_threads: int | None = None,
     on_fold: Callable[[], object] = lambda: None,
 ) -> list[Part]:
-    """Blocks of the sample, each scored by a model from which their counts are subtracted.
+    """Pieces of the sample, each scored by a model from which the counts of its fold are subtracted.
 
-    A fold holds at most a twentieth of the text, so that its model is nearly the whole one; as many folds are made as
-    it takes to reach 40,000 positions, up to twenty.
+    Pieces are dealt to folds in the order of the sample, which depends on the text alone. A fold holds at most about a
+    twentieth of the text, so that its model is nearly the whole one; as many folds are made as it takes to reach
+    40,000 tokens, up to twenty. Of more positions as many are drawn: those of more text tell more.
     """
     length = max(min(BLOCK, sample.n_tokens // FOLDS), 1)
-    units = sample.units(length)
-    per_fold = max(min(-(-POSITIONS // length), counts.n_tokens // (FOLDS * length)), 1)
-    n_folds = min(-(-POSITIONS // (per_fold * length)), FOLDS, len(units) // per_fold)
-    chosen = np.linspace(0, len(units), n_folds * per_fold, endpoint=False).astype(int)
+    pieces = sample.pieces(length)
+    per_fold = max(min(MOST_HELD_OUT, counts.n_tokens // FOLDS), 1)
+    before = np.cumsum(pieces.lengths) - pieces.lengths
     parts = []
-    for fold in range(n_folds):
-        ids, documents, true_start = join([units[j] for j in chosen[fold::n_folds]])
-        held = counts.of_stream(ids, documents, true_start, n_threads)
-        model = build(counts.subtract(held))
-        positions = usable_positions(documents, true_start, ids.size, min(history, length // 2))
-        rows = np.ascontiguousarray(model.weights.contexts(ids, documents, true_start)[:, positions])
-        target_u = model.weights.target_u(rows, ids[positions])
-        parts.append(Part(model, ids, documents, positions, rows, target_u, 0))
+    for fold in range(min(-(-POSITIONS // per_fold), FOLDS)):
+        chosen = pieces.only(before // per_fold == fold)
+        if chosen.keys.size:
+            parts.append(_fold_part(counts, chosen, build, min(history, length // 2), n_threads))
         on_fold()
+    if sum(part.positions.size for part in parts) > POSITIONS:
+        limit = _nth_key(parts, POSITIONS)
+        parts = [part.thin(limit) for part in parts]
     return parts
+
+
+def _fold_part(
+    counts: NgramCounts,
+    pieces: Pieces,
+    build: Callable[[NgramCounts], PooledModel],
+    history: int,
+    n_threads: int | None,
+) -> Part:
+    """Some pieces under a model that has not counted them."""
+    ids, documents = pieces.joined()
+    held = counts.of_stream(ids, documents, pieces.opens, n_threads)
+    model = build(counts.subtract(held))
+    positions, keys = usable_positions(pieces, history)
+    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, pieces.opens)[:, positions])
+    target_u = model.weights.target_u(rows, ids[positions])
+    return Part(model, ids, documents, positions, rows, target_u, 0, keys)
 
 
 def leave_one_out_part(model: PooledModel, sample: TokenSample, history: int) -> Part:
     """Positions of the sample under the whole model, each with its own count taken from its target."""
-    pieces = [Piece(block.ids, block.starts) for block in sample.blocks]
-    ids, documents, true_start = join(pieces)
-    positions = usable_positions(documents, true_start, ids.size, min(history, BLOCK // 2))
+    pieces = sample.pieces(BLOCK)
+    ids, documents = pieces.joined()
+    positions, keys = usable_positions(pieces, min(history, BLOCK // 2))
     if positions.size > POSITIONS:
-        positions = positions[np.linspace(0, positions.size - 1, POSITIONS).astype(np.int64)]
-    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, true_start)[:, positions])
+        chosen = np.sort(np.argpartition(keys, POSITIONS)[:POSITIONS])
+        positions, keys = positions[chosen], keys[chosen]
+    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, pieces.opens)[:, positions])
     rows, target_u = model.weights.leave_one_out(rows, ids[positions])
-    return Part(model, ids, documents, positions, rows, target_u, 1)
+    return Part(model, ids, documents, positions, rows, target_u, 1, keys)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from saffu import _core, _validate, checkpoint, learning, new_units, text_loss, units
+from saffu import _core, _validate, checkpoint, fingerprints, learning, new_units, text_loss, units
 from saffu._progress import progress_bar
 from saffu._threads import one_blas_thread, resolve_threads
 from saffu.attention import ComparisonCache
@@ -22,6 +22,7 @@ from saffu.drawing import Drawing
 from saffu.evidence import Classes, Evidence
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
+from saffu.fingerprints import Multiset
 from saffu.initial import Init, Initializer
 from saffu.layer import history_from
 from saffu.learning import Known
@@ -166,6 +167,7 @@ class SaffuLM:
         self._values: Parameters | None = None
         self._evidence: Evidence | None = None
         self._classes: Classes | None = None
+        self._heard: Multiset | None = Multiset()  # fingerprints of all documents; None if an older file lacks them
         self._cells: Cells | None = None  # of the output, unless each word has one
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
@@ -242,6 +244,7 @@ class SaffuLM:
         self._values, self._cells = found.parameters, found.cells
         self.attention_losses, self.scalars = found.attention_losses, found.scalars.tolist()
         self._evidence, self._classes = found.evidence, found.classes
+        self._heard = Multiset().plus(fingerprints.of_documents(stream.ids, stream.documents))
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -310,6 +313,8 @@ class SaffuLM:
         if stream.ids.size:
             with one_blas_thread():
                 self._become(learning.learned(self._network, self._known(), self._new_text(stream), prime))
+            if self._heard is not None:
+                self._heard = self._heard.plus(fingerprints.of_documents(stream.ids, stream.documents))
             if self.residual is not None:
                 self.residual.update(stream.ids, stream.documents, prime)
         return self
@@ -320,6 +325,9 @@ class SaffuLM:
         It undoes an update to rounding if it is the last one; an earlier one, except for what the model expected of
         hidden states, which is taken as it is now. Counts of words are exact always, as is the model that this one
         stands on. Text that the model was solved on can be forgotten, too, but what the hidden layers made of it stays.
+
+        The model knows each document by a fingerprint of 64 bits, and what was not heard as a whole document is
+        refused. A model without a residual from a file of an older version refuses only what its counts do not hold.
 
         Parameters
         ----------
@@ -336,11 +344,16 @@ class SaffuLM:
         stream, _ = self._read_text(ids, documents, self.vocab_size)
         if stream.ids.size:
             known = self._known()
+            keys = fingerprints.of_documents(stream.ids, stream.documents)
             learning.check_heard(known.evidence, stream)
+            if self._heard is not None and not self._heard.holds(keys):
+                raise ValueError("documents to forget must have been heard, and be given whole")
             if self.residual is not None:
                 self.residual.subtract(stream.ids, stream.documents)
             with one_blas_thread():
                 self._become(learning.unlearned(self._network, known, self._new_text(stream)))
+            if self._heard is not None:
+                self._heard = self._heard.plus(keys, -1)
         return self
 
     def _known(self) -> Known:
@@ -507,7 +520,9 @@ class SaffuLM:
 
     def _mean_loss(self, text: Passages) -> float:
         """Mean loss of up to so many segments of a text, nats per token."""
-        rows = np.unique(np.linspace(0, len(text) - 1, min(text.sample_rows, len(text))).astype(np.int64))
+        # By chance and not evenly spaced: text often alternates between its sources.
+        rng = np.random.default_rng(self.seed)
+        rows = np.sort(rng.choice(len(text), min(text.sample_rows, len(text)), replace=False))
         passage = text.take(rows)
         losses = text_loss.losses(self._network, self._solved, passage, self._fixed(np.float32))
         return float(losses.sum() * text.tokens_per_row / passage.n_positions)
@@ -643,7 +658,7 @@ class SaffuLM:
         other._network, other.growth = self._network, [dict(record) for record in self.growth]
         other._values, other._cells, other._frozen = self._values, self._cells, self._frozen
         other.history = self.history
-        other._evidence, other._classes = self._evidence, self._classes
+        other._evidence, other._classes, other._heard = self._evidence, self._classes, self._heard
         other.attention_losses, other.scalars = list(self.attention_losses), list(self.scalars)
         other.seconds, other.vocabulary = dict(self.seconds), self.vocabulary
         return other
@@ -826,6 +841,8 @@ class SaffuLM:
         arrays |= {f"classes.{name}": array for name, array in known.classes.arrays().items()}
         if self._cells is not None:
             arrays["cells"] = self._cells.of_word
+        if self._heard is not None:
+            arrays |= {f"documents.{name}": array for name, array in self._heard.arrays().items()}
         metadata: dict[str, Any] = {
             "settings": self._settings(),
             "units": [list(unit) for unit in self._network.units],
@@ -856,6 +873,9 @@ class SaffuLM:
         alone = model._values[f"{model._network.units[0].name}.bias"].size if residual is None else 0
         sizes = model.vocab_size, model._values["output.weights"].shape, alone
         model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
+        model._heard = None
+        if "documents.keys" in arrays:
+            model._heard = Multiset.from_arrays(arrays["documents.keys"], arrays["documents.counts"])
         names = tuple(map(str, metadata["classes"]))
         if not names or not {unit.name for unit in model._network.units if unit.layer == 0}.issuperset(names):
             raise ValueError("the units that the embeddings were solved with are damaged")

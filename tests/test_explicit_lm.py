@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import reference
 import saffu
 from made_up import told_by_two
+from saffu import sample_files
 from saffu.counts import NgramCounts
 from saffu.ngram import NgramWeights, discounts
 from saffu.pooled import PooledModel
@@ -218,9 +219,10 @@ def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
         inside = documents[(documents >= first) & (documents < last)] - first
         parts.partial_fit(ids[first:last], VOCAB_SIZE, inside)
     equal_counts(whole.counts, parts.counts)
-    for one, other in zip(whole._sample.blocks, parts._sample.blocks, strict=True):
-        np.testing.assert_array_equal(one.ids, other.ids)
-        np.testing.assert_array_equal(one.starts, other.starts)
+    (one, facts), (other, others) = sample_files.write(whole._sample), sample_files.write(parts._sample)
+    assert facts == others
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
 
 
 @pytest.mark.parametrize("order_of_merging", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
@@ -249,26 +251,6 @@ def test_subtracting_undoes_adding(stream):
         a.subtract(b)
 
 
-def test_large_streams_are_sampled_alike_in_any_chunks(monkeypatch):
-    import saffu.sample as sample
-
-    monkeypatch.setattr(sample, "BLOCK", 64)
-    monkeypatch.setattr(sample, "LIMIT", 64 * 10)
-    ids, starts = np.arange(5000, dtype=np.int32), np.arange(0, 5000, 130)
-    whole, parts = sample.TokenSample(), sample.TokenSample()
-    whole.append(ids, starts)
-    for first in range(0, 5000, 37):
-        inside = starts[(starts >= first) & (starts < first + 37)] - first
-        parts.append(ids[first : first + 37], inside)
-    assert whole.stride == parts.stride == 8
-    assert whole.n_tokens <= 64 * 10
-    for one, other in zip(whole.blocks, parts.blocks, strict=True):
-        assert one.ids[0] % (64 * 8) == 0
-        np.testing.assert_array_equal(one.ids, other.ids)
-        np.testing.assert_array_equal(one.starts, other.starts)
-        np.testing.assert_array_equal(one.ids[one.starts] % 130, 0)
-
-
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out", "kneser-ney", "unit"])
 def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
     model = saffu.ExplicitLM(priming=priming, windows=(20, 70), induction=30).fit(stream[0], VOCAB_SIZE, stream[1])
@@ -283,10 +265,14 @@ def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
 
 
 @pytest.mark.parametrize(
-    "name", ["table0.words", "table1.counts", "table2.lengths", "scalars", "sample.ids", "unigram"]
+    "name",
+    [
+        *("table0.words", "table1.counts", "table2.lengths", "scalars", "unigram"),
+        *("sample.ids", "sample.lengths", "sample.counts", "sample.open", "documents.counts"),
+    ],
 )
 def test_damaged_arrays_are_refused(stream, name):
-    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], VOCAB_SIZE)
+    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], VOCAB_SIZE, stream[1])
     arrays, metadata = model._to_checkpoint()
     saffu.ExplicitLM._from_checkpoint(copy.deepcopy(arrays), metadata)
     damaged = copy.deepcopy(arrays)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import saffu
 from made_up import N_TYPES, documents_with_habits
-from saffu import explicit_lm, growing, new_units
+from saffu import explicit_lm, growing, new_units, sample
 from saffu.explicit_lm import ExplicitLM
 from saffu.saffu_lm import SaffuLM
 from saffu.transformer import Transformer
@@ -345,7 +345,7 @@ def test_misuse_of_explicit_growth_is_told(base, training, new):
 
 def test_a_model_that_keeps_a_part_of_its_text_asks_for_it(base, training, monkeypatch):
     model = base.grow()
-    monkeypatch.setattr(model._sample, "stride", 2)
+    monkeypatch.setattr(sample, "LIMIT", 700)
     with pytest.raises(ValueError, match="ids must be given"):
         model.grow(order=4)
     assert_same(base, model.grow(windows=(20, 60)), training)

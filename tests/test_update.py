@@ -17,7 +17,6 @@ from saffu.counts import NgramCounts, Statistics
 from saffu.ledger import Ledger
 from saffu.ngram import NgramWeights
 from saffu.pooled import PooledModel
-from saffu.sample import Piece, TokenSample
 
 VOCAB_SIZE = 23
 SETTINGS = {"radius": 3, "order": 4, "windows": (9, 30), "induction": 20}
@@ -227,8 +226,8 @@ def test_forgetting_what_was_learnt_restores_every_bit(priming, weighing):
     same_model(model, before)
     same_counts(model.counts, before.counts)
     same_model(model.solve(), before)
-    for m in (model, before):  # the document before goes on
-        m.update(NEW)
+    for m in (model, before):
+        m.update(NEW, [0])
     same_counts(model.counts, before.counts)
 
 
@@ -264,13 +263,11 @@ def test_learning_and_forgetting_in_turns(weighing):
     same_model(model.solve(), whole.solve())
 
 
-def test_of_equal_documents_the_latest_is_forgotten():
+def test_equal_documents_are_forgotten_one_by_one():
     model = saffu.ExplicitLM(**SETTINGS)
     for document in ([1, 2, 3], [4, 5], [1, 2, 3], [6]):
         model.partial_fit(document, VOCAB_SIZE, [0])
     model.subtract([1, 2, 3])
-    np.testing.assert_array_equal(model._sample.blocks[0].ids, [1, 2, 3, 4, 5, 6])
-    np.testing.assert_array_equal(model._sample.blocks[0].starts, [0, 3, 5])
     with pytest.raises(ValueError, match="heard"):
         model.subtract([1, 2, 3, 1, 2, 3], documents=[0, 3])
     assert model.n_tokens == 6
@@ -278,28 +275,12 @@ def test_of_equal_documents_the_latest_is_forgotten():
     assert model.n_tokens == 3
 
 
-@pytest.mark.parametrize(("first", "last"), [(10, 90), (130, 1090), (2600, 2730), (4940, 5000), (0, 5000)])
-def test_a_sample_with_gaps_loses_every_part_of_a_forgotten_document(monkeypatch, first, last):
-    import saffu.sample as sample
-
-    monkeypatch.setattr(sample, "BLOCK", 64)
-    monkeypatch.setattr(sample, "LIMIT", 64 * 10)
-    ids = np.arange(5000, dtype=np.int32)
-    starts = np.unique([0, *range(3, 5000, 37), first, last % 5000])
-    starts = starts[(starts <= first) | (starts >= last)]
-    kept = TokenSample()
-    kept.append(ids, starts)
-    assert kept.stride > 1
-    left = kept.without(Piece(ids[first:last], np.array([0])))
-    before, after = (np.concatenate([block.ids for block in s.blocks]) for s in (kept, left))
-    np.testing.assert_array_equal(after, before[(before < first) | (before >= last)])
-    for block in left.blocks:
-        assert set(block.ids[block.starts]) <= set(starts)
-        gaps = 1 + np.flatnonzero(np.diff(block.ids) > 1)
-        assert set(gaps) <= set(block.starts)
-    left.append(np.arange(6000, 9000, dtype=np.int32), np.array([], np.int64))
-    assert left.blocks[-1].ids[0] > 6000
-    assert not any(block.ids[0] < 5000 < block.ids[-1] for block in left.blocks if block.ids.size)
+def test_after_the_last_document_is_forgotten_the_next_text_begins_one():
+    model = saffu.ExplicitLM(**SETTINGS).partial_fit([1, 2, 3, 4, 5], VOCAB_SIZE, [0, 3])
+    model.subtract([4, 5]).update([6, 7])
+    same_counts(model.counts, saffu.ExplicitLM(**SETTINGS).partial_fit([1, 2, 3, 6, 7], VOCAB_SIZE, [0, 3]).counts)
+    model.subtract([1, 2, 3]).update([8])  # the last one is there yet, and goes on
+    same_counts(model.counts, saffu.ExplicitLM(**SETTINGS).partial_fit([6, 7, 8], VOCAB_SIZE).counts)
 
 
 def test_primed_again_when_asked():
