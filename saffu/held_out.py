@@ -195,7 +195,8 @@ class HeldOutLogits:
         begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
         leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
         ids, documents, places = self._join(leads, edges[:, 1])
-        held = counts.of_stream(ids, documents, np.isin(places[documents], self._begins), self.n_threads)
+        whole = np.isin(places[documents], self._begins)
+        held = counts.of_stream(ids, documents, whole, self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
             ids_before, documents_before, before = self._join(leads, edges[:, 0])
             whole_before = np.isin(before[documents_before], self._begins)
@@ -210,10 +211,11 @@ class HeldOutLogits:
             read = np.where(rare[read], np.int32(self.unknown), read)
             previous = previous_places(read)
         pooled = self._model._build(rest)
-        whole, scalars = self._model._solved()
-        pooled.bounds = whole.bounds
-        inside = self.fold_of(places) == fold
-        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents)[:, inside])
+        solved, scalars = self._model._solved()
+        pooled.bounds = solved.bounds
+        # What leads up to a block may be of the same fold, if blocks are short: it is scored once, in its own block.
+        inside = places >= np.repeat(edges[:, 0], edges[:, 1] - leads)
+        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents, whole)[:, inside])
         return PooledText(
             pooled, scalars, read, self._documents, places[inside], rows, self.n_threads, previous, compact=True
         )
