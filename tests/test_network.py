@@ -284,7 +284,7 @@ def test_classes_of_batches():
     for classes, error, message in [
         ([0, 5, 10, 15], ValueError, r"every class needs a row, but \[15\] have none"),
         ([0, 5], ValueError, "y must be one of the 2 classes, got 10"),
-        ([0.0, 5.0, 10.0], TypeError, "classes must be integer labels"),
+        ([0.5, 5.0, 10.0], TypeError, "classes must be integer labels"),
         ([], ValueError, "class"),
     ]:
         with pytest.raises(error, match=message):
