@@ -16,7 +16,7 @@ from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments, log_weights
 from saffu.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of, same
 from saffu.layer_scalars import fitted_scalars
-from saffu.row_sample import DEEPEST, SAMPLE_ROWS, Primed, RowSample, levels
+from saffu.row_sample import Primed, RowSample, keys
 from saffu.stack import product, product_transposed
 
 SCORE_VALUES = 1 << 23  # rows times classes in one priming
@@ -483,8 +483,9 @@ class SoftmaxLayer:
             "weights": weights.T,
             "bias": bias,
             "sample.index": sample.index,
-            "sample.level": sample.level,
-            "sample.depth": sample.depth,
+            "sample.key": sample.key,
+            "sample.bound": sample.bound,
+            "sample.mass": sample.mass,
             "sample.weights": sample.weights,
         }
         if sample.features is not None and sample.targets is not None:
@@ -500,7 +501,6 @@ class SoftmaxLayer:
             "soft": self._soft,
             "scalars": dict(scalars),
             "rows_seen": sample.n_seen,
-            "sample_cap": sample.cap,
             "class_names": names,
             "history": self.history,
         }
@@ -550,22 +550,19 @@ def _sample_from(arrays: dict[str, NDArray], metadata: dict[str, Any], shape: tu
         parts = (arrays["sample.data"], arrays["sample.indices"], arrays["sample.indptr"])
         features = csr_array(parts, shape=(index.size, shape[-1]))
         features.check_format(full_check=True)
-    if "sample.level" in arrays:
-        cap, depth, level = float(metadata["sample_cap"]), arrays["sample.depth"], arrays["sample.level"]
-    else:  # of a version that kept the rows whose number is a multiple of a power of two
-        stride = int(metadata["stride"])
-        halved = max(stride, 1).bit_length() - 1
-        cap, depth = float(SAMPLE_ROWS), np.full(shape[0], halved, np.int64)
-        level = np.minimum(halved + levels(index), DEEPEST)
-        n_seen = n_seen if stride >= 1 else -1
     targets = None if features is None else arrays["sample.targets"]
-    fits = n_seen >= 0 and cap > 0 and level.shape == index.shape and depth.size in (1, shape[0])
-    fits &= index.dtype == level.dtype == depth.dtype == np.int64 and bool((index >= 0).all())
-    for numbers in (level, depth):
-        fits &= bool(((numbers >= 0) & (numbers <= DEEPEST)).all())
+    if "sample.key" in arrays:
+        key, bound, mass = (arrays[f"sample.{name}"] for name in ("key", "bound", "mass"))
+    else:  # of a version that kept the rows whose number is a multiple of a power of two
+        share = 1.0 / max(1, int(metadata["stride"]))
+        key, bound, mass = keys(index) * share, np.full(shape[0], share), arrays["class_mass"].copy()
+        n_seen = n_seen if int(metadata["stride"]) >= 1 else -1
+    fits = n_seen >= 0 and key.shape == index.shape and bound.shape == mass.shape and bound.shape in ((1,), shape[:1])
+    fits &= index.dtype == np.int64 and all(part.dtype == np.float64 for part in (key, bound, mass))
+    fits &= bool((key >= 0).all() and (bound >= 0).all() and (mass >= 0).all() and np.isfinite(mass).all())
     if not fits or (features is not None and features.shape != (index.size, shape[-1])):
         raise ValueError("the sample of this SoftmaxLayer does not fit its counts")
-    return RowSample(n_seen, cap, depth, index, level, features, targets, arrays["sample.weights"])
+    return RowSample(n_seen, bound, mass, index, key, features, targets, arrays["sample.weights"])
 
 
 def _check_sample(sample: RowSample, n_classes: int, soft: bool) -> None:

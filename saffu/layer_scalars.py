@@ -36,8 +36,8 @@ LARGEST_PULL = 0.035  # of a row, as a share of all that holds a scalar: outlier
 CLIP = 2.0  # deviations from a pair's mean that are counted in full, in units of its deviation
 CLIP_SHRINKS = 0.9487  # the deviation of a normal variable so clipped, in units of its own
 CLIP_ROUNDS = 8
-FLOOR = 1.5  # standard errors of a pair's mean that the mean is taken for at the least
-LARGEST_FLOOR = 0.25  # deviations, likewise
+FLOOR = 2.5  # standard errors of a pair's mean that the mean is taken for at the least
+LARGEST_FLOOR = 0.3  # deviations, likewise
 
 Float64 = NDArray[np.float64]
 Loss = Callable[[Float64, bool], Evaluation]
@@ -72,8 +72,9 @@ def fitted_scalars(
     alpha, lambda : float
         Positive.
     """
-    found = centre(likelihood, targets, weights)
-    start = np.log([1.0, fallback if found is None else found])
+    found, mass = centre(likelihood, targets, weights), float(weights.sum())
+    known = 0.0 if found is None else min(mass, 1.0)  # less than one row is as much less known
+    start = np.array([0.0, known * np.log(found or 1.0) + (1.0 - known) * np.log(fallback)])
     groups = [np.tile(log_prior, (likelihood.shape[0], 1)), likelihood]
     theta, counted = start, weights
     for _ in range(5):
@@ -136,7 +137,7 @@ def centre(likelihood: Float64, targets: NDArray, weights: Float64) -> float | N
     """The slope at which log-ratios of classes would be calibrated if they were normal; None if there are none.
 
     Deviations are clipped, so that a row far off moves it little. Each class gets one row more, at 0, and a mean that
-    is not known to be positive is taken for one or two of its standard errors.
+    is not known to be positive is taken for two or three of its standard errors.
     """
     largest = float(np.abs(likelihood).max(initial=0.0))
     if not largest > 0:

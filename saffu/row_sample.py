@@ -1,8 +1,8 @@
 """A bounded sample of labelled rows: what priming needs of rows that are not kept.
 
 Which rows stay is decided by a hash of their number in the stream, so that neither the period of the stream nor the
-chunks in which it comes have a say. Rows are thinned class by class, the largest classes first, and a row that stays
-stands for those of its class that went.
+chunks in which it comes have a say. The largest classes lose rows first, and the rows of a class that stay stand for
+all of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from saffu._validate import Matrix
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
 SAMPLE_VALUES = 1 << 23  # stored feature values; a bound on the memory that a sample takes
-DEEPEST = 62  # times that a class can be halved
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -35,111 +34,110 @@ class Primed(NamedTuple):
 
 
 class RowSample:
-    """Training rows kept for priming, at most ``SAMPLE_ROWS`` of them with ``SAMPLE_VALUES`` feature values.
+    """Training rows kept for priming: about ``SAMPLE_ROWS`` of them, with ``SAMPLE_VALUES`` feature values.
 
-    Each row has a level, which half of all rows have at least one of, a quarter at least two, and so on: the leading
-    zeros of a hash of its number. A row stays while its level is not below the depth of its class. The depths are the
-    least with which no class has more rows than ``cap``, and ``cap`` is the largest of ``SAMPLE_ROWS``,
-    ``SAMPLE_ROWS / 2``, ``SAMPLE_ROWS / 4`` .. with which all fit. More rows never lower a depth, so that the sample
-    is the same in whatever chunks the rows come.
+    Each row has a key in [0, 1), a hash of its number. Of each class those with the smallest keys are kept, and as many
+    of one class as of any other while it has them. Rows are dropped at the very row with which the sample is a quarter
+    larger than it may be, so that it is the same in whatever chunks the rows come.
 
     Soft targets belong to the class of their largest share.
+
+    Attributes
+    ----------
+    n_seen : int
+        Rows of the stream so far.
+    bound : ndarray of float64, shape (N,)
+        Rows of a class with a key from here on are not kept.
+    mass : ndarray of float64, shape (N,)
+        Sum of the weights of all rows of a class.
+    index, key, features, targets, weights
+        Number, key and content of each row that is kept, in the order of the stream.
     """
 
     def __init__(
         self,
         n_seen: int = 0,
-        cap: float | None = None,
-        depth: Int64 | None = None,
+        bound: Float64 | None = None,
+        mass: Float64 | None = None,
         index: Int64 | None = None,
-        level: Int64 | None = None,
+        key: Float64 | None = None,
         features: Matrix = None,
         targets: NDArray | None = None,
         weights: Float64 | None = None,
     ):
         self.n_seen = n_seen
-        self.cap = float(SAMPLE_ROWS) if cap is None else cap
-        self.depth = np.zeros(1, np.int64) if depth is None else depth
+        self.bound = np.ones(1) if bound is None else bound
+        self.mass = np.zeros(1) if mass is None else mass
         self.index = np.empty(0, np.int64) if index is None else index
-        self.level = np.empty(0, np.int64) if level is None else level
+        self.key = np.empty(0) if key is None else key
         self.features, self.targets = features, targets
         self.weights = np.empty(0) if weights is None else weights
 
     def add(self, features: Matrix, targets: NDArray, weights: Float64 | None, n_classes: int) -> None:
         """Take what is due from the next rows of the stream."""
-        if self.depth.size < n_classes:
-            self.depth = np.zeros(n_classes, np.int64)
-        n = targets.shape[0]
+        self._make_room(n_classes)
+        n, stratum = targets.shape[0], strata(targets)
+        weights = np.ones(n) if weights is None else weights
+        np.add.at(self.mass, stratum, weights)  # one by one, whatever the chunks
         index = self.n_seen + np.arange(n)
-        level, stratum = levels(index), strata(targets)
-        due = np.flatnonzero(level >= self.depth[stratum])
-        # A chunk alone may call for greater depths: find them before copying its rows.
-        cap, depth = _fitting(self.cap, self.depth, level[due], stratum[due], row_sizes(features)[due])
-        due = due[level[due] >= depth[stratum[due]]]
-        kept = np.ones(due.size) if weights is None else weights[due]
-        rows = features if due.size == n else features[due]
-        self._append(RowSample(0, cap, depth, index[due], level[due], rows, targets[due], kept))
-        self.n_seen += n
+        self._take(index, keys(index), features, targets, weights, n)
 
     def merge(self, other: RowSample) -> None:
         """Take over another stream's sample, as if its rows had come after this one's.
 
-        If the other stream was not thinned, that gives the sample of both streams as one.
+        If the other stream has lost none, that gives the sample of both streams as one.
         """
+        self._make_room(other.bound.size)
         if other.features is None or other.targets is None:
             self.n_seen += other.n_seen
             return
         index = other.index + self.n_seen
-        level = np.minimum(other.depth[strata(other.targets)] + levels(index), DEEPEST)
-        depth = np.maximum(self.depth, other.depth)
-        self._append(
-            RowSample(
-                0, min(self.cap, other.cap), depth, index, level, other.features, other.targets, other.weights.copy()
-            )
-        )
-        self.n_seen += other.n_seen
+        # A row that is kept has a key below the bound of its class: a new one must be, too.
+        key = keys(index) * other.bound[strata(other.targets)]
+        self.mass = self.mass + other.mass
+        self.bound = np.minimum(self.bound, other.bound)
+        self._take(index, key, other.features, other.targets, other.weights, other.n_seen)
 
-    def _append(self, other: RowSample) -> None:
-        """Take rows of known levels over, and thin all to a cap and depths not below those of either."""
-        if self.features is None or self.targets is None:
-            index, level, features, targets, weights = (
-                other.index,
-                other.level,
-                other.features,
-                other.targets,
-                other.weights,
-            )
-        else:
-            index = np.concatenate([self.index, other.index])
-            level = np.concatenate([self.level, other.level])
-            stack = vstack if issparse(self.features) or issparse(other.features) else np.concatenate
-            features = stack([self.features, other.features])
-            features = csr_array(features) if issparse(features) else features
-            targets = np.concatenate([self.targets, other.targets])
-            weights = np.concatenate([self.weights, other.weights])
-        stratum, depth = strata(targets), np.maximum(self.depth, other.depth)
-        self.cap, self.depth = _fitting(min(self.cap, other.cap), depth, level, stratum, row_sizes(features))
-        keep = np.flatnonzero(level >= self.depth[stratum])
-        if keep.size < index.size:
-            index, level, features = index[keep], level[keep], features[keep]
-            targets, weights = targets[keep], weights[keep]
-        self.index, self.level, self.features, self.targets, self.weights = index, level, features, targets, weights
+    def _make_room(self, n_classes: int) -> None:
+        if self.bound.size < n_classes:
+            self.bound, self.mass = np.ones(n_classes), np.zeros(n_classes)
+
+    def _take(
+        self, index: Int64, key: Float64, features: Matrix, targets: NDArray, weights: Float64, n_more: int
+    ) -> None:
+        """Rows of the next ``n_more`` of the stream; what is dropped is found before their features are copied."""
+        own = self.index.size
+        stratum = strata(targets)
+        sizes = row_sizes(features)
+        if self.features is not None and self.targets is not None:
+            index, key = np.concatenate([self.index, index]), np.concatenate([self.key, key])
+            stratum = np.concatenate([strata(self.targets), stratum])
+            sizes = np.concatenate([row_sizes(self.features), sizes])
+        rows = np.flatnonzero(key < self.bound[stratum])
+        while (end := _overfull(sizes[rows])) is not None:
+            come = rows[:end]
+            gone = come[~_smallest(key[come], stratum[come], sizes[come], SAMPLE_ROWS)]
+            np.minimum.at(self.bound, stratum[gone], key[gone])
+            rows = rows[key[rows] < self.bound[stratum[rows]]]
+        old, new = rows[rows < own], rows[rows >= own] - own
+        parts = [(self.features, self.targets, self.weights, old), (features, targets, weights, new)]
+        self.features, self.targets, self.weights = _joined([part for part in parts if part[0] is not None])
+        self.index, self.key = index[rows], key[rows]
+        self.n_seen += n_more
 
     def primed(self, max_rows: int) -> Primed | None:
         """At most so many of the rows, equal ones as one with their weights added; None if there are none.
 
         The order follows from what the rows contain, so that sums over them do not depend on that in which they came.
         """
-        if self.features is None or self.targets is None or not self.index.size:
+        if self.features is None or self.targets is None:
             return None
-        stratum = strata(self.targets)
-        cap = min(self.cap, float(max_rows))
-        _, depth = _fitting(cap, self.depth, self.level, stratum, np.zeros(stratum.size, np.int64), max_rows)
-        keep = np.flatnonzero((self.level >= depth[stratum]) & (self.weights > 0))
+        stratum, size = strata(self.targets), np.zeros(self.index.size, np.int64)
+        keep = np.flatnonzero(_smallest(self.key, stratum, size, max_rows) & (self.weights > 0))
         if not keep.size:
             return None
         features = self.features if keep.size == self.index.size else self.features[keep]
-        targets, weights = self.targets[keep], self.weights[keep]
+        targets, weights, stratum = self.targets[keep], self.weights[keep], stratum[keep]
         first, second = content_keys(features, targets)
         order = np.lexsort((weights, second, first))
         first, second = first[order], second[order]
@@ -147,11 +145,17 @@ class RowSample:
         new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
         begins = np.flatnonzero(new)
         rows, repeats = order[begins], np.add.reduceat(weights[order], begins)
-        return Primed(features[rows], targets[rows], repeats, repeats * 2.0 ** depth[stratum[keep[rows]]])
+        whole = (self.bound == 1) & (
+            np.bincount(strata(self.targets), minlength=self.bound.size)
+            == np.bincount(stratum, minlength=self.bound.size)
+        )
+        kept_mass = np.bincount(stratum[rows], repeats, self.bound.size)
+        stands_for = np.where(whole | (kept_mass == 0), 1.0, self.mass / np.where(kept_mass > 0, kept_mass, 1.0))
+        return Primed(features[rows], targets[rows], repeats, repeats * stands_for[stratum[rows]])
 
 
 def strata(targets: NDArray) -> Int64:
-    """The class by which each row is thinned."""
+    """The class among whose rows each row is chosen."""
     return targets.astype(np.int64) if targets.ndim == 1 else targets.argmax(axis=1)
 
 
@@ -162,33 +166,47 @@ def row_sizes(features: Matrix) -> Int64:
     return np.full(features.shape[0], features.shape[1], np.int64)
 
 
-def _fitting(
-    cap: float, depth: Int64, level: Int64, stratum: Int64, sizes: Int64, max_rows: int | None = None
-) -> tuple[float, Int64]:
-    """The largest cap, halved from the given one, with which all rows fit, and the depths that it takes."""
-    max_rows = SAMPLE_ROWS if max_rows is None else max_rows
-    if level.size <= min(cap, max_rows) and sizes.sum() <= SAMPLE_VALUES:
-        return cap, depth
-    shape = depth.size, DEEPEST + 2
-    place = stratum * shape[1] + level
-    n_rows, n_values = (
-        np.bincount(place, weights, shape[0] * shape[1]).reshape(shape)[:, ::-1].cumsum(axis=1)[:, ::-1]
-        for weights in (None, sizes)
-    )  # of each class, at each depth
-    classes = np.arange(depth.size)
-    best = cap, depth
-    while True:
-        deeper = (n_rows <= max(cap, 1.0)).argmax(axis=1)
-        # A cap below one row: all classes are halved together, until only a row is left.
-        extra = int(np.ceil(-np.log2(cap))) if cap < 1 else 0
-        found = np.minimum(np.maximum(depth, deeper + extra), DEEPEST)
-        left = n_rows[classes, found].sum()
-        if left < 1:
-            return best
-        best = cap, found
-        if left <= 1 or (left <= max_rows and n_values[classes, found].sum() <= SAMPLE_VALUES):
-            return best
-        cap /= 2.0
+def _joined(parts: list[tuple[Matrix, NDArray, Float64, Int64]]) -> tuple[Matrix, NDArray, Float64]:
+    """Features, targets and weights of some rows of each part."""
+    chosen = [
+        (features if rows.size == weights.size else features[rows], targets[rows], weights[rows])
+        for features, targets, weights, rows in parts
+        if rows.size or len(parts) == 1
+    ] or [(features[rows], targets[rows], weights[rows]) for features, targets, weights, rows in parts[:1]]
+    features, targets, weights = zip(*chosen, strict=True)
+    joined = features[0]
+    if len(features) > 1:
+        joined = vstack(features) if any(map(issparse, features)) else np.concatenate(features)
+        joined = csr_array(joined) if issparse(joined) else joined
+    elif not issparse(joined) and not joined.flags.owndata:
+        joined = joined.copy()  # what the caller changes later is none of ours
+    return joined, np.concatenate(targets), np.concatenate(weights)
+
+
+def _overfull(sizes: Int64) -> int | None:
+    """The number of first rows, two at least, that are a quarter too many; None if all rows are not."""
+    values = np.cumsum(sizes)
+    end = min(SAMPLE_ROWS * 5 // 4, max(int(np.searchsorted(values, SAMPLE_VALUES * 5 // 4, "right")), 1))
+    return end + 1 if end < sizes.size else None
+
+
+def _smallest(key: Float64, stratum: Int64, sizes: Int64, max_rows: int) -> NDArray[np.bool_]:
+    """The rows of each class with the smallest keys, as many of each while it has them, so that all fit.
+
+    At least one row is kept.
+    """
+    if key.size <= max_rows and sizes.sum() <= SAMPLE_VALUES:
+        return np.ones(key.size, bool)
+    order = np.lexsort((key, stratum))
+    counts = np.bincount(stratum)
+    rank = np.empty(key.size, np.int64)
+    rank[order] = np.arange(key.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    # In turn: the first of each class, the second of each, and so on; of equal turns the smallest keys.
+    in_turn = np.lexsort((key, rank))
+    n_rows = min(max_rows, int(np.searchsorted(np.cumsum(sizes[in_turn]), SAMPLE_VALUES, "right")))
+    kept = np.zeros(key.size, bool)
+    kept[in_turn[: max(n_rows, 1)]] = True
+    return kept
 
 
 # ---- hashes ------------------------------------------------------------------------------------------------------
@@ -202,10 +220,9 @@ def mixed(numbers: UInt64) -> UInt64:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def levels(index: Int64) -> Int64:
-    """The leading zeros of a hash of each number."""
-    top = (mixed(index.astype(np.uint64)) >> np.uint64(64 - DEEPEST)).astype(np.float64)
-    return DEEPEST - np.minimum(np.frexp(top)[1], DEEPEST).astype(np.int64)  # a float may round up
+def keys(index: Int64) -> Float64:
+    """A hash of each number, in [0, 1)."""
+    return (mixed(index.astype(np.uint64)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def content_keys(features: Matrix, targets: NDArray) -> tuple[UInt64, UInt64]:

@@ -199,7 +199,7 @@ def leave_one_out(H, F, mass, smoothing, y, weights):
     return np.tile(log_prior, (len(y), 1)), likelihood
 
 
-def discriminant_slope(likelihood, y, weights, clip=2.0, shrinks=0.9487, rounds=8, floor=1.5, largest_floor=0.25):
+def discriminant_slope(likelihood, y, weights, clip=2.0, shrinks=0.9487, rounds=8, floor=2.5, largest_floor=0.3):
     """The geometric mean over ordered pairs of classes of 2 mean / variance of their log-ratio, in loops."""
     logs, importances = [], []
     for i in range(likelihood.shape[1]):

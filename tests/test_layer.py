@@ -163,14 +163,14 @@ def test_checkpoint_round_trip(sparse, priming, soft):
 
 
 @pytest.mark.parametrize(
-    "name", ["counts", "bias", "class_mass", "weights", "sample.targets", "sample.features", "sample.level"]
+    "name", ["counts", "bias", "class_mass", "weights", "sample.targets", "sample.features", "sample.key"]
 )
 def test_checkpoint_that_does_not_fit_is_refused(name):
     H, y = problem()
     arrays, metadata = SoftmaxLayer().fit(H, y)._to_checkpoint()
     with pytest.raises(ValueError, match="fit"):
         SoftmaxLayer._from_checkpoint({**arrays, name: arrays[name][:-1]}, metadata)
-    if name not in ("sample.features", "sample.level"):  # older files have no levels, refined layers no features
+    if name not in ("sample.features", "sample.key"):  # older files have no keys, refined layers no features
         with pytest.raises(ValueError, match="not the checkpoint"):
             SoftmaxLayer._from_checkpoint({k: v for k, v in arrays.items() if k != name}, metadata)
 
