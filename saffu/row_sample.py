@@ -17,7 +17,7 @@ from saffu import _core
 from saffu._validate import Matrix
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
-SAMPLE_VALUES = 1 << 23  # stored feature values; a bound on the memory that a sample takes
+SAMPLE_VALUES = 6_000_000  # stored feature values; a bound on the memory that a sample takes
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -34,11 +34,11 @@ class Primed(NamedTuple):
 
 
 class RowSample:
-    """Training rows kept for priming: about ``SAMPLE_ROWS`` of them, with ``SAMPLE_VALUES`` feature values.
+    """Training rows kept for priming, at most ``SAMPLE_ROWS`` of them with ``SAMPLE_VALUES`` feature values.
 
     Each row has a key in [0, 1), a hash of its number. Of each class those with the smallest keys are kept, and as many
-    of one class as of any other while it has them. Rows are dropped at the very row with which the sample is a quarter
-    larger than it may be, so that it is the same in whatever chunks the rows come.
+    of one class as of any other while it has them. At the very row with which the sample is too large it is cut to four
+    fifths, so that it is the same in whatever chunks the rows come.
 
     Soft targets belong to the class of their largest share.
 
@@ -116,7 +116,7 @@ class RowSample:
         rows = np.flatnonzero(key < self.bound[stratum])
         while (end := _overfull(sizes[rows])) is not None:
             come = rows[:end]
-            gone = come[~_smallest(key[come], stratum[come], sizes[come], SAMPLE_ROWS)]
+            gone = come[~_smallest(key[come], stratum[come], sizes[come], SAMPLE_ROWS * 4 // 5, SAMPLE_VALUES * 4 // 5)]
             np.minimum.at(self.bound, stratum[gone], key[gone])
             rows = rows[key[rows] < self.bound[stratum[rows]]]
         old, new = rows[rows < own], rows[rows >= own] - own
@@ -133,7 +133,7 @@ class RowSample:
         if self.features is None or self.targets is None:
             return None
         stratum, size = strata(self.targets), np.zeros(self.index.size, np.int64)
-        keep = np.flatnonzero(_smallest(self.key, stratum, size, max_rows) & (self.weights > 0))
+        keep = np.flatnonzero(_smallest(self.key, stratum, size, max_rows, 0) & (self.weights > 0))
         if not keep.size:
             return None
         features = self.features if keep.size == self.index.size else self.features[keep]
@@ -184,29 +184,34 @@ def _joined(parts: list[tuple[Matrix, NDArray, Float64, Int64]]) -> tuple[Matrix
 
 
 def _overfull(sizes: Int64) -> int | None:
-    """The number of first rows, two at least, that are a quarter too many; None if all rows are not."""
-    values = np.cumsum(sizes)
-    end = min(SAMPLE_ROWS * 5 // 4, max(int(np.searchsorted(values, SAMPLE_VALUES * 5 // 4, "right")), 1))
+    """The number of first rows, two at least, that are too many; None if all rows are not."""
+    end = min(SAMPLE_ROWS, max(int(np.searchsorted(np.cumsum(sizes), SAMPLE_VALUES, "right")), 1))
     return end + 1 if end < sizes.size else None
 
 
-def _smallest(key: Float64, stratum: Int64, sizes: Int64, max_rows: int) -> NDArray[np.bool_]:
+def _smallest(key: Float64, stratum: Int64, sizes: Int64, max_rows: int, max_values: int) -> NDArray[np.bool_]:
     """The rows of each class with the smallest keys, as many of each while it has them, so that all fit.
 
     At least one row is kept.
     """
-    if key.size <= max_rows and sizes.sum() <= SAMPLE_VALUES:
+    if key.size <= max_rows and sizes.sum() <= max_values:
         return np.ones(key.size, bool)
-    order = np.lexsort((key, stratum))
+    by_key = np.argsort(key)
+    order = by_key[_stable_order(stratum[by_key])]
     counts = np.bincount(stratum)
     rank = np.empty(key.size, np.int64)
     rank[order] = np.arange(key.size) - np.repeat(np.cumsum(counts) - counts, counts)
     # In turn: the first of each class, the second of each, and so on; of equal turns the smallest keys.
-    in_turn = np.lexsort((key, rank))
-    n_rows = min(max_rows, int(np.searchsorted(np.cumsum(sizes[in_turn]), SAMPLE_VALUES, "right")))
+    in_turn = by_key[_stable_order(rank[by_key])]
+    n_rows = min(max_rows, int(np.searchsorted(np.cumsum(sizes[in_turn]), max_values, "right")))
     kept = np.zeros(key.size, bool)
     kept[in_turn[: max(n_rows, 1)]] = True
     return kept
+
+
+def _stable_order(numbers: Int64) -> Int64:
+    """The order of small numbers, equal ones as they are."""
+    return np.argsort(numbers.astype(np.uint16) if numbers.max() < 1 << 16 else numbers, kind="stable")
 
 
 # ---- hashes ------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_any_chunks_leave_the_same_sample(cuts, weighted, sparse):
         for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), 2000], strict=True):
             pieces.add(X[begin:end], y[begin:end], None if weights is None else weights[begin:end], 5)
         assert_same(whole, pieces)
-        assert whole.index.size <= 50
+        assert whole.index.size <= 40
     finally:
         saffu.row_sample.SAMPLE_ROWS = before
 
@@ -77,7 +77,7 @@ def test_rare_classes_are_kept_and_weights_make_up_for_the_others(few, weighted)
     for limit in (1000, 20):
         rows = sample.primed(limit)
         kept = np.bincount(rows.targets, minlength=5)
-        assert (kept >= min(limit, 40) // 5 - 1).all()  # equal rows are one
+        assert (kept >= min(limit, 32) // 5 - 1).all()  # equal rows are one
         np.testing.assert_allclose(
             np.bincount(rows.targets, rows.weights), np.bincount(y, weights, minlength=5), rtol=1e-12
         )
@@ -93,7 +93,7 @@ def test_rows_of_merged_streams_are_kept_alike(few):
             origin = np.full((300, 1), float(part))
             other.add(origin, np.zeros(300, np.int32), None, 1)
             sample.merge(other)
-        assert sample.index.size <= 50
+        assert sample.index.size <= 40
         kept += np.bincount(sample.features[:, 0].astype(int), minlength=4)
         assert sample.primed(1000).weights.sum() == pytest.approx(1200)
     np.testing.assert_allclose(kept / kept.sum(), 0.25, atol=0.04)
@@ -113,17 +113,17 @@ def test_a_periodic_stream_has_all_its_phases(monkeypatch, period):
 def test_long_rows_are_bounded_by_their_values(monkeypatch):
     monkeypatch.setattr(saffu.row_sample, "SAMPLE_VALUES", 300)
     H, y = problem(100)
-    assert SoftmaxLayer().fit(H, y)._sample.index.size <= 12
-    assert 1 < SoftmaxLayer().fit(csr_array(H), y)._sample.features.nnz <= 375
+    assert SoftmaxLayer().fit(H, y)._sample.index.size <= 10
+    assert 1 < SoftmaxLayer().fit(csr_array(H), y)._sample.features.nnz <= 300
     monkeypatch.setattr(saffu.row_sample, "SAMPLE_VALUES", 7)  # less than a row
-    assert 1 <= SoftmaxLayer().fit(H, y)._sample.index.size <= 5
+    assert SoftmaxLayer().fit(H, y)._sample.index.size == 1
     assert SoftmaxLayer().fit(H, y).weights.shape == (30, 4)
 
 
 def test_more_classes_than_rows_are_kept(few):
     X = np.random.default_rng(0).poisson(1.0, (300, 4)).astype(float)
     layer = SoftmaxLayer().fit(X, np.arange(300))
-    assert 1 <= layer._sample.index.size <= 50
+    assert 1 <= layer._sample.index.size <= 40
     assert np.isfinite(layer.weights).all()
 
 
@@ -189,7 +189,7 @@ def test_a_file_without_keys_still_loads_and_takes_more_rows(tmp_path):
     np.testing.assert_array_equal(old.weights, layer.weights)
     assert old._sample.bound.tolist() == [0.25] * 4
     old.partial_fit(H, y)
-    assert 35 < old._sample.index.size < 70
+    assert 45 < old._sample.index.size < 85
     assert np.isfinite(old.weights).all()
     np.testing.assert_allclose(old._sample.primed(100).weights.sum(), 200)
     checkpoint.write(tmp_path / "old", "softmax-layer", arrays, metadata | {"stride": 0})
