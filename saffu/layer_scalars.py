@@ -8,17 +8,22 @@ first, and that must not bring in a bias of its own:
   scalar of the shares would run to minus infinity, or turn the classifier round.
 * A class that consists of one row has nothing left to be told by, so that row says nothing and is not used.
 
-Other ways were compared on 28 data sets, up to four forms of each: five and ten folds in place of single rows, and
-left-out rows whose class keeps its scale of smoothing, or all classes losing a row. No way was better than this on
-more than a few of them, and none by more than a hundredth of a nat on the mean.
+Other ways were compared on 32 data sets: five and ten folds, and a scale of smoothing for the class of the left-out
+row that goes with its mass. With the shares whole all are within a few thousandths of a nat of one another on nearly
+all of them, folds a little behind with few rows, so single rows stay.
 
-Few rows do not fix two scalars. Those of separable classes have no finite optimum, and in a hundred rows of iris one
-row alone moves the optimum by a sixth. So both are drawn towards a centre by a ridge on their logarithms, which also
-keeps them positive. The centre of the prior's is 1. That of the likelihood's is explicit: were the log-ratio of two
-classes normal in each, with means mu and -mu and one variance sigma^2, the calibrated slope would be ``2 mu / sigma^2``
-(Fisher's linear discriminant along the log-ratio). The centre is the geometric mean of these over pairs of classes,
-those that are hard to tell apart counting more. On nearly all data sets compared it is within a factor of 1.5 of
-what many rows ask for, while the scale of the features, which no fixed centre can know, took those from 0.04 to 150.
+Few rows do not fix two scalars. Those of separable classes have no finite optimum, and in 150 rows of iris one row
+alone moves the optimum by a sixth. So both are drawn towards a centre by a ridge on their logarithms, which also keeps
+them positive. A row pulls at the logarithm of a scalar with up to 4 nats: a ridge of 80 is what keeps such a row from
+moving it by 5 %, and between 10 and 80 the losses differed by a thousandth of a nat on the mean. The centre of the
+prior's is 1. That of the likelihood's is explicit: were the log-ratio of two classes normal in each, with means mu and
+-mu and one variance sigma^2, the calibrated slope would be ``2 mu / sigma^2`` (Fisher's linear discriminant along the
+log-ratio). The centre is the geometric mean of these over pairs of classes, those that are hard to tell apart counting
+more. Most data sets' own optimum is within a factor of 1.5 of it, while the optima go from 0.04 to 150 with the scale
+of the features, which no fixed centre can know. The price is paid where features say nothing at all: 100 rows of noise
+are believed by about 0.05 nats too much, 3,000 by 0.005.
+
+A row whose loss moves a feature's counts from one to none changes the weights themselves; no ridge helps there.
 """
 
 from __future__ import annotations
