@@ -120,8 +120,10 @@ class RowSample:
             np.minimum.at(self.bound, stratum[gone], key[gone])
             rows = rows[key[rows] < self.bound[stratum[rows]]]
         old, new = rows[rows < own], rows[rows >= own] - own
-        parts = [(self.features, self.targets, self.weights, old), (features, targets, weights, new)]
-        self.features, self.targets, self.weights = _joined([part for part in parts if part[0] is not None])
+        parts = [(features, targets, weights, new)]
+        if self.features is not None and self.targets is not None:
+            parts.insert(0, (self.features, self.targets, self.weights, old))
+        self.features, self.targets, self.weights = _joined(parts)
         self.index, self.key = index[rows], key[rows]
         self.n_seen += n_more
 
