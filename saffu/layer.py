@@ -68,7 +68,7 @@ class SoftmaxLayer:
     2^-a and no sum reaches 2^(53 - a): integers up to 2^53, and for example float32 pixels k/255 of up to four million
     images. Otherwise merging in another order may change the last bits, as any sum of floats does.
 
-    The scalars are fitted to at most 20,000 training rows, with at most 6 million feature values, which are kept. As
+    The scalars are fitted to at most 20,000 training rows, with at most 4 million feature values, which are kept. As
     long as all rows are among them, the scalars are the same bits for any order of the rows, of chunks and of merging,
     if the sums are exact. Of more rows a hash of the row's number says which are kept, from small classes a larger
     share; then any chunks still give the same bits, and so does merging the next rows, but another order of the rows

@@ -17,7 +17,7 @@ from saffu import _core
 from saffu._validate import Matrix
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
-SAMPLE_VALUES = 6_000_000  # stored feature values; a bound on the memory that a sample takes
+SAMPLE_VALUES = 4_000_000  # stored feature values; a bound on the memory that a sample takes
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
