@@ -13,6 +13,7 @@ from saffu import _core
 from saffu._threads import resolve_threads
 
 INT32_MAX = 2**31 - 1
+LABELS = "integer labels, booleans or strings"
 
 Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
@@ -188,23 +189,84 @@ def counts_like(matrix: Matrix, name: str, n_threads: int) -> None:
     raise ValueError(f"{name} must be finite and not negative, got {stored[place]} in row {row}, column {column}")
 
 
-def labels(values: ArrayLike, name: str, n_rows: int) -> NDArray[np.integer]:
-    """A vector of integers, one for each row."""
-    array = np.asarray(values)
+def is_soft(values: Any) -> bool:
+    """Whether ``values`` are a matrix of soft targets; a column of labels is labels."""
+    try:
+        shape = np.shape(values)
+    except ValueError:  # rows of unequal lengths, which ``labels`` refuses
+        return False
+    return len(shape) == 2 and shape[1] != 1
+
+
+def labels(values: ArrayLike, name: str, n_rows: int) -> NDArray:
+    """A vector of labels, one for each row: integers of any size, booleans or strings (dtype ``U``).
+
+    ``values`` may be a column, floats with integral values, or objects that are labels of one kind.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a vector of labels or a matrix of soft targets: {error}") from error
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integer labels or a matrix of soft targets, got dtype {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be a vector of labels or a matrix of soft targets, got shape {array.shape}")
+    if array.dtype.kind == "O" or (array.dtype.kind == "U" and not hasattr(values, "__array__")):
+        # A list of strings and numbers is an array of strings to numpy: look at its elements one by one.
+        array = _labels_of_one_kind(np.asarray(values, dtype=object).reshape(-1), name)
+    if array.dtype.kind == "f":
+        array = _integral(array, name)
+    if array.dtype.kind not in "iubU":
+        raise TypeError(f"{name} must be {LABELS}, or soft targets, got dtype {array.dtype}")
     if array.size != n_rows:
         raise ValueError(f"{name} must have one label for each of the {n_rows} rows, got {array.size}")
     return array
 
 
+def _labels_of_one_kind(objects: NDArray[np.object_], name: str) -> NDArray:
+    kinds = np.array([_kind_of_label(value) for value in objects])
+    if kinds[0] == "":
+        raise TypeError(f"{name} must be {LABELS}, got {objects[0]!r} at position 0")
+    if (kinds != kinds[0]).any():
+        place = int((kinds != kinds[0]).argmax())
+        raise TypeError(
+            f"{name} must be labels of one kind, got {objects[0]!r} at position 0 and {objects[place]!r} at {place}"
+        )
+    if kinds[0] != "number":
+        return objects.astype(np.str_ if kinds[0] == "string" else np.bool_)
+    if any(isinstance(value, (float, np.floating)) for value in objects):
+        return objects.astype(np.float64)
+    try:
+        return objects.astype(np.int64)
+    except OverflowError as error:
+        raise ValueError(f"{name} must fit into 64 bits with a sign") from error
+
+
+def _kind_of_label(value: Any) -> str:
+    """What an object is as a label; nothing if it is none, such as None."""
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (bool, np.bool_)):
+        return "boolean"
+    return "number" if isinstance(value, (int, float, np.integer, np.floating)) else ""
+
+
+def _integral(array: NDArray[np.floating], name: str) -> NDArray[np.int64]:
+    bound = 2.0**63
+    wrong = ~((array == np.rint(array)) & (array >= -bound) & (array < bound))
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise TypeError(f"{name} must be {LABELS}, got {array[place]} at position {place}")
+    return array.astype(np.int64)
+
+
 def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | None = None) -> NDArray[np.int32]:
     """Labels that are class numbers, 0 <= label < n_classes."""
     array = labels(values, name, n_rows)
+    if array.dtype.kind == "U":
+        raise TypeError(f"{name} must be class numbers, got strings")
     if array.size:
         low, high = int(array.min()), int(array.max())
         bound = INT32_MAX if n_classes is None else n_classes

@@ -32,7 +32,7 @@ def moments(
     H : array_like or sparse matrix, shape (M, D)
         Features, float32 or float64 (other numbers are converted); a sparse matrix is taken as CSR.
     y : array_like, shape (M,) or (M, N)
-        Class numbers, 0 <= y < N, or soft targets.
+        Class numbers, 0 <= y < N, also in a column, or soft targets: floats, also in one column, or several columns.
     n_classes : int, optional
         N; by default the largest class number plus one, or the number of columns of ``y``.
     sample_weight : array_like, shape (M,), optional
@@ -66,7 +66,7 @@ def moments(
     weights = _validate.sample_weights(sample_weight, H.shape[0])
     if n_classes is not None:
         n_classes = _validate.integer(n_classes, "n_classes", 1)
-    if np.ndim(y) == 2:
+    if _validate.is_soft(y) or (np.ndim(y) == 2 and np.asarray(y).dtype.kind == "f"):
         targets = _validate.features(y, "y", n_classes)
         if targets.shape[0] != H.shape[0]:
             raise ValueError(f"y must have one row for each of the {H.shape[0]} rows of H, got {targets.shape[0]}")

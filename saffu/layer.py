@@ -7,94 +7,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import csr_array, issparse
 
 from saffu import _core, _validate, checkpoint
 from saffu._locks import Lock, made_once
 from saffu._threads import resolve_threads
 from saffu._validate import Matrix
 from saffu.batches import Batch, Examples
-from saffu.explicit import add_moments, log_weights, newton, primed_loss
+from saffu.explicit import add_moments, log_weights
+from saffu.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of, same
+from saffu.layer_scalars import fitted_scalars
+from saffu.row_sample import Primed, RowSample, keys
 from saffu.stack import product, product_transposed
 
-SAMPLE_ROWS = 20_000  # two scalars need no more
-SAMPLE_VALUES = 1 << 23  # stored feature values; a bound on the memory that a sample takes
 SCORE_VALUES = 1 << 23  # rows times classes in one priming
-
-
-class Sample:
-    """Training rows kept for priming: row i of the stream iff i is a multiple of a power of two.
-
-    The stride is the least power of two that keeps at most ``SAMPLE_ROWS`` rows and ``SAMPLE_VALUES`` feature values,
-    so that the sample does not depend on how the stream was cut into chunks.
-    """
-
-    def __init__(
-        self,
-        n_seen: int = 0,
-        stride: int = 1,
-        index: NDArray[np.int64] | None = None,
-        features: Matrix = None,
-        targets: NDArray | None = None,
-        weights: NDArray[np.float64] | None = None,
-    ):
-        self.n_seen = n_seen
-        self.stride = stride
-        self.index = np.empty(0, np.int64) if index is None else index
-        self.features = features
-        self.targets = targets
-        self.weights = np.empty(0) if weights is None else weights
-
-    def add(self, features: Matrix, targets: NDArray, weights: NDArray[np.float64] | None) -> None:
-        """Take what is due from the next rows of the stream."""
-        place = np.arange(-self.n_seen % self.stride, targets.shape[0], self.stride)
-        # A chunk alone may call for a wider stride: find it before copying its rows.
-        sizes = np.diff(features.indptr)[place] if issparse(features) else np.full(place.size, features.shape[1])
-        stride = self._fitting_stride(place + self.n_seen, sizes, self.stride)
-        place = place[(place + self.n_seen) % stride == 0]
-        kept = np.ones(place.size) if weights is None else weights[place]
-        self._append(Sample(0, stride, place + self.n_seen, features[place], targets[place], kept))
-        self.n_seen += targets.shape[0]
-
-    def merge(self, other: Sample) -> None:
-        """Take over the rows of another stream's sample, thinned to a common stride."""
-        self._append(other)
-        self.n_seen += other.n_seen
-
-    def thinned(self, stride: int) -> Sample:
-        """Only the rows whose number is a multiple of ``stride``."""
-        keep = np.flatnonzero(self.index % stride == 0)
-        if self.features is None or self.targets is None or keep.size == self.index.size:
-            return Sample(self.n_seen, stride, self.index, self.features, self.targets, self.weights)
-        return Sample(
-            self.n_seen, stride, self.index[keep], self.features[keep], self.targets[keep], self.weights[keep]
-        )
-
-    def _append(self, other: Sample) -> None:
-        if other.features is None or other.targets is None:
-            return
-        if self.features is None or self.targets is None:
-            index, features, targets, weights = other.index, other.features, other.targets, other.weights
-        else:
-            index = np.concatenate([self.index, other.index])
-            stack = vstack if issparse(self.features) or issparse(other.features) else np.concatenate
-            features = stack([self.features, other.features])
-            features = csr_array(features) if issparse(features) else features
-            targets = np.concatenate([self.targets, other.targets])
-            weights = np.concatenate([self.weights, other.weights])
-        sizes = np.diff(features.indptr) if issparse(features) else np.full(index.size, features.shape[1])
-        stride = self._fitting_stride(index, sizes, max(self.stride, other.stride))
-        kept = Sample(self.n_seen, self.stride, index, features, targets, weights).thinned(stride)
-        self.stride, self.index, self.weights = stride, kept.index, kept.weights
-        self.features, self.targets = kept.features, kept.targets
-
-    @staticmethod
-    def _fitting_stride(index: NDArray[np.int64], sizes: NDArray, stride: int) -> int:
-        keep = index % stride == 0
-        while keep.sum() > 1 and (keep.sum() > SAMPLE_ROWS or sizes[keep].sum() > SAMPLE_VALUES):
-            stride *= 2
-            keep = index % stride == 0
-        return stride
 
 
 @checkpoint.register("softmax-layer")
@@ -105,8 +31,8 @@ class SoftmaxLayer:
     ----------
     priming : {"primed", "mean-norm"}
         ``"primed"``: ``logits = alpha log p + lambda h V`` with V the log likelihoods ``log F - log S``, p the shares
-        of the classes, and the two scalars fitted by Newton on training rows, each without its own share of the
-        counts (leave-one-out). ``"mean-norm"``: the papers' formula to the letter,
+        of the classes, and the two scalars fitted by Newton on training rows, each left out of the likelihood of its
+        own class (leave-one-out) but not of the shares. ``"mean-norm"``: the papers' formula to the letter,
         ``U = log F - ((K - 1) / K) log S`` with K the mean 1-norm of the rows, and no bias.
     smoothing : float
         Added to every count before the logarithm, in primed layers also to the mass of each class; positive.
@@ -119,8 +45,8 @@ class SoftmaxLayer:
         The moments F, without smoothing.
     class_mass : ndarray of float64, shape (N,)
         The number (or total weight) of the rows of each class.
-    classes_ : ndarray of int, shape (N,)
-        The label of each column.
+    classes_ : ndarray of int64, bool or str, shape (N,)
+        The label of each column, ascending.
     weights : ndarray of float64, shape (D, N)
         ``logits = H @ weights + bias``.
     bias : ndarray of float64, shape (N,)
@@ -128,7 +54,7 @@ class SoftmaxLayer:
     priming : str
         The mode.
     scalars : dict
-        ``"prior"`` and ``"likelihood"``: alpha and lambda; 0 and 1 if ``"mean-norm"``.
+        ``"prior"`` and ``"likelihood"``: alpha and lambda, both positive; 0 and 1 if ``"mean-norm"``.
     history : list of dict or None
         The epochs of :func:`saffu.refine`, if the weights come from there; None if they follow from counts. Counts
         and scalars of a refined layer are those of the layer it began as.
@@ -143,6 +69,15 @@ class SoftmaxLayer:
     bits, in any order, when the sums are exact, that is, when all (weighted) features are multiples of one power of two
     2^-a and no sum reaches 2^(53 - a): integers up to 2^53, and for example float32 pixels k/255 of up to four million
     images. Otherwise merging in another order may change the last bits, as any sum of floats does.
+
+    The scalars are fitted to at most 20,000 training rows, with at most 4 million feature values, which are kept. As
+    long as all rows are among them, the scalars are the same bits for any order of the rows, of chunks and of merging,
+    if the sums are exact. Of more rows a hash of the row's number says which are kept, from small classes a larger
+    share; then any chunks still give the same bits, and so does merging the next rows, but another order of the rows
+    keeps others of them, so that the scalars differ as those of any two samples do.
+
+    A row of weight k counts as k rows, in the counts and in priming, where one of the k is left out. That is exact to
+    rounding as long as all rows are kept.
 
     Examples
     --------
@@ -161,9 +96,9 @@ class SoftmaxLayer:
     def _forget(self) -> None:
         self._F: NDArray[np.float64] | None = None  # (N, D)
         self._mass: NDArray[np.float64] = np.empty(0)  # (N,)
-        self._classes: NDArray[np.int64] = np.empty(0, np.int64)
+        self._classes: Classes = np.empty(0, np.int64)
         self._soft = False
-        self._sample = Sample()
+        self._sample = RowSample()
         self._lock = Lock()
         self._solution: tuple[NDArray, NDArray, dict[str, float]] | None = None
         self.history: list[dict[str, Any]] | None = None
@@ -180,11 +115,12 @@ class SoftmaxLayer:
         H : array_like or sparse matrix, shape (M, D)
             Non-negative, finite features; float32 and float64 are used as they are, sparse matrices as CSR.
         y : array_like, shape (M,) or (M, N)
-            Integer labels, or soft targets: rows that sum to one.
+            Labels, which may stand in a column: integers, booleans or strings, in arrays of objects too, or floats with
+            integral values, which become integers. Or soft targets, N > 1: rows that sum to one.
         n_classes : int, optional
             N; then labels are class numbers, 0 <= y < N. By default the classes are the distinct labels, sorted.
         sample_weight : array_like, shape (M,), optional
-            A weight for each row.
+            A weight for each row: k stands for k such rows.
 
         Returns
         -------
@@ -194,14 +130,15 @@ class SoftmaxLayer:
         Raises
         ------
         ValueError, TypeError
-            If there are no rows, a feature is negative or not finite, a label is no class, or a class has no rows.
+            If there are no rows, labels are not of one kind or a label is missing, a feature is negative or not finite,
+            a label is no class, or a class has no rows.
         """
         H = self._checked_features(H, None)
         if H.shape[0] == 0:
             raise ValueError("H must have at least one row, got none")
         if n_classes is not None:
             n_classes = _validate.integer(n_classes, "n_classes", 1)
-        if np.ndim(y) == 2:
+        if _validate.is_soft(y):
             targets = _validate.soft_targets(y, "y", H.shape[0], n_classes, self._threads())
             classes = np.arange(targets.shape[1])
         elif n_classes is not None:
@@ -227,7 +164,7 @@ class SoftmaxLayer:
         ----------
         H, y, sample_weight
             As in ``fit``; there may be no rows.
-        classes : array_like of int, shape (N,), optional
+        classes : array_like, shape (N,), optional
             All labels that will ever come; needed with the first labels, and not with soft targets.
 
         Returns
@@ -245,13 +182,13 @@ class SoftmaxLayer:
         first = self._F is None
         H = self._checked_features(H, None if self._F is None else self._F.shape[1])
         weights = _validate.sample_weights(sample_weight, H.shape[0])
-        soft = np.ndim(y) == 2
+        soft = _validate.is_soft(y)
         if not first and soft != self._soft:
             raise ValueError("y must stay what it was in the first call, labels or soft targets")
         known = self._classes
         if classes is not None:
             known = distinct(_validate.labels(classes, "classes", np.size(classes)))
-            if not first and not np.array_equal(known, self._classes):
+            if not first and not same(known, self._classes):
                 raise ValueError(f"classes must stay {self._classes.tolist()}, got {known.tolist()}")
         if soft:
             n_classes = known.size if known.size else None
@@ -293,7 +230,7 @@ class SoftmaxLayer:
             self._classes, self._soft = other._classes, other._soft
         if self._F.shape[1] != other._F.shape[1]:
             raise ValueError(f"other must have {self._F.shape[1]} features, got {other._F.shape[1]}")
-        if not np.array_equal(self._classes, other._classes) or self._soft != other._soft:
+        if not same(self._classes, other._classes) or self._soft != other._soft:
             raise ValueError("other must have the same classes and kind of targets")
         self._F = self._F + other._F
         self._mass = self._mass + other._mass
@@ -319,7 +256,7 @@ class SoftmaxLayer:
             self._classes, self._soft = classes, targets.ndim == 2
         add_moments(H, targets, weights, self._F, self._mass, not first, self._threads())
         if self.priming == "primed" and classes.size > 1:
-            self._sample.add(H, targets, weights)
+            self._sample.add(H, targets, weights, classes.size)
         self._solution = None
 
     # ---- weighing and priming ----
@@ -371,35 +308,44 @@ class SoftmaxLayer:
         return np.log(smoothed / smoothed.sum())
 
     def _primed_scalars(self, V: NDArray, log_prior: NDArray) -> tuple[float, float]:
-        stride = self._sample.stride
-        while self._sample.thinned(stride).index.size * self._mass.size > max(SCORE_VALUES, self._mass.size):
-            stride *= 2
-        sample = self._sample.thinned(stride)
-        if self._mass.size == 1 or sample.features is None or not sample.weights.sum() > 0:
+        if self._mass.size == 1:
             return 1.0, 1.0
-        groups, targets = self._left_out(sample, V, log_prior)
-        theta = newton(primed_loss(groups, targets, sample.weights, self._threads()), [1.0, 0.0], tolerance=1e-10)
-        return float(theta[0]), float(theta[1])
+        norm = float(self._F.sum() / self._mass.sum()) if self._F is not None else 0.0
+        fallback = 1.0 / norm if norm > 0 and np.isfinite(1.0 / norm) else 1.0  # one observation in a row
+        rows = self._sample.primed(max(1, SCORE_VALUES // self._mass.size))
+        if rows is None:
+            return 1.0, fallback
+        likelihood, rows = self._left_out(rows, V)
+        if not rows.weights.size:
+            return 1.0, fallback
+        return fitted_scalars(
+            log_prior, likelihood, rows.targets, rows.repeats, rows.weights, fallback, self._threads()
+        )
 
-    def _left_out(self, sample: Sample, V: NDArray, log_prior: NDArray) -> tuple[list[NDArray], NDArray]:
-        """Log prior and likelihood (R, N) of each sampled row, its own share removed from its target's counts."""
-        features, targets = sample.features, sample.targets
-        assert features is not None
-        assert targets is not None
-        likelihood = np.ascontiguousarray(features @ V)
-        prior = np.tile(log_prior, (likelihood.shape[0], 1))
+    def _left_out(self, sample: Primed, V: NDArray) -> tuple[NDArray, Primed]:
+        """Log-likelihoods (R, N) of the sampled rows, each row left out of its own class, and these rows.
+
+        One of equal rows is left out, not all, and of a row of weight k one of its k. What would leave nothing of a
+        class is not used.
+        """
+        targets, once = sample.targets, np.minimum(sample.repeats, 1.0)
         if targets.ndim == 1:
-            rows, columns = np.arange(targets.size), targets
-            amounts = sample.weights
+            rows, columns, amounts = np.arange(targets.size), targets, once
         else:
             rows, columns = np.nonzero(targets)
-            amounts = targets[rows, columns].astype(np.float64) * sample.weights[rows]
-            targets = np.ascontiguousarray(targets, np.float64)
-        scores = self._scores_left_out(features, rows.astype(np.int32), columns.astype(np.int32), amounts)
-        likelihood[rows, columns] = scores
-        left = np.maximum(self._mass[columns] - amounts, 0.0) + self.smoothing
-        prior[rows, columns] += np.log(left) - np.log(self._mass[columns] + self.smoothing)
-        return [prior, likelihood], targets
+            amounts = targets[rows, columns].astype(np.float64) * once[rows]
+        used = np.ones(targets.shape[0], bool)
+        used[rows[self._mass[columns] - amounts <= 1e-9 * self._mass[columns]]] = False
+        likelihood = np.ascontiguousarray(sample.features @ V)
+        likelihood[rows, columns] = self._scores_left_out(
+            sample.features, rows.astype(np.int32), columns.astype(np.int32), amounts
+        )
+        if targets.ndim == 2:
+            targets = targets.astype(np.float64, copy=False)
+        sample = sample._replace(targets=targets)
+        if used.all():
+            return likelihood, sample
+        return likelihood[used], Primed(*(part[used] for part in sample))
 
     def _scores_left_out(
         self, features: Matrix, rows: NDArray[np.int32], columns: NDArray[np.int32], amounts: NDArray[np.float64]
@@ -425,7 +371,7 @@ class SoftmaxLayer:
         return self._mass
 
     @property
-    def classes_(self) -> NDArray[np.int64]:
+    def classes_(self) -> Classes:
         """The label of each class (N,)."""
         self._counted()
         return self._classes
@@ -479,7 +425,7 @@ class SoftmaxLayer:
         """Probability of each class, shape (M, N); see ``logits``."""
         return _core.softmax(self.logits(H), False, self._threads())
 
-    def predict(self, H: Any) -> NDArray[np.int64]:
+    def predict(self, H: Any) -> NDArray:
         """Label of the most probable class of each row, shape (M,); see ``logits``."""
         return self.classes_[self.logits(H).argmax(axis=1)]
 
@@ -494,7 +440,7 @@ class SoftmaxLayer:
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
         """Features, in C order, and the numbers of the labels' classes."""
         matrix = self._checked_features(X, self._counted().shape[1])
-        if np.ndim(y) == 2:
+        if _validate.is_soft(y):
             raise ValueError("y must be labels, one for each row; a layer cannot be refined towards soft targets")
         return Examples(matrix, numbers_of(_validate.labels(y, "y", matrix.shape[0]), self._classes), n_threads)
 
@@ -538,13 +484,17 @@ class SoftmaxLayer:
         """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal layer."""
         weights, bias, scalars = self._solve()
         sample = self._sample
+        classes, names = classes_to_file(self._classes)
         arrays: dict[str, NDArray] = {
             "counts": self._counted(),
             "class_mass": self._mass,
-            "classes": self._classes,
+            "classes": classes,
             "weights": weights.T,
             "bias": bias,
             "sample.index": sample.index,
+            "sample.key": sample.key,
+            "sample.bound": sample.bound,
+            "sample.mass": sample.mass,
             "sample.weights": sample.weights,
         }
         if sample.features is not None and sample.targets is not None:
@@ -560,7 +510,7 @@ class SoftmaxLayer:
             "soft": self._soft,
             "scalars": dict(scalars),
             "rows_seen": sample.n_seen,
-            "stride": sample.stride,
+            "class_names": names,
             "history": self.history,
         }
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
@@ -571,11 +521,12 @@ class SoftmaxLayer:
         try:
             layer = cls(metadata["priming"], metadata["smoothing"])
             F, mass, weights, bias = (arrays[name] for name in ("counts", "class_mass", "weights", "bias"))
-            layer._F, layer._mass, layer._classes = F, mass, arrays["classes"]
+            layer._F, layer._mass = F, mass
+            layer._classes = classes_from_file(arrays["classes"], metadata.get("class_names"))
             layer._soft = bool(metadata["soft"])
             layer.history = history_from(metadata.get("history"))
             layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
-            layer._sample = _sample_from(arrays, int(metadata["rows_seen"]), int(metadata["stride"]), F.shape[-1])
+            layer._sample = _sample_from(arrays, metadata, F.shape)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the checkpoint of a SoftmaxLayer: {error!r}") from error
         n_classes = layer._classes.size
@@ -601,20 +552,29 @@ def history_from(history: Any) -> list[dict[str, Any]] | None:
     return history
 
 
-def _sample_from(arrays: dict[str, NDArray], n_seen: int, stride: int, n_features: int) -> Sample:
+def _sample_from(arrays: dict[str, NDArray], metadata: dict[str, Any], shape: tuple[int, ...]) -> RowSample:
     features: Matrix = arrays.get("sample.features")
-    index = arrays["sample.index"]
+    index, n_seen = arrays["sample.index"], int(metadata["rows_seen"])
     if "sample.data" in arrays:
         parts = (arrays["sample.data"], arrays["sample.indices"], arrays["sample.indptr"])
-        features = csr_array(parts, shape=(index.size, n_features))
+        features = csr_array(parts, shape=(index.size, shape[-1]))
         features.check_format(full_check=True)
     targets = None if features is None else arrays["sample.targets"]
-    if n_seen < 0 or stride < 1 or (features is not None and features.shape != (index.size, n_features)):
+    if "sample.key" in arrays:
+        key, bound, mass = (arrays[f"sample.{name}"] for name in ("key", "bound", "mass"))
+    else:  # of a version that kept the rows whose number is a multiple of a power of two
+        share = 1.0 / max(1, int(metadata["stride"]))
+        key, bound, mass = keys(index) * share, np.full(shape[0], share), arrays["class_mass"].copy()
+        n_seen = n_seen if int(metadata["stride"]) >= 1 else -1
+    fits = n_seen >= 0 and key.shape == index.shape and bound.shape == mass.shape and bound.shape in ((1,), shape[:1])
+    fits &= index.dtype == np.int64 and all(part.dtype == np.float64 for part in (key, bound, mass))
+    fits &= bool((key >= 0).all() and (bound >= 0).all() and (mass >= 0).all() and np.isfinite(mass).all())
+    if not fits or (features is not None and features.shape != (index.size, shape[-1])):
         raise ValueError("the sample of this SoftmaxLayer does not fit its counts")
-    return Sample(n_seen, stride, index, features, targets, arrays["sample.weights"])
+    return RowSample(n_seen, bound, mass, index, key, features, targets, arrays["sample.weights"])
 
 
-def _check_sample(sample: Sample, n_classes: int, soft: bool) -> None:
+def _check_sample(sample: RowSample, n_classes: int, soft: bool) -> None:
     targets, n_rows = sample.targets, sample.index.size
     assert targets is not None
     fits = sample.weights.shape == (n_rows,)
@@ -625,41 +585,3 @@ def _check_sample(sample: Sample, n_classes: int, soft: bool) -> None:
         fits &= bool(targets.size == 0 or (targets.min() >= 0 and targets.max() < n_classes))
     if not fits:
         raise ValueError("the sample of this SoftmaxLayer does not fit its classes")
-
-
-# ---- labels ------------------------------------------------------------------------------------------------------
-
-
-def distinct(labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The distinct labels, ascending: by marking where they are dense, by sorting elsewhere."""
-    if labels.size == 0:
-        return np.empty(0, np.int64)
-    low, high = int(labels.min()), int(labels.max())
-    if high > np.iinfo(np.int64).max:
-        raise ValueError(f"labels must fit into 64 bits with a sign, got {high}")
-    if high - low > 4 * labels.size + 1024:
-        return np.unique(labels).astype(np.int64)
-    seen = np.zeros(high - low + 1, bool)
-    seen[labels.astype(np.int64) - low] = True
-    return np.flatnonzero(seen) + low
-
-
-def numbers_of(labels: NDArray[np.integer], classes: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The place of each label in ``classes``; ValueError for a label that is none of them."""
-    if labels.size == 0:
-        return np.empty(0, np.int32)
-    low, high = int(classes[0]), int(classes[-1])
-    wild = (labels < low) | (labels > high)
-    if not wild.any():
-        if high - low <= 4 * labels.size + 1024:
-            number = np.full(high - low + 1, -1, np.int32)
-            number[classes - low] = np.arange(classes.size, dtype=np.int32)
-            places = number[labels.astype(np.int64) - low]
-            wild = places < 0
-        else:
-            places = np.searchsorted(classes, labels).astype(np.int32)
-            wild = classes[places] != labels
-    if wild.any():
-        place = int(wild.argmax())
-        raise ValueError(f"y must be one of the {classes.size} classes, got {labels[place]} at position {place}")
-    return places

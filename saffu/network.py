@@ -16,7 +16,8 @@ from saffu._validate import Matrix
 from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
-from saffu.layer import distinct, history_from, numbers_of
+from saffu.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of
+from saffu.layer import history_from
 from saffu.sparse import SparseRows
 from saffu.subclasses import Rows, Source, in_memory
 
@@ -62,8 +63,8 @@ class ExplicitNetwork:
 
     Attributes
     ----------
-    classes_ : ndarray of int, shape (N,)
-        The label of each class.
+    classes_ : ndarray of int64, bool or str, shape (N,)
+        The label of each class, ascending.
     weights : list of ndarray, shape (D, H_1), (H_1, H_2) ..
         Of the hidden layers, in the dtype of the features.
     biases : list of ndarray, shape (H_1,), (H_2,) ..
@@ -124,7 +125,7 @@ class ExplicitNetwork:
         resolve_threads(n_threads)
         self.n_threads = n_threads
         self.history: list[dict[str, Any]] | None = None
-        self._classes: NDArray[np.int64] = np.empty(0, np.int64)
+        self._classes: Classes = np.empty(0, np.int64)
         self._layers: list[tuple[NDArray, NDArray]] = []
         self._scalars: NDArray[np.float64] = np.empty((0, 3))
         self._corrections: list[int] = []
@@ -140,8 +141,9 @@ class ExplicitNetwork:
         ----------
         X : array_like or sparse matrix, shape (M, D)
             Non-negative, finite features; float32 and float64 are used as they are, sparse matrices as CSR.
-        y : array_like of int, shape (M,)
-            Labels, of at least two classes.
+        y : array_like, shape (M,)
+            Labels, of at least two classes; they may stand in a column. Integers, booleans or strings, in arrays of
+            objects too, or floats with integral values, which become integers.
         progress : bool
             Show a bar if standard error is a terminal.
 
@@ -153,7 +155,7 @@ class ExplicitNetwork:
         Raises
         ------
         ValueError, TypeError
-            If there are no rows, a feature is negative or not finite, labels are no integers, there is only one
+            If there are no rows, a feature is negative or not finite, labels are not of one kind, there is only one
             class, or a layer has fewer units than there are classes.
         """
         X = self._checked(X, None)
@@ -173,7 +175,7 @@ class ExplicitNetwork:
             What yields ``(X, y)`` with X and y as in ``fit``, the same batches in every pass: a list of memory-mapped
             parts, say, or a function that opens files and returns a generator. There is a pass for every round of
             EM (and a few more), so a generator itself, which can be read only once, is refused.
-        classes : array_like of int, shape (N,), optional
+        classes : array_like, shape (N,), optional
             All labels; by default those that come.
         progress : bool
             Show a bar if standard error is a terminal.
@@ -209,26 +211,28 @@ class ExplicitNetwork:
 
     def _survey(self, batches: Batches, classes: ArrayLike | None) -> tuple[_Survey, NDArray[np.float64]]:
         """One pass that learns the sizes."""
-        sizes: dict[int, int] = {}
+        sizes: dict[Any, int] = {}
         ceiling: NDArray[np.float64] | None = None
         n_batches, dtypes = 0, []
         for X, y in _one_pass(batches):
             matrix = self._checked(X, None if ceiling is None else ceiling.size, empty=True)
             labels = _validate.labels(y, "y", matrix.shape[0])
             seen = distinct(labels)
-            for label, size in zip(seen, np.bincount(numbers_of(labels, seen)), strict=True):
-                sizes[int(label)] = sizes.get(int(label), 0) + int(size)
+            for label, size in zip(seen.tolist(), np.bincount(numbers_of(labels, seen)), strict=True):
+                sizes[label] = sizes.get(label, 0) + int(size)
             highest = SparseRows.of(matrix, self._threads()).ceiling()
             ceiling = highest if ceiling is None else np.maximum(ceiling, highest)
             n_batches += 1
             dtypes.append(matrix.dtype)
         if ceiling is None or not sizes:
             raise ValueError("batches must hold at least one row, got none")
-        seen = np.array(sorted(sizes), np.int64)
+        if len({isinstance(label, str) for label in sizes}) > 1:
+            raise TypeError("y must be labels of one kind in every batch, got strings and numbers")
+        seen = np.array(sorted(sizes))
         known = seen if classes is None else distinct(_validate.labels(classes, "classes", np.size(classes)))
         known = self._checked_classes(known)
         numbers_of(seen, known)  # refuses a label that is none of them
-        class_sizes = np.array([sizes.get(int(label), 0) for label in known])
+        class_sizes = np.array([sizes.get(label, 0) for label in known.tolist()])
         if not class_sizes.all():
             raise ValueError(f"every class needs a row, but {known[class_sizes == 0].tolist()} have none")
         return _Survey(known, class_sizes, ceiling.size, np.result_type(*dtypes), n_batches), ceiling
@@ -263,7 +267,7 @@ class ExplicitNetwork:
         self._take(layers, survey.classes)
         return self
 
-    def _take(self, layers: list[Layer], classes: NDArray[np.int64]) -> None:
+    def _take(self, layers: list[Layer], classes: Classes) -> None:
         self._classes, self.history, self._output = classes, None, None
         self._layers = [(layer.weights, layer.bias) for layer in layers]
         self._scalars = np.array([layer.scalars for layer in layers])
@@ -281,7 +285,7 @@ class ExplicitNetwork:
         ----------
         X : array_like or sparse matrix, shape (M, D)
             Features, as in ``fit``; there may be no rows.
-        y : array_like of int, shape (M,)
+        y : array_like, shape (M,)
             Labels of known classes.
 
         Returns
@@ -321,7 +325,7 @@ class ExplicitNetwork:
             raise ValueError("X must have at least one row, got none")
         return matrix
 
-    def _checked_classes(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _checked_classes(self, classes: Classes) -> Classes:
         if classes.size < 2:
             raise ValueError(f"y must name at least two classes, got {classes.tolist()}")
         if min(self.hidden) < classes.size:
@@ -343,7 +347,7 @@ class ExplicitNetwork:
         return self._layers[0][0].shape[0]
 
     @property
-    def classes_(self) -> NDArray[np.int64]:
+    def classes_(self) -> Classes:
         """The label of each class (N,)."""
         self._solved()
         return self._classes
@@ -442,7 +446,7 @@ class ExplicitNetwork:
                 log_p[piece, number] = _core.mixture(logits, log_components, targets, self._threads())
         return log_p
 
-    def predict(self, X: Any) -> NDArray[np.int64]:
+    def predict(self, X: Any) -> NDArray:
         """Label of the most probable class of each row, shape (M,); see ``predict_proba``."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
@@ -498,12 +502,18 @@ class ExplicitNetwork:
     def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal network."""
         self._solved()
-        arrays = {"classes": self._classes, "scalars": self._scalars, "output.counts": self._counts}
+        classes, names = classes_to_file(self._classes)
+        arrays = {"classes": classes, "scalars": self._scalars, "output.counts": self._counts}
         for depth, (weights, bias) in enumerate(self._layers):
             arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"] = weights, bias
         if self._output is not None:
             arrays["output.weights"] = self._output
-        metadata = {"settings": self._settings(), "corrections": self._corrections, "history": self.history}
+        metadata = {
+            "settings": self._settings(),
+            "corrections": self._corrections,
+            "history": self.history,
+            "class_names": names,
+        }
         return arrays, metadata
 
     @classmethod
@@ -511,7 +521,8 @@ class ExplicitNetwork:
         network = cls(**metadata["settings"])
         network.history = history_from(metadata["history"])
         network._corrections = [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
-        network._classes, network._scalars = arrays["classes"], arrays["scalars"]
+        network._classes = classes_from_file(arrays["classes"], metadata.get("class_names"))
+        network._scalars = arrays["scalars"]
         network._counts, network._output = arrays["output.counts"], arrays.get("output.weights")
         depths = range(len(network.hidden))
         network._layers = [(arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"]) for depth in depths]
@@ -532,13 +543,12 @@ class ExplicitNetwork:
             part for part in [self._output] if part is not None
         ]
         types = dtype in (np.float32, np.float64) and all(part.dtype == dtype for part in reals)
-        types &= self._classes.dtype == np.int64 and self._scalars.dtype == self._counts.dtype == np.float64
+        types &= self._scalars.dtype == self._counts.dtype == np.float64
         if not shapes or not types:
             return False
         finite = all(np.isfinite(part).all() for part in [*reals, self._scalars, self._counts])
-        ascending = n_classes >= 2 and bool((self._classes[1:] > self._classes[:-1]).all())
         refined = (self._output is not None) == (self.history is not None)
-        return bool(finite and ascending and refined and (self._counts >= 0).all())
+        return bool(finite and n_classes >= 2 and refined and (self._counts >= 0).all())
 
 
 class _Survey:
@@ -546,7 +556,7 @@ class _Survey:
 
     def __init__(
         self,
-        classes: NDArray[np.int64],
+        classes: Classes,
         class_sizes: NDArray[np.int64],
         n_features: int,
         dtype: np.dtype,

@@ -30,6 +30,7 @@ COARSE_POSITIONS = 6_000
 MOST_HELD_OUT = 2 * POSITIONS  # tokens of a fold
 FOLDS = 20
 STRENGTH = 10.0  # nats by which a scalar one away from its default must pay
+BELOW_ZERO = 1000.0  # nats, twice, by which the scalar of a context pays that is -1: see `_minimise`
 
 
 class Part(NamedTuple):
@@ -115,7 +116,11 @@ def _with_states(part: Part, bounds: Float64 | None) -> tuple[PooledModel, Any]:
 def _minimise(
     parts: Sequence[Part], bounds: Float64 | None, start: Float64, tolerance: float, on_step: Callable[[], object]
 ) -> Float64:
-    """Newton on the mean negative log-likelihood plus a ridge towards the start, to a tolerance in nats per token."""
+    """Newton on the mean negative log-likelihood plus a ridge towards the start, to a tolerance in nats per token.
+
+    Where the words after a context are equally frequent, what a position leaves out makes its own word the rarest each
+    time, and a scalar far below zero would seem right. So scalars of contexts hardly go below zero.
+    """
     n = sum(part.positions.size for part in parts)
     ridge = STRENGTH / n
     batches = [_with_states(part, bounds) for part in parts]
@@ -123,6 +128,11 @@ def _minimise(
     def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
         scalars, away = theta.reshape(start.shape), theta - start.ravel()
         value, gradient, hessian = ridge / 2 * float(away @ away), ridge * away, ridge * np.eye(theta.size)
+        below = np.minimum(scalars, 0.0)
+        below[:, :2] = 0.0  # the unigrams are no contexts
+        value += BELOW_ZERO / (2 * n) * float((below * below).sum())
+        gradient = gradient + BELOW_ZERO / n * below.ravel()
+        hessian += BELOW_ZERO / n * np.diag((below < 0).ravel())
         for model, batch in batches:
             threads = model.weights.n_threads
             log_prob, first, second = model.pool(scalars).derivatives(batch, derivatives, threads)

@@ -206,15 +206,40 @@ def log_weights(F, K, smoothing=0.0):
 
 def leave_one_out(H, F, mass, smoothing, y, weights):
     """Log prior and likelihood (M, N) of each row, its own share taken out of its target's counts. F is (N, D)."""
-    prior, likelihood = np.empty((len(y), len(F))), np.empty((len(y), len(F)))
+    likelihood = np.empty((len(y), len(F)))
     log_prior = np.log((mass + smoothing) / (mass + smoothing).sum())
     for m, h in enumerate(H):
-        left, left_mass = F.copy(), mass.copy()
+        left = F.copy()
         left[y[m]] = np.maximum(left[y[m]] - weights[m] * h, 0)
-        left_mass[y[m]] -= weights[m]
-        prior[m] = log_prior + np.log(left_mass + smoothing) - np.log(mass + smoothing)
         likelihood[m] = log_weights(left.T, np.inf, smoothing).T @ h
-    return prior, likelihood
+    return np.tile(log_prior, (len(y), 1)), likelihood
+
+
+def discriminant_slope(likelihood, y, weights, clip=2.0, shrinks=0.9487, rounds=8, floor=2.5, largest_floor=0.3):
+    """The geometric mean over ordered pairs of classes of 2 mean / variance of their log-ratio, in loops."""
+    logs, importances = [], []
+    for i in range(likelihood.shape[1]):
+        for j in range(likelihood.shape[1]):
+            own = [(likelihood[m, i] - likelihood[m, j], weights[m]) for m in range(len(y)) if y[m] == i]
+            if i == j or not own:
+                continue
+            mass = sum(w for _, w in own)
+            values = [(x, w * max(1.0, 1.0 / mass)) for x, w in own] + [(0.0, 1.0)]
+            low, high = -np.inf, np.inf
+            for _ in range(rounds + 1):
+                clipped = [(min(max(x, low), high), w) for x, w in values[:-1]] + values[-1:]
+                total = sum(w for _, w in clipped)
+                mean = sum(w * x for x, w in clipped) / total
+                deviation = np.sqrt(sum(w * (x - mean) ** 2 for x, w in clipped) / total)
+                low, high = mean - clip * deviation, mean + clip * deviation
+            deviation /= shrinks
+            if deviation == 0:
+                continue
+            least = min(floor / np.sqrt(max(mass, 1.0)), largest_floor)
+            distance = (mean / deviation + np.sqrt((mean / deviation) ** 2 + 4 * least**2)) / 2
+            logs.append(np.log(2 * distance / deviation))
+            importances.append(mass / np.sqrt(1 + distance**2))
+    return float(np.exp(np.average(logs, weights=importances)))
 
 
 def logsumexp(X):

@@ -86,7 +86,7 @@ def test_integers_lists_and_views_are_features():
         (np.ones((2, 3)), [0], {}, ValueError, "one label for each of the 2 rows, got 1"),
         (np.ones((2, 3)), [0, -1], {}, ValueError, "y must not be negative, got -1 at position 1"),
         (np.ones((2, 3)), [0, 5], {"n_classes": 5}, ValueError, "y must be below 5, got 5 at position 1"),
-        (np.ones((2, 3)), [0.0, 1.0], {}, TypeError, "y must be integer labels"),
+        (np.ones((2, 3)), [0.5, 1.0], {}, TypeError, "y must be integer labels"),
         (np.ones(3), [0], {}, ValueError, "H must be a matrix"),
         (np.array([["a"]]), [0], {}, TypeError, "H must be numbers"),
         (np.ones((2, 3)), [0, 1], {"sample_weight": [1.0]}, ValueError, "one weight for each of the 2 rows"),
@@ -99,6 +99,16 @@ def test_integers_lists_and_views_are_features():
 def test_bad_input_is_named(H, y, kwargs, error, message):
     with pytest.raises(error, match=message):
         saffu.moments(H, y, **kwargs)
+
+
+def test_a_column_of_labels_is_labels_and_a_column_of_floats_is_targets():
+    H = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    expected = [[6.0, 3.0], [8.0, 4.0]]
+    for y in (np.array([[0], [1], [0]]), [False, True, False], [0.0, 1.0, 0.0]):
+        np.testing.assert_array_equal(saffu.moments(H, y), expected)
+    np.testing.assert_array_equal(saffu.moments(H, np.array([[0.5], [1.0], [0.0]])), [[3.5], [5.0]])
+    with pytest.raises(TypeError, match="y must be class numbers, got strings"):
+        saffu.moments(H, ["a", "b", "a"])
 
 
 @pytest.mark.parametrize("K", [0, -1.0, np.nan, "a"])

@@ -284,7 +284,7 @@ def test_classes_of_batches():
     for classes, error, message in [
         ([0, 5, 10, 15], ValueError, r"every class needs a row, but \[15\] have none"),
         ([0, 5], ValueError, "y must be one of the 2 classes, got 10"),
-        ([0.0, 5.0, 10.0], TypeError, "classes must be integer labels"),
+        ([0.5, 5.0, 10.0], TypeError, "classes must be integer labels"),
         ([], ValueError, "class"),
     ]:
         with pytest.raises(error, match=message):
@@ -345,7 +345,7 @@ def test_who_may_take_more_rows():
     for bad, error, message in [
         ((X[:1], [7]), ValueError, "y must be one of the 3 classes, got 7"),
         ((X[:2], [0]), ValueError, "one label for each of the 2 rows"),
-        ((X[:1], [0.0]), TypeError, "integer labels"),
+        ((X[:1], [0.5]), TypeError, "integer labels"),
         ((X[:1, :5], [0]), ValueError, "X must have 12 columns, got 5"),
         ((-X[:1] - 1, [0]), ValueError, "finite and not negative"),
     ]:
@@ -374,9 +374,9 @@ ROWS = [[1.0, 2.0], [3.0, 4.0]]
         ([1.0, 2.0], [0, 1], ValueError, "X must be a matrix"),
         ([["a"], ["b"]], [0, 1], TypeError, "X must be numbers"),
         (ROWS, [0], ValueError, "one label for each of the 2 rows, got 1"),
-        (ROWS, [[0], [1]], ValueError, "must be a vector of labels"),
-        (ROWS, [0.0, 1.0], TypeError, "y must be integer labels"),
-        (ROWS, ["a", "b"], TypeError, "y must be integer labels"),
+        (ROWS, [[0, 1], [1, 0]], ValueError, "must be a vector of labels"),
+        (ROWS, [0.5, 1.0], TypeError, "y must be integer labels"),
+        (ROWS, ["a", 1], TypeError, "y must be labels of one kind"),
         (ROWS, np.array([0, 2**63], np.uint64), ValueError, "64 bits"),
         (ROWS, [5, 5], ValueError, r"y must name at least two classes, got \[5\]"),
         (np.ones((5, 2)), [0, 1, 2, 3, 4], ValueError, r"hidden must be at least the number of classes, 5,.* \(4, 6\)"),
@@ -625,6 +625,23 @@ def test_primed_scalars_fit_the_held_out_rows():
     loss = mixture_loss([piece])
     assert loss(theta, False)[0] < loss(truth, False)[0] + 1e-6
     np.testing.assert_allclose(theta, truth, rtol=0.3)
+
+
+@pytest.mark.parametrize("name", ["iris", "wine"])
+def test_one_row_moves_no_scalar_by_much_and_orders_hardly_matter(name):
+    sklearn_datasets = pytest.importorskip("sklearn.datasets")
+    X, y = getattr(sklearn_datasets, f"load_{name}")(return_X_y=True)
+    network = ExplicitNetwork((12,)).fit(X, y)
+    for row in range(0, len(y), 40):
+        kept = np.arange(len(y)) != row
+        moved = ExplicitNetwork((12,)).fit(X[kept], y[kept])._scalars
+        np.testing.assert_allclose(moved, network._scalars, rtol=0.08)
+    losses = []
+    for order in (slice(None), np.random.default_rng(0).permutation(len(y))):
+        log_p = ExplicitNetwork((12,)).fit(X[order], y[order]).predict_log_proba(X)
+        losses.append(-log_p[np.arange(len(y)), y].mean())
+    assert abs(losses[0] - losses[1]) < 0.01
+    assert losses[0] < np.log(3) / 2
 
 
 # ---- refinement --------------------------------------------------------------------------------------------------
