@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each line may import from the lines above it only. A new module takes its place here.
 LAYERS = [
     ["_core", "_locks"],
-    ["_threads", "_validate", "_progress"],
+    ["_threads", "_progress"],
+    ["_validate"],
     ["fingerprints", "grid", "initial", "journal", "plot"],
     [
         "_config",
