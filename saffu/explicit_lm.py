@@ -22,7 +22,7 @@ from saffu.pooled import PooledModel, default_scalars, previous_places
 from saffu.pooled_text import PooledText, Real
 from saffu.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
 from saffu.sample import Piece, TokenSample
-from saffu.text import Vocabulary
+from saffu.text import ModelVocabulary, Vocabulary
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -68,7 +68,7 @@ class ExplicitLM:
     seconds : dict of str to float
         Seconds spent to "count", "weigh" and "prime" so far.
     vocabulary : saffu.text.Vocabulary or None
-        Saved with the model if set.
+        Saved with the model if set; ValueError if it has another size than the model.
 
     Notes
     -----
@@ -81,6 +81,8 @@ class ExplicitLM:
     >>> int(model.distribution([0, 1]).argmax())
     2
     """
+
+    vocabulary = ModelVocabulary()
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class ExplicitLM:
         self.priming = _validate.choice(priming, "priming", PRIMINGS)
         self.n_threads = n_threads
         resolve_threads(n_threads)
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary = None
         self.growth: list[dict[str, Any]] = []
         self._reset()
 
@@ -262,6 +264,7 @@ class ExplicitLM:
         self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool = False
     ) -> NgramCounts | None:
         """Counts of the next chunk of the stream, which the sample takes in; None if it is empty."""
+        vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         ids = _validate.token_ids(ids, "ids", self._vocab_size if vocab_size is None else vocab_size)
         starts = _validate.document_starts(documents, ids.size, from_zero=self._tail.size == 0)
         if self._vocab_size is None and (ids.size or vocab_size is not None):
@@ -322,7 +325,7 @@ class ExplicitLM:
         if other._ledger.pieces:
             if self._vocab_size not in (None, other._vocab_size):
                 raise ValueError(f"vocab_size must be equal to merge, got {self._vocab_size} and {other._vocab_size}")
-            self._vocab_size = other._vocab_size
+            self._vocab_size = ModelVocabulary.size(self.vocabulary, other._vocab_size)
             self._ledger.push(other.counts)
             self._sample = self._sample.merge(other._sample)
             self._tail = other._tail.copy()

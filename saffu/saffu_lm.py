@@ -31,7 +31,7 @@ from saffu.refine import random_start as start_at_random
 from saffu.refine import refine as improve
 from saffu.residual import HeldOutSource, TextSource, is_counted
 from saffu.session import Session
-from saffu.text import Vocabulary
+from saffu.text import ModelVocabulary, Vocabulary
 from saffu.text_loss import Embeddings, Network
 
 Float32 = NDArray[np.float32]
@@ -110,7 +110,7 @@ class SaffuLM:
     attention_losses : list of float
         Loss of the rounds of explicit attention, nats per token; it never rises.
     vocabulary : saffu.text.Vocabulary or None
-        Saved with the model if set.
+        Saved with the model if set; ValueError if it has another size than the model.
 
     Notes
     -----
@@ -122,6 +122,8 @@ class SaffuLM:
     >>> int(model.distribution([0, 1]).argmax())
     2
     """
+
+    vocabulary = ModelVocabulary()
 
     def __init__(
         self,
@@ -170,7 +172,7 @@ class SaffuLM:
         self.attention_losses: list[float] = []
         self.scalars: list[float] = []
         self.seconds = {"solve": 0.0, "residual": 0.0}
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary = None
 
     def _laid_out(self) -> Network:
         sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
@@ -250,6 +252,7 @@ class SaffuLM:
             if vocab_size not in (None, self.residual.vocab_size):
                 raise ValueError(f"vocab_size must be {self.residual.vocab_size}, as of the residual, got {vocab_size}")
             vocab_size = self.residual.vocab_size
+        vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         checked = _validate.token_ids(ids, "ids", vocab_size)
         starts = _validate.document_starts(documents, checked.size)
         return Stream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
@@ -867,7 +870,6 @@ class SaffuLM:
         if len(model.scalars) != 1 + len(model._network.units):
             raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
         types = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
-        types += [len(model.vocabulary)] if model.vocabulary is not None else []
         if len(set(types)) > 1:
             raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
         return model
