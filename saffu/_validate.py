@@ -16,12 +16,14 @@ INT32_MAX = 2**31 - 1
 Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
 
-def integer(value: Any, name: str, minimum: int) -> int:
-    """``value`` as an int of at least ``minimum``."""
+def integer(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
+    """``value`` as an int of at least ``minimum`` and, if given, at most ``maximum``."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
 
 

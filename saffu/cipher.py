@@ -206,10 +206,10 @@ class BitCipher:
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> BitCipher:
         """Undo ``_to_checkpoint``; ValueError if the ranking is not one."""
-        cipher = cls(metadata["bits"])
+        cipher = checkpoint.parse(cls, metadata["bits"])
         ranking = arrays["ranking"]
         if ranking.dtype != np.int64 or not np.array_equal(np.sort(ranking), np.arange(ranking.size)):
-            raise ValueError("the ranking of this BitCipher does not name each type once")
+            raise checkpoint.Damaged("the ranking of this BitCipher does not name each type once")
         cipher._assign(ranking)
         return cipher
 

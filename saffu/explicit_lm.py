@@ -828,13 +828,15 @@ class ExplicitLM:
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Self:
         names = ("radius", "order", "windows", "induction", "priming")
-        model = cls(**{name: metadata[name] for name in names})
+        model = checkpoint.parse(cls, **{name: metadata[name] for name in names})
         radius, order = model._counted
-        counts = NgramCounts(_validate.integer(metadata["vocab_size"], "vocab_size", 1), radius, order)
-        counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 0)
-        counts.unigram = checkpoint.checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        vocab_size = checkpoint.parse(_validate.integer, metadata["vocab_size"], "vocab_size", 1, _validate.INT32_MAX)
+        unigram = checkpoint.checked(arrays, "unigram", np.int64, (vocab_size,))  # before anything of that size is made
+        counts = NgramCounts(vocab_size, radius, order)
+        counts.unigram = unigram
+        counts.n_tokens = checkpoint.parse(_validate.integer, metadata["n_tokens"], "n_tokens", 0)
         if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
-            raise ValueError("array 'unigram' is damaged")
+            raise checkpoint.Damaged("array 'unigram' is damaged")
         tables: list[csr_array] = []
         for j in range(radius + order - 2):
             n_rows = counts.vocab_size if j < radius else (tables[0] if j == radius else tables[-1]).nnz
@@ -842,20 +844,19 @@ class ExplicitLM:
         counts.distance, counts.suffix = tables[:radius], tables[radius:]
         model._ledger, model._vocab_size = Ledger([counts]), counts.vocab_size
         model._stale = bool(metadata.get("stale", False))
-        model.growth = [dict(record) for record in metadata.get("growth", [])]
-        model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
-        model._sample = _read_sample(arrays, metadata, counts.vocab_size)
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata.get("growth", [])])
+        model._tail = checkpoint.parse(_validate.token_ids, arrays["tail"], "tail", counts.vocab_size)
+        model._sample = checkpoint.parse(_read_sample, arrays, metadata, counts.vocab_size)
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
         n_levels = min(order - 1, arrays["bounds"].size) if "bounds" in arrays else 0
         model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
         n_states = 1 if model._bounds is None else 2 * n_levels
         model._scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, n_features))
-        model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
+        model.seconds = {name: checkpoint.parse(float, metadata["seconds"][name]) for name in model.seconds}
         if "vocabulary" in metadata:
-            inner = {
-                name.removeprefix("vocabulary."): a for name, a in arrays.items() if name.startswith("vocabulary.")
-            }
-            model.vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+            inner = checkpoint.with_prefix(arrays, "vocabulary.")
+            vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+            checkpoint.parse(setattr, model, "vocabulary", vocabulary)
         return model
 
 
@@ -879,7 +880,7 @@ def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: i
         and (np.diff(words)[inner] > 0).all()
     )
     if not sound:
-        raise ValueError(f"table {name!r} is damaged")
+        raise checkpoint.Damaged(f"table {name!r} is damaged")
     return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
 
 

@@ -567,14 +567,14 @@ class SoftmaxLayer:
             layer.history = history_from(metadata.get("history"))
             layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
             layer._sample = _sample_from(arrays, int(metadata["rows_seen"]), int(metadata["stride"]), F.shape[-1])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not the checkpoint of a SoftmaxLayer: {error!r}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise checkpoint.Damaged(f"not the checkpoint of a SoftmaxLayer: {error}") from error
         n_classes = layer._classes.size
         shapes_fit = F.ndim == 2 and F.shape == weights.shape and F.shape[0] == n_classes > 0
         if not shapes_fit or mass.shape != (n_classes,) or bias.shape != (n_classes,):
-            raise ValueError("the arrays of this SoftmaxLayer do not fit together")
+            raise checkpoint.Damaged("the arrays of this SoftmaxLayer do not fit together")
         if any(array.dtype != np.float64 for array in (F, mass, weights, bias)):
-            raise ValueError("the arrays of this SoftmaxLayer must be float64")
+            raise checkpoint.Damaged("the arrays of this SoftmaxLayer must be float64")
         if layer._sample.targets is not None:
             _check_sample(layer._sample, n_classes, layer._soft)
         return layer
@@ -615,7 +615,7 @@ def _check_sample(sample: Sample, n_classes: int, soft: bool) -> None:
         fits &= targets.shape == (n_rows,) and targets.dtype == np.int32
         fits &= bool(targets.size == 0 or (targets.min() >= 0 and targets.max() < n_classes))
     if not fits:
-        raise ValueError("the sample of this SoftmaxLayer does not fit its classes")
+        raise checkpoint.Damaged("the sample of this SoftmaxLayer does not fit its classes")
 
 
 # ---- labels ------------------------------------------------------------------------------------------------------

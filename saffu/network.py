@@ -506,15 +506,17 @@ class ExplicitNetwork:
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> ExplicitNetwork:
-        network = cls(**metadata["settings"])
-        network.history = history_from(metadata["history"])
-        network._corrections = [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
+        network = checkpoint.parse(lambda: cls(**metadata["settings"]))
+        network.history = checkpoint.parse(history_from, metadata["history"])
+        network._corrections = checkpoint.parse(
+            lambda: [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
+        )
         network._classes, network._scalars = arrays["classes"], arrays["scalars"]
         network._counts, network._output = arrays["output.counts"], arrays.get("output.weights")
         depths = range(len(network.hidden))
         network._layers = [(arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"]) for depth in depths]
         if f"hidden{len(network.hidden)}.weights" in arrays or not network._is_whole():
-            raise ValueError("the arrays of this ExplicitNetwork do not fit together")
+            raise checkpoint.Damaged("the arrays of this ExplicitNetwork do not fit together")
         return network
 
     def _is_whole(self) -> bool:

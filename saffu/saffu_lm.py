@@ -845,33 +845,43 @@ class SaffuLM:
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> Self:
         residual = None
         if "residual" in metadata:
-            residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
-        model = cls(**metadata["settings"], residual=residual)
-        model._network = model._network._replace(units=_units_of(metadata["units"], model.layers))
-        model.growth = [dict(record) for record in metadata["growth"]]
+            residual = ExplicitLM._from_checkpoint(checkpoint.with_prefix(arrays, "residual."), metadata["residual"])
+        model = checkpoint.parse(lambda: cls(**metadata["settings"], residual=residual))
+        found = checkpoint.parse(_units_of, metadata["units"], model.layers)
+        model._network = model._network._replace(units=found)
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
         if "cells" in arrays:
-            model._cells = Cells(checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,)))
-        model._values = model._checked(_with_prefix(arrays, "parameters."))
+            model._cells = checkpoint.parse(
+                Cells, checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,))
+            )
+        model._values = model._checked(checkpoint.with_prefix(arrays, "parameters."))
         alone = model._values[f"{model._network.units[0].name}.bias"].size if residual is None else 0
         sizes = model.vocab_size, model._values["output.weights"].shape, alone
-        model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
-        names = tuple(map(str, metadata["classes"]))
+        model._evidence = Evidence.from_arrays(
+            checkpoint.with_prefix(arrays, "evidence."), *sizes, len(model._network.units)
+        )
+        names = checkpoint.parse(lambda: tuple(map(str, metadata["classes"])))
         if not names or not {unit.name for unit in model._network.units if unit.layer == 0}.issuperset(names):
-            raise ValueError("the units that the embeddings were solved with are damaged")
-        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, names)
+            raise checkpoint.Damaged("the units that the embeddings were solved with are damaged")
+        model._classes = Classes.from_arrays(
+            checkpoint.with_prefix(arrays, "classes."), model.vocab_size, model.bits, names
+        )
         if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
-            raise ValueError("the attention that the embeddings were solved with does not fit")
-        model.scalars = [float(scalar) for scalar in metadata["scalars"]]
-        model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
-        model.history = history_from(metadata["history"])
-        model.seconds = {name: float(metadata["seconds"][name]) for name in model.seconds}
+            raise checkpoint.Damaged("the attention that the embeddings were solved with does not fit")
+        model.scalars, model.attention_losses = (
+            checkpoint.parse(lambda name=name: [float(number) for number in metadata[name]])
+            for name in ("scalars", "attention_losses")
+        )
+        model.history = checkpoint.parse(history_from, metadata["history"])
+        model.seconds = {name: checkpoint.parse(float, metadata["seconds"][name]) for name in model.seconds}
         if "vocabulary" in metadata:
-            model.vocabulary = Vocabulary._from_checkpoint(_with_prefix(arrays, "vocabulary."), metadata["vocabulary"])
+            inner = checkpoint.with_prefix(arrays, "vocabulary.")
+            checkpoint.parse(setattr, model, "vocabulary", Vocabulary._from_checkpoint(inner, metadata["vocabulary"]))
         if len(model.scalars) != 1 + len(model._network.units):
-            raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
+            raise checkpoint.Damaged(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
         types = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
         if len(set(types)) > 1:
-            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
+            raise checkpoint.Damaged(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
         return model
 
     def _checked(self, parameters: Parameters) -> Parameters:
@@ -885,7 +895,7 @@ class SaffuLM:
             below = sum(widths[other.name] for other in self._network.units if other.layer == unit.layer - 1)
             shapes |= units.shapes(unit, below if unit.layer else self.bits, widths[unit.name])
         if set(shapes) != set(parameters):
-            raise ValueError(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
+            raise checkpoint.Damaged(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
         return {name: checkpoint.checked(parameters, name, np.float32, shape) for name, shape in shapes.items()}
 
 
@@ -901,11 +911,6 @@ def _units_of(records: Sequence[Sequence[Any]], n_layers: int) -> list[units.Uni
     if layers != sorted(layers) or set(layers) != set(range(n_layers)) or len({u.name for u in found}) < len(found):
         raise ValueError("the units of the file are not those of a network")
     return found
-
-
-def _with_prefix(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
-    """The arrays whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:

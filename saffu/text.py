@@ -32,7 +32,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saffu import _validate, compressed
+from saffu import _validate, checkpoint, compressed
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
 UNKNOWN_ID, LINE_END_ID = 0, 1
@@ -361,12 +361,13 @@ class Vocabulary:
     def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Vocabulary:
         blob, offsets = arrays["types"].tobytes(), arrays["type_offsets"]
         if offsets.ndim != 1 or offsets.size < 3 or offsets[0] != 0 or offsets[-1] != len(blob):
-            raise ValueError("the offsets of the vocabulary do not fit its types")
+            raise checkpoint.Damaged("the offsets of the vocabulary do not fit its types")
         cuts = offsets.tolist()
-        types = [blob[start:end].decode() for start, end in pairwise(cuts)]
+        types = checkpoint.parse(lambda: [blob[start:end].decode() for start, end in pairwise(cuts)])
         if types[:2] != [UNKNOWN, LINE_END]:
-            raise ValueError(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
-        return cls(types[2:], metadata["tokeniser"], metadata["documents"], metadata["min_count"])
+            raise checkpoint.Damaged(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
+        settings = (metadata[name] for name in ("tokeniser", "documents", "min_count"))
+        return checkpoint.parse(cls, types[2:], *settings)
 
 
 def _check_types(types: Sequence[Any], tokeniser: str) -> None:

@@ -720,9 +720,9 @@ class Transformer:
 
     @classmethod
     def _from_checkpoint(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
-        model = cls.from_arrays(arrays, metadata["activation"], metadata["causal"])
-        model.history = history_from(metadata["history"])
-        model.growth = [dict(record) for record in metadata["growth"]]
+        model = checkpoint.parse(cls.from_arrays, arrays, metadata["activation"], metadata["causal"])
+        model.history = checkpoint.parse(history_from, metadata["history"])
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
         return model
 
 
