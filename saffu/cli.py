@@ -1,6 +1,7 @@
 """The command line: train, evaluate, sample and inspect language models; a demonstration.
 
-What a user can get wrong ends as one line on stderr and exit code 2. Progress is shown on a terminal only.
+What a user can get wrong ends as one line on stderr and exit code 2, before any work where it can be known by then.
+Progress is shown on a terminal only. No output is written over an input.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ import math
 import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
-from tqdm import tqdm
 
 import saffu
-from saffu import checkpoint, demo, grid, growing, report, roadmap
+from saffu import checkpoint, cli_files, demo, grid, growing, plot, report, roadmap
+from saffu._interrupts import INTERRUPTED, say
+from saffu._progress import on_terminal, progress_bar
+from saffu._threads import resolve_threads
 from saffu.context import CONTEXTS
+from saffu.drawing import LEAST_TEMPERATURE
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
 from saffu.initial import INITS
 from saffu.refine import LEARNING_RATE
@@ -29,7 +35,8 @@ from saffu.saffu_lm import SaffuLM
 from saffu.text import DOCUMENTS, TOKENISERS, UNKNOWN, Corpus, Joiner, tokenise
 from saffu.transformer import Transformer
 
-USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USER_ERROR, BROKEN_PIPE = 2, 141
+DEBUG = "SAFFU_DEBUG"  # an environment variable that does what --debug does
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,34 +50,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after an error of the user; 130 after Ctrl-C; 141 where the reader of the output went away.
+        0; 2 after an error; 130 after Ctrl-C; 141 where the reader of the output went away.
     """
-    command = "saffu"
+    command, debug = "saffu", os.environ.get(DEBUG, "0") not in ("", "0")
     try:
         arguments = _parser().parse_args(argv)
-        command = f"saffu {arguments.command}"
+        command, debug = f"saffu {arguments.command}", debug or arguments.debug
         if sys.stdout is None:
             raise ValueError("standard output is closed")
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?" instead
-        arguments.run(arguments)
+        with _warnings_as_lines(command):
+            arguments.run(arguments)
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt as interrupt:
-        print("; ".join([f"{command}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return INTERRUPTED
+        cause: BaseException = interrupt
+        code, line = INTERRUPTED, "; ".join([f"{command}: interrupted", *map(str, interrupt.args)])
     except BrokenPipeError:
         # What is still buffered would raise again when the interpreter flushes it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except _UsageError as error:
-        print(error, file=sys.stderr)
-    except OSError as error:
+        cause, code, line = error, USER_ERROR, str(error)
+    except Exception as error:
+        cause, code, line = error, USER_ERROR, f"{command}: error: {_reason(error)}"
+    if debug:
+        say("".join(traceback.format_exception(cause)).rstrip())
+    say(line)
+    return code
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
         subject = "" if error.filename is None else f"{error.filename!r}: "
-        print(f"{command}: error: {subject}{error.strerror or error}", file=sys.stderr)
-    except (ValueError, ImportError) as error:
-        print(f"{command}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return USER_ERROR
+        return f"{subject}{error.strerror or text}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' * bool(text)}{text}"
+    if isinstance(error, (ValueError, TypeError, ImportError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}; this should not happen, 'saffu --debug COMMAND' shows where it did"
+
+
+@contextmanager
+def _warnings_as_lines(command: str) -> Iterator[None]:
+    """Within, a warning of ours is a line like an error, without its place in the source."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning, module="saffu")
+        warnings.filterwarnings("always", "the loss is not finite", RuntimeWarning)
+        warnings.filterwarnings("ignore", "interrupted after epoch", RuntimeWarning)  # the command says so itself
+        warnings.showwarning = lambda message, *_, **__: say(f"{command}: warning: {' '.join(str(message).split())}")
+        yield
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
@@ -103,6 +135,8 @@ def _parser() -> _Parser:
         "\n'saffu COMMAND --help' explains each command.",
     )
     parser.add_argument("--version", action="version", version=f"saffu {saffu.__version__}")
+    debug = f"after an error, show where it came from; {DEBUG}=1 in the environment does the same"
+    parser.add_argument("--debug", action="store_true", help=debug)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_demo, _add_train, _add_eval, _add_generate, _add_info, _add_grow, _add_roadmap):
         add(commands)
@@ -271,7 +305,7 @@ def _add_generate(commands: Any) -> None:
     add("--tokens", type=_integer(1), default=100, metavar="N", help="how many tokens to draw (default: 100)")
     add(
         "--temperature",
-        type=_not_negative,
+        type=_temperature,
         default=1.0,
         metavar="T",
         help="below 1 plays safe, above 1 takes risks; 0 always takes the likeliest token (default: 1)",
@@ -390,7 +424,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text, plain, .gz or .xz; - is standard input")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="UTF-8 text, plain or gzip, bzip2, xz or zstd; - is standard input"
+    )
 
 
 def _add_documents(parser: argparse.ArgumentParser, default: str) -> None:
@@ -436,6 +472,13 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _temperature(text: str) -> float:
+    value = _not_negative(text)
+    if 0 < value < LEAST_TEMPERATURE:
+        raise argparse.ArgumentTypeError(f"expected 0 or a number of at least {LEAST_TEMPERATURE:g}, got {text!r}")
+    return value
+
+
 def _positive(text: str) -> float:
     value = _not_negative(text)
     if value == 0:
@@ -477,20 +520,32 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     corpus = Corpus(arguments.files, arguments.tokenizer, arguments.documents)
-    checkpoint.check_writable(arguments.out)  # now, not after an hour of work
-    if os.path.exists(arguments.out) and any(
-        os.path.exists(path) and os.path.samefile(path, arguments.out) for path in arguments.files
-    ):
-        raise ValueError(f"{arguments.out!r} is a training text and the output, too")
+    outputs = [arguments.out, *([_kept_name(arguments.out)] if arguments.refine else [])]
+    cli_files.check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
     begin = time.perf_counter()
     model, n_tokens = TRAINERS[arguments.model](arguments, corpus, _shows_progress(arguments))
+    if getattr(model, "interrupted", False):
+        _keep(model, arguments.out)
     model.save(arguments.out)
-    if not arguments.quiet:
-        size = os.path.getsize(arguments.out) / 1e6
-        print(
-            f"{arguments.out}: {n_tokens:,} tokens, {len(model.vocabulary):,} types, {size:,.1f} MB, "
-            f"{time.perf_counter() - begin:.1f} s"
-        )
+    size = os.path.getsize(arguments.out) / 1e6
+    print(
+        f"{arguments.out}: {n_tokens:,} tokens, {len(model.vocabulary):,} types, {size:,.1f} MB, "
+        f"{time.perf_counter() - begin:.1f} s"
+    )
+
+
+def _kept_name(out: str) -> str:
+    """Where the best epoch of an interrupted refinement goes: it is not what was asked for."""
+    return f"{out}.interrupted"
+
+
+def _keep(model: Any, out: str) -> NoReturn:
+    """Save the best epoch of an interrupted refinement, if there was one, and end."""
+    n_epochs = len(model.history or []) - 1
+    if n_epochs < 1:
+        raise KeyboardInterrupt(f"{out!r} was not written")
+    model.save(_kept_name(out))
+    raise KeyboardInterrupt(f"{out!r} was not written; the best of {n_epochs} epochs is in {_kept_name(out)!r}")
 
 
 def _train_explicit(arguments: argparse.Namespace, corpus: Corpus, progress: bool) -> tuple[ExplicitLM, int]:
@@ -517,14 +572,15 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) 
     threads = arguments.threads
     residual = ExplicitLM(**_given(arguments, *EXPLICIT_OPTIONS), n_threads=threads) if arguments.residual else None
     model = SaffuLM(**_given(arguments, "radius", *UNIT_OPTIONS), residual=residual, n_threads=threads)
+    valid = Corpus(arguments.valid, arguments.tokenizer, arguments.documents) if arguments.valid else None
     with _bar(corpus, "vocabulary", progress) as advance:
         vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
     with _bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance)
     validation = None
-    if arguments.valid:
-        valid = Corpus(arguments.valid, arguments.tokenizer, arguments.documents).read(vocabulary)
-        validation = valid.ids, valid.documents
+    if valid is not None:
+        held_out = valid.read(vocabulary)
+        validation = held_out.ids, held_out.documents
     if residual is not None:
         residual.fit(text.ids, len(vocabulary), text.documents, progress)
         model.min_count = vocabulary.min_count
@@ -621,6 +677,7 @@ def _info(arguments: argparse.Namespace) -> None:
 def _grow(arguments: argparse.Namespace) -> None:
     if not arguments.set and not arguments.add_layer:
         raise ValueError("nothing to grow: give --set NAME=VALUE or --add-layer")
+    cli_files.check_outputs([arguments.out], [arguments.model, *(arguments.data or [])])
     model = checkpoint.load(arguments.model)
     progress = _shows_progress(arguments)
     text = None
@@ -633,8 +690,6 @@ def _grow(arguments: argparse.Namespace) -> None:
     before = model.n_parameters if hasattr(model, "n_parameters") else None
     larger = growing.grown(model, arguments.set, arguments.add_layer, arguments.init, arguments.seed, text, progress)
     larger.save(arguments.out)
-    if arguments.quiet:
-        return
     if before is not None:
         print(f"parameters {before:,} -> {larger.n_parameters:,}")
     if text is not None and larger.growth and "losses" in larger.growth[-1]:
@@ -647,6 +702,14 @@ def _roadmap(arguments: argparse.Namespace) -> None:
     if arguments.limit is not None:
         architectures = grid.balanced_sample(architectures, arguments.limit)
     progress = _shows_progress(arguments)
+    resolve_threads(arguments.threads)
+    inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
+    cli_files.check_folder(arguments.out, roadmap.outputs(arguments.out), inputs)
+    roadmap.check_free(arguments.out)
+    try:
+        plot.check()
+    except ImportError as error:
+        warnings.warn(f"{error}; there will be none", stacklevel=1)
     split = roadmap.read_split(
         arguments.files,
         arguments.tokens,
@@ -676,8 +739,7 @@ def _roadmap(arguments: argparse.Namespace) -> None:
     failures = [result for result in found.results if result.error]
     if found.results and len(failures) == len(found.results):
         raise ValueError(f"every architecture failed, the first with {failures[0].error}")
-    if not arguments.quiet:
-        _print_roadmap(found, len(failures))
+    _print_roadmap(found, len(failures))
 
 
 def _print_roadmap(found: roadmap.Roadmap, n_failures: int) -> None:
@@ -711,7 +773,7 @@ def _with_vocabulary(model: Any, path: str) -> Any:
 
 
 def _shows_progress(arguments: argparse.Namespace) -> bool:
-    return sys.stderr.isatty() and not arguments.quiet
+    return on_terminal() and not arguments.quiet
 
 
 @contextmanager
@@ -720,7 +782,7 @@ def _bar(corpus: Corpus, description: str, progress: bool) -> Iterator[Callable[
     if not progress:
         yield None
         return
-    with tqdm(total=corpus.n_bytes, desc=description, unit="B", unit_scale=True, leave=False) as bar:
+    with progress_bar(corpus.n_bytes, description, True, in_bytes=True) as bar:
         yield bar.update
 
 

@@ -149,6 +149,8 @@ class SoftmaxLayer:
     array([7, 9])
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this layer comes from
+
     def __init__(self, priming: str = "primed", smoothing: float = 0.1, n_threads: int | None = None):
         self.priming = _validate.choice(priming, "priming", ("primed", "mean-norm"))
         self.smoothing = _validate.positive(smoothing, "smoothing")

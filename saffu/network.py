@@ -98,6 +98,8 @@ class ExplicitNetwork:
     array([0, 1, 1, 0])
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this network comes from
+
     def __init__(
         self,
         hidden: tuple[int, ...] = (300,),

@@ -34,6 +34,14 @@ class Series(NamedTuple):
     refined_seconds: NDArray[np.float64]
 
 
+def check() -> None:
+    """Raise ImportError now if no figure could be drawn later; the message names the extra to install."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it") from error
+
+
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of so many inches, independent of any window.
 
@@ -42,10 +50,9 @@ def new_figure(width: float, height: float) -> Any:
     ImportError
         If matplotlib is not installed; the message names the extra that installs it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it") from error
+    check()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -63,6 +63,7 @@ class Refinable(Protocol):
     """
 
     history: list[Record] | None  # None as long as the weights follow from counts
+    interrupted: bool  # False for the class; that of what a refinement returned, see there
 
     def _parameters(self, soften: float, dtype: DTypeLike) -> Parameters:
         """Copies of all parameters, the logits of hidden layers (weights and bias) multiplied by ``soften``."""
@@ -188,6 +189,8 @@ def refine(
     model
         A refined model of the same class. Its ``history`` lists a record for the given model (epoch 0) and for each
         epoch: ``epoch``, ``seconds``, ``training_loss`` (on a sample of at most 10,000 rows) and ``validation_loss``.
+        Its attribute ``interrupted`` tells whether Ctrl-C ended it before its time; the best epoch so far is returned
+        then. (It is False for every other model, and not saved.)
 
     Raises
     ------
@@ -229,10 +232,13 @@ def refine(
     try:
         with progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar:
             run.train(callback, bar.update)
+        return run.result()
     except KeyboardInterrupt:
-        message = f"interrupted after epoch {run.epoch} of {plan.epochs}: the best model so far is returned"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return run.result()
+        best = run.result()
+    best.interrupted = True
+    message = f"interrupted after epoch {len(run.history) - 1} of {plan.epochs}: the best model so far is returned"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return best
 
 
 @dataclass(frozen=True)
@@ -404,8 +410,8 @@ class _Run:
         self.history.append(record)
         criterion = _criterion(record)
         if self.epoch > 0 and (criterion < self.best[0] if self.best else self._is_finite()):
-            self.best = criterion, {name: value.copy() for name, value in parameters.items()}
-            self.best_epoch = self.epoch
+            copies = {name: value.copy() for name, value in parameters.items()}
+            self.best, self.best_epoch = (criterion, copies), self.epoch
 
     def _is_finite(self) -> bool:
         last = self.history[-1]

@@ -26,6 +26,7 @@ from saffu.bottom_up import SharedCounts
 from saffu.explicit_lm import ExplicitLM
 from saffu.grid import Architecture, distinct
 from saffu.journal import Journal
+from saffu.journal import check_free as check_journal_free
 from saffu.ngram import smoothed_distribution
 from saffu.report import Refined, Result
 from saffu.saffu_lm import SaffuLM
@@ -174,6 +175,7 @@ def read_split(
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
         every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
         text = _first(corpora, every_type, tokens + spare, bar.update)
+    Corpus.check_parts(corpora)
     held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
     ids, begun = _kept(text, ~held, tokens)
     vocabulary, recode = _frequent(every_type, ids, min_count)
@@ -187,8 +189,7 @@ def read_split(
 
 def _by_size(corpus: Corpus) -> list[Corpus]:
     """The files one by one, small ones first: what they lack of their share goes to the others."""
-    files = [Corpus(path, corpus.tokeniser, corpus.documents) for path in corpus.paths]
-    return sorted(files, key=lambda file: math.inf if file.n_bytes is None else file.n_bytes)
+    return sorted(corpus.parts(), key=lambda file: math.inf if file.n_bytes is None else file.n_bytes)
 
 
 def _first_lists(corpora: Sequence[Corpus], tokens: int, advance: Callable[[int], Any]) -> Iterator[list[str]]:
@@ -314,6 +315,19 @@ class Roadmap(NamedTuple):
     n_pending: int
     files: list[str]
     notes: list[str]
+
+
+def outputs(out: str | os.PathLike[str]) -> list[str]:
+    """The files in a folder that :func:`run` may write over."""
+    models = os.path.join(out, MODELS)
+    saved = sorted(os.listdir(models)) if os.path.isdir(models) else []
+    names = [JOURNAL, report.TABLE, report.SUMMARY, report.FIGURE]
+    return [os.path.join(out, name) for name in names] + [os.path.join(models, name) for name in saved]
+
+
+def check_free(out: str | os.PathLike[str]) -> None:
+    """Raise OSError now if another process uses the folder, so that :func:`run` could not."""
+    check_journal_free(os.path.join(out, JOURNAL))
 
 
 def run(
@@ -468,6 +482,8 @@ class _Run:
         refined = model.refine(self.split.ids, epochs=epochs, documents=self.split.documents)
         if isinstance(refined, type(model)):
             model = refined
+        if getattr(model, "interrupted", False):  # what there is of it would pass for the whole
+            raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         perplexity = self._perplexity(model)
         os.makedirs(os.path.join(self.out, MODELS), exist_ok=True)

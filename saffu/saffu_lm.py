@@ -124,6 +124,7 @@ class SaffuLM:
     """
 
     vocabulary = ModelVocabulary()
+    interrupted = False  # whether Ctrl-C ended the refinement that this model comes from
 
     def __init__(
         self,
@@ -580,7 +581,7 @@ class SaffuLM:
         Returns
         -------
         SaffuLM
-            A refined model; this one stays as it is.
+            A refined model; this one stays as it is. Its ``interrupted`` tells whether Ctrl-C ended it before its time.
         """
         batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1)
         options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
@@ -597,6 +598,8 @@ class SaffuLM:
             for n_epochs, frozen in stages:
                 model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
                 history = _continued(history, model.history or [])
+                if model.interrupted:
+                    break
         model.history = history
         return model
 

@@ -490,7 +490,8 @@ class Corpus:
             if not _is_pipe(path):
                 with open(path, "rb") as raw:
                     compressed.stream(raw, _name(path))
-        self._told: set[str] = set()  # files of which it was said that they hold no text
+        self._empty: set[str] = set()  # files that were found to hold no text
+        self._is_part = False
 
     @property
     def n_bytes(self) -> int | None:
@@ -578,12 +579,32 @@ class Corpus:
                     document_due, line_due = tokens[-1] == "\n\n", tokens[-1] in ("\n", "\n\n")
             if empty:
                 empties.append(path)
-        if len(empties) == len(self.paths):
-            raise ValueError(f"{_name(empties[0])} holds no text" + ", nor does any other file" * (len(empties) > 1))
+        all_of_them = len(empties) == len(self.paths)
+        untold = [path for path in empties if all_of_them or path not in self._empty]
+        self._empty.update(empties)
+        if not self._is_part:
+            self._tell(untold, all_of_them)
+
+    def parts(self) -> list[Corpus]:
+        """A corpus of each file, which may hold no text; :meth:`check_parts` tells of these in the end."""
+        found = [Corpus(path, self.tokeniser, self.documents) for path in self.paths]
+        for part in found:
+            part._is_part = True
+        return found
+
+    @staticmethod
+    def check_parts(parts: Sequence[Corpus]) -> None:
+        """Say of parts that have been read what reading the whole would say of files that hold no text."""
+        empties = [path for part in parts for path in part.paths if path in part._empty]
+        Corpus._tell(empties, len(empties) == len(parts))
+
+    @staticmethod
+    def _tell(empties: Sequence[str], all_of_them: bool) -> None:
+        if all_of_them and empties:
+            others = ", nor does any other file" if len(empties) > 1 else ""
+            raise ValueError(f"{_name(empties[0])} holds no text{others}")
         for path in empties:
-            if path not in self._told:
-                self._told.add(path)
-                warnings.warn(f"{_name(path)} holds no text and is left out", stacklevel=4)
+            warnings.warn(f"{_name(path)} holds no text and is left out", stacklevel=5)
 
     def _count_characters(self, text: str) -> int:
         separators = text.count("\n\n") if self.documents == "blank-line" else 0

@@ -437,6 +437,8 @@ class Transformer:
     (1, 3, 10)
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this model comes from
+
     def __init__(
         self,
         vocab_size: int,

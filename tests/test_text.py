@@ -523,6 +523,10 @@ def test_an_empty_file_among_others_is_left_out(tmp_path):
     assert (vocabulary.decode(chunk.ids), chunk.documents.tolist()) == (["a", "b", "<eos>"], [0])
     with pytest.raises(ValueError, match=r"2.txt' holds no text, nor does any other file"):
         Corpus([empty, blank]).build_vocabulary()
+    corpus = Corpus(empty)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"2.txt' holds no text$"):
+            corpus.build_vocabulary()
 
 
 def test_a_closed_standard_input_is_named(monkeypatch):
