@@ -8,8 +8,8 @@ this. Since it comes before everything else it imports next to nothing, and does
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without the enumerations of signal itself, which take too long to import
 import os
-import signal
 import sys
 import time
 

@@ -12,6 +12,23 @@ from scipy.sparse import csr_array, issparse
 from saffu import _core
 
 INT32_MAX = 2**31 - 1
+# The largest sizes of models. A computation near them takes more memory than there is, but more are surely a mistake.
+LARGEST = {
+    "bits": 1 << 16,
+    "block": 1 << 16,
+    "radius": 1 << 16,
+    "heads": 1 << 10,
+    "layers": 1 << 10,
+    "hidden": 1 << 16,
+    "head_dim": 1 << 16,
+    "key": 1 << 16,
+    "key_dim": 1 << 16,
+    "value": 1 << 16,
+    "mlp": 1 << 18,
+    "positions": 1 << 24,
+    "window": 1 << 24,
+    "vocab_size": INT32_MAX,
+}
 
 Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
@@ -25,6 +42,11 @@ def integer(value: Any, name: str, minimum: int, maximum: int | None = None) -> 
     if maximum is not None and value > maximum:
         raise ValueError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
+
+
+def size(value: Any, name: str, minimum: int = 1) -> int:
+    """``value`` as a size of a model, of at least ``minimum`` and at most ``LARGEST`` of that name."""
+    return integer(value, name, minimum, LARGEST[name])
 
 
 def choice(value: Any, name: str, allowed: Sequence[str]) -> str:

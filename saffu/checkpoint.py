@@ -268,6 +268,12 @@ def _target(path: Path) -> str:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise OSError(f"cannot write {_name(path)}: there is no folder {folder!r}")
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, say
+        raise OSError(f"cannot write {_name(path)}: {error.strerror}") from error
     if os.path.isfile(target) and not os.access(target, os.W_OK):
         raise OSError(f"cannot write {_name(path)}: the existing file is read-only")
     return target

@@ -72,7 +72,7 @@ class BitCipher:
     """
 
     def __init__(self, bits: int) -> None:
-        self.bits = _validate.integer(bits, "bits", 1)
+        self.bits = _validate.size(bits, "bits")
         self._assign(np.empty(0, np.int64))
 
     def fit(
@@ -103,7 +103,7 @@ class BitCipher:
         if (ids is None) == (counts is None):
             raise ValueError("fit needs either ids or counts, not both and not neither")
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 0)
+            vocab_size = _validate.size(vocab_size, "vocab_size", 0)
         self._assign(_rank_stream(ids, vocab_size) if ids is not None else _rank_counts(counts, vocab_size))
         return self
 

@@ -26,6 +26,7 @@ from saffu import checkpoint, cli_files, demo, grid, growing, plot, report, road
 from saffu._interrupts import INTERRUPTED, say
 from saffu._progress import on_terminal, progress_bar
 from saffu._threads import resolve_threads
+from saffu._validate import INT32_MAX
 from saffu.context import CONTEXTS
 from saffu.drawing import LEAST_TEMPERATURE
 from saffu.explicit_lm import PRIMINGS, ExplicitLM
@@ -207,7 +208,7 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
     _add_documents(parser, "default: file for chars and bytes, else blank-line")
     parser.add_argument(
         "--min-count",
-        type=_integer(1),
+        type=_count(1),
         metavar="N",
         help="types seen less often become <unk> (default: 3; for chars and bytes 1)",
     )
@@ -260,10 +261,10 @@ def _add_saffu_options(parser: argparse.ArgumentParser) -> None:
     add("--heads", type=_integer(1), metavar="N", help="units on each context, each with an attention of its own (1)")
     add("--layers", type=_integer(1), metavar="N", help="layers above the first look at hidden states (1)")
     add("--hidden", type=_integer(1), metavar="N", help="hidden units of each head (64)")
-    add("--refine", type=_integer(0), metavar="EPOCHS", help="passes over the text by gradient steps (0)")
+    add("--refine", type=_count(0), metavar="EPOCHS", help="passes over the text by gradient steps (0)")
     add("--learning-rate", type=_positive, metavar="RATE", help=f"of the gradient steps ({LEARNING_RATE})")
     add("--dropout", type=_share, metavar="P", help="of the hidden units, in the gradient steps (0)")
-    add("--thaw-after", type=_integer(0), metavar="N", help="after N epochs the embeddings move too (default: never)")
+    add("--thaw-after", type=_count(0), metavar="N", help="after N epochs the embeddings move too (default: never)")
     add(
         "--valid",
         action="append",
@@ -302,7 +303,7 @@ def _add_generate(commands: Any) -> None:
     _add_model(parser)
     add = parser.add_argument
     add("--prompt", default="", metavar="TEXT", help="the text to continue (default: none)")
-    add("--tokens", type=_integer(1), default=100, metavar="N", help="how many tokens to draw (default: 100)")
+    add("--tokens", type=_count(1), default=100, metavar="N", help="how many tokens to draw (default: 100)")
     add(
         "--temperature",
         type=_temperature,
@@ -310,7 +311,7 @@ def _add_generate(commands: Any) -> None:
         metavar="T",
         help="below 1 plays safe, above 1 takes risks; 0 always takes the likeliest token (default: 1)",
     )
-    add("--top-k", type=_integer(1), metavar="K", help="draw from the K likeliest tokens only (default: from all)")
+    add("--top-k", type=_count(1), metavar="K", help="draw from the K likeliest tokens only (default: from all)")
     add("--seed", type=_integer(0), metavar="S", help="seed of the random numbers (default: another each time)")
 
 
@@ -386,7 +387,7 @@ def _add_roadmap(commands: Any) -> None:
     add("--out", metavar="DIR", required=True, help="the folder of the results; created if it is not there")
     add(
         "--tokens",
-        type=_integer(1),
+        type=_count(1),
         default=1_000_000,
         metavar="N",
         help="the most tokens to train on, of each file as many (default: 1000000)",
@@ -400,7 +401,7 @@ def _add_roadmap(commands: Any) -> None:
     )
     add(
         "--valid-tokens",
-        type=_integer(1),
+        type=_count(1),
         default=roadmap.HELD_OUT_TOKENS,
         metavar="N",
         help=f"the most tokens to hold out (default: {roadmap.HELD_OUT_TOKENS})",
@@ -410,9 +411,9 @@ def _add_roadmap(commands: Any) -> None:
         metavar="FILE",
         help=f"the architectures to try (default: a balanced sample of {grid.DEFAULT_SIZE} from all combinations)",
     )
-    add("--limit", type=_integer(1), metavar="N", help="try only N architectures, in which all choices are balanced")
-    add("--refine", type=_integer(0), default=3, metavar="N", help="train the N best on by gradient steps (default: 3)")
-    add("--epochs", type=_integer(1), default=1, metavar="N", help="passes over the text in refining (default: 1)")
+    add("--limit", type=_count(1), metavar="N", help="try only N architectures, in which all choices are balanced")
+    add("--refine", type=_count(0), default=3, metavar="N", help="train the N best on by gradient steps (default: 3)")
+    add("--epochs", type=_count(1), default=1, metavar="N", help="passes over the text in refining (default: 1)")
     add("--minutes", type=_not_negative, metavar="M", help="begin nothing new after M minutes (default: no limit)")
     add("--retry", action="store_true", help="try again what failed in an earlier call")
     _add_threads(parser)
@@ -448,7 +449,7 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def _integer(minimum: int) -> Callable[[str], int]:
-    """A parser of integers of at least ``minimum``."""
+    """A parser of integers of at least ``minimum``; how large they may be is for the models to say."""
 
     def integer(text: str) -> int:
         try:
@@ -456,10 +457,26 @@ def _integer(minimum: int) -> Callable[[str], int]:
         except ValueError:
             value = minimum - 1
         if value < minimum:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum}, got {_excerpt(text)}")
         return value
 
     return integer
+
+
+def _count(minimum: int) -> Callable[[str], int]:
+    """A parser of numbers of tokens, epochs and the like, which fit into 32 bits."""
+
+    def integer(text: str) -> int:
+        value = _integer(minimum)(text)
+        if value > INT32_MAX:
+            raise argparse.ArgumentTypeError(f"must be at most {INT32_MAX}, got {_excerpt(text)}")
+        return value
+
+    return integer
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def _not_negative(text: str) -> float:
@@ -468,7 +485,7 @@ def _not_negative(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {_excerpt(text)}")
     return value
 
 
@@ -698,9 +715,7 @@ def _grow(arguments: argparse.Namespace) -> None:
 
 
 def _roadmap(arguments: argparse.Namespace) -> None:
-    architectures = grid.read_grid(arguments.grid) if arguments.grid else grid.default_grid()
-    if arguments.limit is not None:
-        architectures = grid.balanced_sample(architectures, arguments.limit)
+    architectures = grid.read_grid(arguments.grid) if arguments.grid else None
     progress = _shows_progress(arguments)
     resolve_threads(arguments.threads)
     inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
@@ -720,6 +735,10 @@ def _roadmap(arguments: argparse.Namespace) -> None:
         arguments.valid_tokens,
         progress,
     )
+    if architectures is None:
+        architectures = grid.default_grid()
+    if arguments.limit is not None:
+        architectures = grid.balanced_sample(architectures, arguments.limit)
     try:
         found = roadmap.run(
             split,

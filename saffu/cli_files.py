@@ -45,7 +45,7 @@ def check_folder(folder: str, files: Iterable[str], inputs: Iterable[str]) -> No
     ----------
     folder : str
     files : iterable of str
-        What may be written in it; only what is there is looked at.
+        What may be written in it, or in folders in it if these are there.
     inputs : iterable of str
     """
     known = _known(inputs)
@@ -57,7 +57,7 @@ def check_folder(folder: str, files: Iterable[str], inputs: Iterable[str]) -> No
         raise OSError(f"cannot write into {folder!r}: {place!r} is not a folder")
     checkpoint.check_writable(os.path.join(place, "saffu"))
     for file in files:
-        if os.path.lexists(file):
+        if os.path.lexists(os.path.dirname(file)):
             _check_is_no_input(file, known)
             checkpoint.check_writable(file)
 

@@ -30,6 +30,8 @@ Int64 = NDArray[np.int64]
 
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
 BATCH = 1 << 15  # positions scored at a time
+# The largest settings. Every context has a scalar, or several, and the time to fit them grows with their square.
+MOST_DISTANCES, MOST_TOKENS, MOST_WINDOWS = 256, 32, 64
 # Tokens of all text in which weighing every row costs what the rows of one position do.
 TOKENS_PER_POSITION = 512
 
@@ -47,13 +49,13 @@ class ExplicitLM:
     Parameters
     ----------
     radius : int
-        Distances 1..radius have a context each.
+        Distances 1..radius have a context each; at most 256.
     order : int
-        Suffixes of up to order - 1 tokens have a context each; at least 2.
+        Suffixes of up to order - 1 tokens have a context each; from 2 to 32.
     windows : sequence of int
-        Lengths of the document windows, tokens.
+        Lengths of the document windows, tokens; at most 64 of up to 2^24 tokens.
     induction : int
-        Length of the induction window, tokens; 0 for none.
+        Length of the induction window, tokens, at most 2^24; 0 for none.
     priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
         How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
         model *is* modified interpolated Kneser-Ney of that order (continuation counts below the top, no other
@@ -93,10 +95,12 @@ class ExplicitLM:
         priming: str = "k-fold",
         n_threads: int | None = None,
     ) -> None:
-        self.radius = _validate.integer(radius, "radius", 1)
-        self.order = _validate.integer(order, "order", 2)
-        self.windows = tuple(_validate.integer(length, "windows", 1) for length in windows)
-        self.induction = _validate.integer(induction, "induction", 0)
+        self.radius = _validate.integer(radius, "radius", 1, MOST_DISTANCES)
+        self.order = _validate.integer(order, "order", 2, MOST_TOKENS)
+        self.windows = tuple(_validate.integer(w, "windows", 1, _validate.LARGEST["window"]) for w in windows)
+        if len(self.windows) > MOST_WINDOWS:
+            raise ValueError(f"windows must be at most {MOST_WINDOWS}, got {len(self.windows)}")
+        self.induction = _validate.integer(induction, "induction", 0, _validate.LARGEST["window"])
         self.priming = _validate.choice(priming, "priming", PRIMINGS)
         self.n_threads = n_threads
         resolve_threads(n_threads)
@@ -162,7 +166,7 @@ class ExplicitLM:
         stream is cut into chunks. The first chunk fixes ``vocab_size``. Parameters as in :meth:`fit`.
         """
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+            vocab_size = _validate.size(vocab_size, "vocab_size")
             if self._vocab_size not in (None, vocab_size):
                 raise ValueError(f"vocab_size must stay {self._vocab_size}, as counted so far, got {vocab_size}")
         counts = self._count(ids, vocab_size, documents, progress)
@@ -830,7 +834,7 @@ class ExplicitLM:
         names = ("radius", "order", "windows", "induction", "priming")
         model = checkpoint.parse(cls, **{name: metadata[name] for name in names})
         radius, order = model._counted
-        vocab_size = checkpoint.parse(_validate.integer, metadata["vocab_size"], "vocab_size", 1, _validate.INT32_MAX)
+        vocab_size = checkpoint.parse(_validate.size, metadata["vocab_size"], "vocab_size")
         unigram = checkpoint.checked(arrays, "unigram", np.int64, (vocab_size,))  # before anything of that size is made
         counts = NgramCounts(vocab_size, radius, order)
         counts.unigram = unigram

@@ -554,7 +554,7 @@ class SoftmaxLayer:
             "scalars": dict(scalars),
             "rows_seen": sample.n_seen,
             "stride": sample.stride,
-            "history": self.history,
+            "history": history_to(self.history),
         }
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
 
@@ -585,13 +585,20 @@ class SoftmaxLayer:
 SCALARS = ("prior", "likelihood")
 
 
+def history_to(history: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """The history as JSON can hold it: a loss that is not finite, as after a divergence, is None."""
+    if history is None:
+        return None
+    return [{key: None if value != value or value == np.inf else value for key, value in r.items()} for r in history]
+
+
 def history_from(history: Any) -> list[dict[str, Any]] | None:
     """The history in a checkpoint: None, or a list of records."""
     if history is None:
         return None
     if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
         raise ValueError("the history is damaged")
-    return history
+    return [r | {"training_loss": np.nan} if r.get("training_loss", 0) is None else r for r in history]
 
 
 def _sample_from(arrays: dict[str, NDArray], n_seen: int, stride: int, n_features: int) -> Sample:

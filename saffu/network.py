@@ -16,7 +16,7 @@ from saffu._validate import Matrix
 from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
-from saffu.layer import distinct, history_from, numbers_of
+from saffu.layer import distinct, history_from, history_to, numbers_of
 from saffu.sparse import SparseRows
 from saffu.subclasses import Rows, Source, in_memory
 
@@ -113,7 +113,7 @@ class ExplicitNetwork:
         n_threads: int | None = None,
     ):
         sizes = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
-        self.hidden = tuple(_validate.integer(size, "hidden", 1) for size in sizes)
+        self.hidden = tuple(_validate.size(size, "hidden") for size in sizes)
         if not self.hidden:
             raise ValueError("hidden must name at least one layer; without any, use SoftmaxLayer")
         self.rounds = _validate.integer(rounds, "rounds", 1)
@@ -503,7 +503,7 @@ class ExplicitNetwork:
             arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"] = weights, bias
         if self._output is not None:
             arrays["output.weights"] = self._output
-        metadata = {"settings": self._settings(), "corrections": self._corrections, "history": self.history}
+        metadata = {"settings": self._settings(), "corrections": self._corrections, "history": history_to(self.history)}
         return arrays, metadata
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +37,8 @@ class Series(NamedTuple):
 
 def check() -> None:
     """Raise ImportError now if no figure could be drawn later; the message names the extra to install."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it") from error
+    if find_spec("matplotlib") is None:
+        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it")
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -219,9 +219,9 @@ def refine(
     [0, 1, 2]
     """
     plan = Plan(
-        epochs=_validate.integer(epochs, "epochs", 0),
-        batch_size=_validate.integer(batch_size, "batch_size", 1),
-        patience=None if patience is None else _validate.integer(patience, "patience", 1),
+        epochs=_validate.integer(epochs, "epochs", 0, _validate.INT32_MAX),
+        batch_size=_validate.integer(batch_size, "batch_size", 1, _validate.INT32_MAX),
+        patience=None if patience is None else _validate.integer(patience, "patience", 1, _validate.INT32_MAX),
         soften=_validate.positive(soften, "soften"),
         dropout=_share(dropout, "dropout", or_zero=True),
         seed=_validate.integer(seed, "seed", 0),
@@ -230,7 +230,8 @@ def refine(
     data = _Data(model, X, y, validation, plan.seed, threads)
     run = _Run(model, data, plan, learning_rate, freeze, checkpoint)
     try:
-        with progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar:
+        # What diverges is told by its loss after the epoch, once.
+        with progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar, np.errstate(all="ignore"):
             run.train(callback, bar.update)
         return run.result()
     except KeyboardInterrupt:

@@ -97,7 +97,7 @@ class Split:
     vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
-        _validate.integer(self.vocab_size, "vocab_size", 1)
+        _validate.size(self.vocab_size, "vocab_size")
         for name, starts in (("ids", "documents"), ("held_out", "held_out_documents")):
             ids = _validate.token_ids(getattr(self, name), name, self.vocab_size)
             if ids.size == 0:
@@ -167,10 +167,11 @@ def read_split(
     ValueError
         If a file holds no text, or there is too little to hold some out.
     """
-    tokens = _validate.integer(tokens, "tokens", 1)
-    most = _validate.integer(held_out_tokens, "held_out_tokens", 1)
+    tokens = _validate.integer(tokens, "tokens", 1, _validate.INT32_MAX)
+    most = _validate.integer(held_out_tokens, "held_out_tokens", 1, _validate.INT32_MAX)
     corpora = _by_size(Corpus(paths, tokeniser, documents))
-    min_count = default_min_count(tokeniser) if min_count is None else _validate.integer(min_count, "min_count", 1)
+    min_count = default_min_count(tokeniser) if min_count is None else min_count
+    min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
         every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
@@ -322,7 +323,7 @@ def outputs(out: str | os.PathLike[str]) -> list[str]:
     models = os.path.join(out, MODELS)
     saved = sorted(os.listdir(models)) if os.path.isdir(models) else []
     names = [JOURNAL, report.TABLE, report.SUMMARY, report.FIGURE]
-    return [os.path.join(out, name) for name in names] + [os.path.join(models, name) for name in saved]
+    return [os.path.join(out, name) for name in names] + [os.path.join(models, name) for name in [*saved, "new.saffu"]]
 
 
 def check_free(out: str | os.PathLike[str]) -> None:
@@ -392,8 +393,8 @@ def run(
     plan = distinct(architectures)
     if not plan:
         raise ValueError("architectures must name at least one")
-    refine = _validate.integer(refine, "refine", 0)
-    epochs = _validate.integer(epochs, "epochs", 1)
+    refine = _validate.integer(refine, "refine", 0, _validate.INT32_MAX)
+    epochs = _validate.integer(epochs, "epochs", 1, _validate.INT32_MAX)
     seconds = math.inf if minutes is None else 60 * _validate.positive(minutes, "minutes", or_zero=True)
     out = os.fspath(out)
     os.makedirs(out, exist_ok=True)

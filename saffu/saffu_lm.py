@@ -23,7 +23,7 @@ from saffu.evidence import Classes, Evidence
 from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
 from saffu.initial import Init, Initializer
-from saffu.layer import history_from
+from saffu.layer import history_from, history_to
 from saffu.learning import Known
 from saffu.passages import CHUNK, Passage, Passages
 from saffu.refine import LEARNING_RATE
@@ -143,17 +143,17 @@ class SaffuLM:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self.bits = _validate.integer(bits, "bits", 1)
+        self.bits = _validate.size(bits, "bits")
         self.contexts = _contexts(contexts)
-        self.block = _validate.integer(block, "block", 1)
-        self.radius = _validate.integer(radius, "radius", 1)
-        self.heads = _validate.integer(heads, "heads", 1)
-        self.layers = _validate.integer(layers, "layers", 1)
-        self.hidden = _validate.integer(hidden, "hidden", 1)
-        self.words = _validate.integer(words, "words", 1)
-        self.span = _validate.integer(span, "span", SEGMENT)
+        self.block = _validate.size(block, "block")
+        self.radius = _validate.size(radius, "radius")
+        self.heads = _validate.size(heads, "heads")
+        self.layers = _validate.size(layers, "layers")
+        self.hidden = _validate.size(hidden, "hidden")
+        self.words = _validate.integer(words, "words", 1, _validate.INT32_MAX)
+        self.span = _validate.integer(span, "span", SEGMENT, _validate.LARGEST["window"])
         self.attention = _validate.choice(attention, "attention", ATTENTIONS)
-        self.min_count = _validate.integer(min_count, "min_count", 0)
+        self.min_count = _validate.integer(min_count, "min_count", 0, _validate.INT32_MAX)
         self.seed = _validate.integer(seed, "seed", 0)
         self.n_threads = n_threads
         resolve_threads(n_threads)
@@ -248,7 +248,7 @@ class SaffuLM:
         self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None = None
     ) -> tuple[Stream, int]:
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+            vocab_size = _validate.size(vocab_size, "vocab_size")
         if self.residual is not None and self.residual.n_tokens:
             if vocab_size not in (None, self.residual.vocab_size):
                 raise ValueError(f"vocab_size must be {self.residual.vocab_size}, as of the residual, got {vocab_size}")
@@ -428,7 +428,7 @@ class SaffuLM:
         """
         given = {"block": block, "radius": radius, "heads": heads, "layers": layers, "hidden": hidden}
         changed: dict[str, Any] = {
-            name: _validate.integer(value, name, 1) for name, value in given.items() if value is not None
+            name: _validate.size(value, name) for name, value in given.items() if value is not None
         }
         if contexts is not None:
             changed["contexts"] = _contexts(contexts)
@@ -451,7 +451,7 @@ class SaffuLM:
         return new_units.Sizes(sizes, self.heads, self.layers, self.hidden)
 
     def _with_bits(self, bits: int, free: Initializer) -> SaffuLM:
-        bits = _validate.integer(bits, "bits", 1)
+        bits = _validate.size(bits, "bits")
         times = bits // self.bits
         if times * self.bits != bits or times < 1 or times & (times - 1):
             raise ValueError(f"bits must be {self.bits}, as they are now, or 2, 4, 8 ... times that, got {bits}")
@@ -583,13 +583,13 @@ class SaffuLM:
         SaffuLM
             A refined model; this one stays as it is. Its ``interrupted`` tells whether Ctrl-C ended it before its time.
         """
-        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1)
+        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1, _validate.INT32_MAX)
         options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
         options["validation"] = validation
-        epochs = _validate.integer(epochs, "epochs", 0)
+        epochs = _validate.integer(epochs, "epochs", 0, _validate.INT32_MAX)
         stages = [(epochs, freeze_embeddings)]
         if thaw_after is not None:
-            thaw_after = _validate.integer(thaw_after, "thaw_after", 0)
+            thaw_after = _validate.integer(thaw_after, "thaw_after", 0, _validate.INT32_MAX)
             stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
             stages = [stage for stage in stages if stage[0]] or stages[:1]
         model: SaffuLM = self
@@ -835,7 +835,7 @@ class SaffuLM:
             "growth": self.growth,
             "scalars": self.scalars,
             "attention_losses": self.attention_losses,
-            "history": self.history,
+            "history": history_to(self.history),
             "seconds": self.seconds,
         }
         for name, part in (("residual", self.residual), ("vocabulary", self.vocabulary)):

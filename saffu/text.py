@@ -230,7 +230,7 @@ class Vocabulary:
         default = default_documents(tokeniser)
         self.tokeniser = tokeniser
         self.documents = _validate.choice(documents or default, "documents", DOCUMENTS)
-        self.min_count = _validate.integer(min_count, "min_count", 1)
+        self.min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
         self.types = [UNKNOWN, LINE_END, *types]
         _check_types(self.types, tokeniser)
         self._ids = dict(zip(self.types, range(len(self.types)), strict=True))
@@ -263,7 +263,7 @@ class Vocabulary:
         Vocabulary
             Types by descending frequency, ties by first appearance.
         """
-        min_count = _validate.integer(min_count, "min_count", 1)
+        min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
         counts: Counter[str] = Counter()
         for tokens in token_lists:
             if isinstance(tokens, str):

@@ -33,7 +33,7 @@ default_grid = functools.cache(grid.default_grid)
 def without_figures(request, monkeypatch):
     """No figure, which takes most of the time of a run, but where a test asks for one."""
     if "draws" not in request.fixturenames:
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 @pytest.fixture
@@ -800,8 +800,6 @@ def test_an_empty_file_among_others_is_left_out(tmp_path, capsys, fakes):
 
 def test_what_draws_is_missed_before_the_work(tmp_path, capsys, fakes):
     text = write_text(tmp_path / "text", 40)
-    fakes.setitem(sys.modules, "matplotlib", None)
-    fakes.setitem(sys.modules, "matplotlib.figure", None)
     fakes.setattr(roadmap, "run", None)  # whatever comes after the warning fails
     errors = command(capsys, text, "--out", tmp_path / "map")[2].splitlines()
     assert errors[0] == (
