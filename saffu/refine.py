@@ -231,7 +231,10 @@ def refine(
     run = _Run(model, data, plan, learning_rate, freeze, checkpoint)
     try:
         # What diverges is told by its loss after the epoch, once.
-        with progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar, np.errstate(all="ignore"):
+        with (
+            progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar,
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             run.train(callback, bar.update)
         return run.result()
     except KeyboardInterrupt:
