@@ -28,7 +28,7 @@ LAYERS = [
     ["growing", "report"],
     ["roadmap"],
     ["__init__"],
-    ["cli_files", "demo"],
+    ["cli_arguments", "cli_files", "demo"],
     ["cli"],
     ["__main__"],
 ]
