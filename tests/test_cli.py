@@ -540,7 +540,7 @@ def test_grow_of_an_explicit_model_and_of_a_transformer(trained, tmp_path, capsy
     saffu.Transformer(vocab_size=9, hidden=4, layers=1, positions=5).save(tmp_path / "transformer")
     assert run(capsys, "grow", tmp_path / "transformer", "--set", "mlp=32", "--out", out, "--quiet") == (
         0,
-        f"wrote {out}\n",
+        f"parameters 316 -> 460\nwrote {out}\n",
         "",
     )
     assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["growth"][0]["kind"] == "mlp"
