@@ -131,11 +131,10 @@ def _kept_name(out: str) -> str:
 
 def _keep(model: Any, out: str) -> NoReturn:
     """Save the best epoch of an interrupted refinement, if there was one, and end."""
-    n_epochs = len(model.history or []) - 1
-    if n_epochs < 1:
+    if len(model.history or []) < 2:
         raise KeyboardInterrupt(f"{out!r} was not written")
     model.save(_kept_name(out))
-    raise KeyboardInterrupt(f"{out!r} was not written; the best of {n_epochs} epochs is in {_kept_name(out)!r}")
+    raise KeyboardInterrupt(f"{out!r} was not written; the best epoch so far is in {_kept_name(out)!r}")
 
 
 def _train_explicit(arguments: argparse.Namespace, corpus: Corpus, progress: bool) -> tuple[ExplicitLM, int]:

@@ -49,13 +49,17 @@ def serve(bytes_more):
     _interrupts.leave_at_once()  # as the command does while it is imported
     for line in sys.stdin:
         job = json.loads(line)
+        ready, tell = os.pipe()
         child = os.fork()
         if child == 0:
-            os._exit(_child(job, bytes_more, cli, _interrupts))
+            os._exit(_child(job, bytes_more, cli, _interrupts, tell))
+        os.close(tell)
+        os.read(ready, 1)
+        os.close(ready)
         print(json.dumps(_outcome(child, job.get("interrupt_after"))), flush=True)
 
 
-def _child(job, bytes_more, cli, _interrupts):
+def _child(job, bytes_more, cli, _interrupts, tell):
     os.chdir(job["folder"])
     os.environ.update(job.get("environment", {}))
     for number, name in ((0, os.devnull), (1, job["stdout"]), (2, job["stderr"])):
@@ -65,6 +69,7 @@ def _child(job, bytes_more, cli, _interrupts):
         with open("/proc/self/statm") as file:
             held = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + bytes_more, resource.RLIM_INFINITY))
+    os.write(tell, b".")
     code = _interrupts.Watch().run(lambda: cli.main(job["arguments"]))
     sys.stdout.flush()
     return code
