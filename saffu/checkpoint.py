@@ -307,7 +307,10 @@ def _read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, after a check that the file is as long as it says."""
     not_a_model = f"{_name(path)} is not a saffu model"
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            raise ValueError(f"{_name(path)} is a pipe; a model is read from a file")
+        size = status.st_size
         prefix = file.read(8)
         length = int.from_bytes(prefix, "little")
         start = file.read(1)

@@ -268,6 +268,7 @@ def _grow(arguments: argparse.Namespace) -> None:
         raise ValueError("nothing to grow: give --set NAME=VALUE or --add-layer")
     cli_files.check_outputs([arguments.out], [arguments.model, *(arguments.data or [])])
     model = checkpoint.load(arguments.model)
+    growing.check_settings(model, arguments.set)
     progress = _shows_progress(arguments)
     text = None
     if arguments.data:

@@ -261,6 +261,17 @@ def test_damaged_and_newer_metadata_is_named(tmp_path, headers, message):
         checkpoint.load(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_named(saved):
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(ValueError, match="is a pipe; a model is read from a file"):
+            checkpoint.load(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.saffu"):
         checkpoint.load(tmp_path / "nowhere.saffu")

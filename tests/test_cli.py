@@ -546,6 +546,13 @@ def test_grow_of_an_explicit_model_and_of_a_transformer(trained, tmp_path, capsy
     assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["growth"][0]["kind"] == "mlp"
 
 
+def test_settings_of_growth_are_read_before_the_text(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Corpus, "read", None)
+    for setting, message in (("depth=3", "expected NAME=VALUE"), ("order=x", "order must be a whole number")):
+        options = ("--set", setting, "--data", trained / "train.txt", "--out", tmp_path / "out")
+        assert_user_error(run(capsys, "grow", trained / "model.saffu", *options), message)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
