@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measure import machine_line, markdown_table, publish
+from bench.measure import check_published, machine_line, markdown_table, publish, require
 
 SUITE = Path(__file__).with_name("test_attention.py")
 
@@ -66,6 +66,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.attention", description=__doc__)
     parser.add_argument("--print", action="store_true", help="print the tables and leave RESULTS.md alone")
     given = parser.parse_args(argv)
+    require("torch", "pytest_benchmark")
+    check_published("attention", given.print)
     records = measured()
     passes = [r for r in records if r["name"].startswith("test_attend[")]
     cached = [r for r in records if r["name"].startswith("test_cached_comparisons[")]

@@ -164,7 +164,7 @@ def run(given: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("drift", __doc__, argv))
+    run(options("drift", __doc__, argv, needs_for_data=["sklearn"]))
 
 
 if __name__ == "__main__":

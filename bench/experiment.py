@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import itertools
 import math
 import time
@@ -19,8 +20,10 @@ from scipy.sparse import csr_array
 import saffu
 from bench import datasets
 from bench.datasets import Split
-from bench.measure import data_folder, machine_line, publish
+from bench.measure import check_published, check_writable, data_folder, machine_line, publish, replace_text, require
+from saffu.checkpoint import replacing
 
+TABLE, MARKDOWN, FIGURE = "results.csv", "table.md", "figure.png"
 RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over
 SCALES: tuple[str | float, ...] = ("glorot", "he", 0.01, 0.3, 1.0)  # of the random weights of a cold start
 WARM_SETTINGS: tuple[tuple[float, float], ...] = tuple(itertools.product((0.5, 1.0), RATES))  # soften, rate
@@ -48,8 +51,14 @@ def options(
     about: str | None,
     argv: Sequence[str] | None,
     add: Callable[[argparse.ArgumentParser], None] | None = None,
+    needs: Sequence[str] = ("matplotlib",),
+    needs_for_data: Sequence[str] = (),
 ) -> Options:
-    """Read the options that every experiment has, and those that ``add`` gives the parser: ``more`` has them all."""
+    """Read the options that every experiment has, and those that ``add`` gives the parser: ``more`` has them all.
+
+    What the command will need in the end is looked for now: modules (the second ones unless it is quick), and places
+    where it can write.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name.replace('-', '_')}", description=about)
     parser.add_argument("--out", type=Path, default=Path("results") / name, help="folder of the table and the figure")
     parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
@@ -57,6 +66,9 @@ def options(
     if add is not None:
         add(parser)
     given = parser.parse_args(argv)
+    require(*needs, *(() if given.quick else needs_for_data))
+    check_writable([given.out / file for file in (TABLE, MARKDOWN, FIGURE)])
+    check_published(name, given.print or given.quick)
     return Options(name, given.out, given.quick, given.print or given.quick, given)
 
 
@@ -318,21 +330,23 @@ def write(given: Options, records: Sequence[Record], text: str, draw: Callable[[
     """Write results.csv, table.md and figure.png into the folder, and the text into RESULTS.md (or print it)."""
     given.out.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(key for record in records for key in record))
-    with open(given.out / "results.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(records)
-    (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(records)
+    replace_text(given.out / TABLE, file.getvalue())
+    replace_text(given.out / MARKDOWN, text + "\n")
     publish(given.name, text, given.only_print)
     if draw is None:
-        print(f"wrote results.csv and table.md into {given.out}")
+        print(f"wrote {TABLE} and {MARKDOWN} into {given.out}")
         return
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     draw(figure)
-    figure.savefig(given.out / "figure.png", dpi=150)
-    print(f"wrote results.csv, table.md and figure.png into {given.out}")
+    with replacing(given.out / FIGURE) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    print(f"wrote {TABLE}, {MARKDOWN} and {FIGURE} into {given.out}")
 
 
 def closing(seeds: str, budget: str, began: float, libraries: Sequence[str] = ()) -> str:

@@ -405,7 +405,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("growth", __doc__, argv, add_options))
+    run(options("growth", __doc__, argv, add_options, needs=["torch"]))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def run(given: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("less-data", __doc__, argv))
+    run(options("less-data", __doc__, argv, needs_for_data=["sklearn"]))
 
 
 if __name__ == "__main__":

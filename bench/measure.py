@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from bench import ROOT
+from saffu import cli_files
 from saffu._threads import available_cpus
+from saffu.checkpoint import replacing
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 
@@ -98,6 +101,45 @@ def in_fresh_process(module: str, *arguments: object, **environment: str) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
+# ---- before the work -------------------------------------------------------------------------------------------------
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require(*modules: str) -> None:
+    """End now if a module that the command will need later is not installed."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        fail(f"this needs {' and '.join(missing)}; pip install 'saffu[bench]' installs what the benchmarks need")
+
+
+def check_published(name: str, only_print: bool) -> None:
+    """End now if :func:`publish` could not write."""
+    if not only_print:
+        around(RESULTS, name)
+        check_writable([RESULTS])
+
+
+def check_writable(files: Sequence[Path]) -> None:
+    """End now if one of some files cannot be written, or lies in the folder of the data sets."""
+    data = [os.environ["SAFFU_DATA"]] if os.environ.get("SAFFU_DATA") else []
+    try:
+        for file in files:
+            cli_files.check_folder(str(file.parent), [str(file)], data)
+    except (OSError, ValueError) as error:
+        fail(str(error))
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(file) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8", newline="")
+
+
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +147,7 @@ def data_folder() -> Path:
     """Folder of the data sets, from the environment variable SAFFU_DATA."""
     folder = Path(os.environ.get("SAFFU_DATA", ""))
     if not os.environ.get("SAFFU_DATA") or not folder.is_dir():
-        sys.exit("set SAFFU_DATA to the folder of the data sets")
+        fail("set SAFFU_DATA to the folder of the data sets")
     return folder
 
 
@@ -160,13 +202,18 @@ def between(name: str) -> tuple[str, str]:
 
 def replace_part(path: Path, name: str, text: str) -> None:
     """Put ``text`` between ``<!-- name:begin -->`` and ``<!-- name:end -->`` of a file."""
+    before, after = around(path, name)
+    replace_text(path, f"{before}\n{text}\n{after}")
+
+
+def around(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after the place of some tables, the lines that mark it included."""
     begin, end = between(name)
-    whole = path.read_text(encoding="utf-8")
-    before, found, rest = whole.partition(begin)
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        sys.exit(f"{path} has no lines {begin} and {end} to write between; use --print to see the tables")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        fail(f"{path} has no lines {begin} and {end} to write between; use --print to see the tables")
+    return before + begin, end + after
 
 
 def publish(name: str, text: str, only_print: bool) -> None:

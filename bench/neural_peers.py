@@ -12,12 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+try:
+    import torch
+except ImportError:
+    if __name__ == "__main__":
+        from bench.measure import require
+
+        require("torch")
+    raise
 
 from bench import corpora
 from bench import torch_language_models as peers
 from bench.corpora import Parts
-from bench.measure import data_folder, machine_line, markdown_table
+from bench.measure import check_writable, data_folder, machine_line, markdown_table, replace_text
 from bench.torch_language_models import LanguageModel, Stream
 
 KINDS: dict[str, Callable[..., LanguageModel]] = {
@@ -96,6 +103,8 @@ def _cells(row: Row) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, print the table and write it."""
     given = _arguments(argv)
+    if given.out:
+        check_writable([given.out])
     parts = corpora.parts(data_folder(), given.corpus, given.tokens)
     budget = Budget(given.parameters, given.seconds, given.multiples, given.tune_seconds, given.rates, given.dropout)
     found = []
@@ -106,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(text)
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(f"{text}\n", encoding="utf-8")
+        replace_text(given.out, f"{text}\n")
 
 
 def _arguments(argv: Sequence[str] | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench import quality_classifier, quality_language_model
-from bench.measure import data_folder, machine_line, publish
+from bench.measure import check_published, data_folder, machine_line, publish, require
 
 
 def main() -> None:
@@ -13,6 +13,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--print", action="store_true", help="print the tables and leave RESULTS.md alone")
     arguments = parser.parse_args()
+    require("sklearn")
+    check_published("quality", arguments.print)
     folder = data_folder()
     sections = [
         "### Language model",

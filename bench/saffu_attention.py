@@ -194,7 +194,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("saffu-attention", __doc__, argv, add_options))
+    run(options("saffu-attention", __doc__, argv, add_options, needs=[]))
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("saffu-residual", __doc__, argv, add_options))
+    run(options("saffu-residual", __doc__, argv, add_options, needs=[]))
 
 
 if __name__ == "__main__":

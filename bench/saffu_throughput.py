@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+
+try:
+    import torch
+except ImportError:
+    if __name__ == "__main__":
+        from bench.measure import require
+
+        require("torch")
+    raise
 
 from bench.experiment import Options, closing, options, write
 from bench.measure import markdown_table, race
@@ -166,7 +174,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("saffu-throughput", __doc__, argv, add_options))
+    run(options("saffu-throughput", __doc__, argv, add_options, needs=["torch"]))
 
 
 if __name__ == "__main__":

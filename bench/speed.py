@@ -11,7 +11,7 @@ import numpy as np
 import saffu
 from bench import corpora, counting, datasets, language_model
 from bench.dense import LOG_SHAPES, MOMENT_SHAPES, numpy_expression, one_hot_product
-from bench.measure import Seconds, data_folder, machine_line, markdown_table, publish, race
+from bench.measure import Seconds, check_published, data_folder, machine_line, markdown_table, publish, race, require
 from bench.quality_classifier import fit_saffu
 from saffu import _core
 
@@ -135,6 +135,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
     arguments = parser.parse_args()
+    require("sklearn")
+    check_published("speed", arguments.print)
     publish("speed", report(data_folder()), arguments.print)
 
 

@@ -1,5 +1,7 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars."""
 
+from saffu import _interrupts  # before all others: it makes Ctrl-C end the command at once while they are imported
+
 try:
     from saffu import _core  # noqa: F401
 except ImportError as error:
@@ -21,6 +23,8 @@ from saffu.prototypes import Prototypes
 from saffu.refine import random_start, refine
 from saffu.saffu_lm import SaffuLM
 from saffu.transformer import Transformer
+
+_interrupts.end_import()
 
 __version__ = "0.1.0"
 __all__ = [

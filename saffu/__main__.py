@@ -1,7 +1,18 @@
-"""``python -m saffu``: the command line."""
+"""The command: ``saffu`` and ``python -m saffu``."""
 
 import sys
 
-from saffu.cli import main
+from saffu import _interrupts
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line in a process of its own; return its exit code."""
+    _interrupts.leave_at_once()
+    _interrupts.open_closed_streams()
+    from saffu import cli
+
+    return _interrupts.Watch().run(cli.main)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

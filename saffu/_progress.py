@@ -29,12 +29,13 @@ class Bar(tqdm):
         super().__exit__(exc_type, exc_value, traceback)
 
 
-def progress_bar(total: int | None, description: str, show: bool, **options: Any) -> Bar:
-    """A bar of ``total`` steps (None: not known); silent if ``show`` is False or there is no terminal to show it on."""
-    return Bar(total=total, desc=description, leave=False, disable=not (show and _on_a_terminal()), **options)
+def progress_bar(total: int | None, description: str, show: bool, in_bytes: bool = False) -> Bar:
+    """A bar of ``total`` steps or bytes (None: not known); silent without ``show`` or without a terminal."""
+    unit = {"unit": "B", "unit_scale": True} if in_bytes else {}
+    return Bar(total=total, desc=description, leave=False, disable=not (show and on_terminal()), **unit)
 
 
-def _on_a_terminal() -> bool:
+def on_terminal() -> bool:
     """Whether standard error is a terminal; it may be closed, or there may be none."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()

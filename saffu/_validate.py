@@ -14,17 +14,41 @@ from saffu._threads import resolve_threads
 
 INT32_MAX = 2**31 - 1
 LABELS = "integer labels, booleans or strings"
+# The largest sizes of models. A computation near them takes more memory than there is, but more are surely a mistake.
+LARGEST = {
+    "bits": 1 << 16,
+    "block": 1 << 16,
+    "radius": 1 << 16,
+    "heads": 1 << 10,
+    "layers": 1 << 10,
+    "hidden": 1 << 16,
+    "head_dim": 1 << 16,
+    "key": 1 << 16,
+    "key_dim": 1 << 16,
+    "value": 1 << 16,
+    "mlp": 1 << 18,
+    "positions": 1 << 24,
+    "window": 1 << 24,
+    "vocab_size": INT32_MAX,
+}
 
 Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
 
-def integer(value: Any, name: str, minimum: int) -> int:
-    """``value`` as an int of at least ``minimum``."""
+def integer(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
+    """``value`` as an int of at least ``minimum`` and, if given, at most ``maximum``."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
+
+
+def size(value: Any, name: str, minimum: int = 1) -> int:
+    """``value`` as a size of a model, of at least ``minimum`` and at most ``LARGEST`` of that name."""
+    return integer(value, name, minimum, LARGEST[name])
 
 
 def choice(value: Any, name: str, allowed: Sequence[str]) -> str:

@@ -1,8 +1,12 @@
 """One-file models: arrays as safetensors, everything else as JSON in its header. Loading executes nothing.
 
 A file appears under its name only when it is whole: it is written beside it under a temporary name, flushed to disk
-and renamed. A class takes part by ``@register("its kind")``, a method ``_to_checkpoint() -> (arrays, metadata)`` and a
-classmethod ``_from_checkpoint(arrays, metadata)``.
+and renamed. It holds a CRC-32 of every array and one of the metadata; files of before, without them, load as well.
+
+A class takes part by ``@register("its kind")``, a method ``_to_checkpoint() -> (arrays, metadata)`` and a classmethod
+``_from_checkpoint(arrays, metadata)``. That one raises :class:`Damaged` where the parts do not make a model, and only
+there: any other exception is an error of the program and stays what it is. Keys that are missing in its arguments, or
+in any mapping within, raise it by themselves; :func:`parse` turns what a check of the arguments raises into it.
 """
 
 from __future__ import annotations
@@ -11,9 +15,10 @@ import json
 import os
 import secrets
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,11 +26,41 @@ from safetensors.numpy import save_file
 
 FORMAT = 1
 _HEADER_KEY = "saffu"
+_LAST = ', "checksum": '  # what comes before the CRC-32 of all metadata before it, the last entry of the metadata
 _HEADER_LIMIT = 100_000_000  # bytes; the limit of safetensors itself
 _kinds: dict[str, type] = {}
 
 Path = str | os.PathLike[str]
 Model = TypeVar("Model", bound=type)
+T = TypeVar("T")
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+class Damaged(ValueError):
+    """The parts of a file do not make a model: one is missing, or of another kind or size than the others say."""
+
+
+class Parts(dict[str, Any]):
+    """What a file holds, by name; what it lacks is damage."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise Damaged(f"{name!r} is missing")
+
+
+def parse(check: Callable[..., T], *arguments: Any, **settings: Any) -> T:
+    """Return ``check(*arguments, **settings)``, where arguments come from a file: what it refuses is damage.
+
+    Raises
+    ------
+    Damaged
+        Instead of the ValueError, TypeError or OverflowError of the check.
+    """
+    try:
+        return check(*arguments, **settings)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Damaged(str(error)) from error
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -91,9 +126,8 @@ def load(path: Path) -> Any:
         raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {_known_kinds()}")
     try:
         return _kinds[kind]._from_checkpoint(arrays, metadata)  # type: ignore[attr-defined]
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{_name(path)} is a damaged {kind} model: {reason}") from error
+    except Damaged as error:
+        raise Damaged(f"{_name(path)} is a damaged {kind} model: {error}") from error
 
 
 def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -101,15 +135,18 @@ def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tup
 
     Raises
     ------
-    KeyError
-        If it is missing.
-    ValueError
-        If it is of another type or shape, or not finite.
+    Damaged
+        If it is missing, of another type or shape, or not finite.
     """
     array = arrays[name]
     if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+        raise Damaged(f"array {name!r} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
     return array
+
+
+def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Parts:
+    """The arrays whose names begin so, by the rest of their names."""
+    return Parts((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))
 
 
 def _known_kinds() -> str:
@@ -139,16 +176,24 @@ def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Map
     TypeError, ValueError
         If an array or the metadata cannot be represented.
     """
-    header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata)}
-    headers = {_HEADER_KEY: json.dumps(header, allow_nan=False)}
     # The writer of safetensors takes the memory as it lies, and so corrupts Fortran order without a word.
     contiguous = {name: _storable(name, array) for name, array in arrays.items()}
+    checksums = {name: _checksum(contiguous[name]) for name in sorted(contiguous)}
+    header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata), "checksums": checksums}
+    text = json.dumps(header, allow_nan=False).removesuffix("}")
+    # All in one entry: safetensors writes several in an order that changes from process to process.
+    headers = {_HEADER_KEY: f"{text}{_LAST}{zlib.crc32(text.encode())}}}"}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=headers)
 
 
 def read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
     """Read the kind, the arrays and the metadata of a file.
+
+    Returns
+    -------
+    kind : str
+    arrays, metadata : Parts
 
     Raises
     ------
@@ -157,18 +202,35 @@ def read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
     ValueError
         If it is not a model, is cut short or damaged, or comes from a newer format.
     """
-    kind, metadata = _parse(path, _read_header(path))
+    kind, metadata, checksums = _parse(path, _read_header(path))
     try:
         with safe_open(os.fspath(path), "numpy") as file:
-            return kind, {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (no mapping)
+            arrays = Parts((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise ValueError(f"{_name(path)} is a damaged model: {error}") from error
+        raise Damaged(f"{_name(path)} is a damaged model: {error}") from error
+    if checksums is not None:
+        for name in sorted({*arrays, *checksums}):
+            if name not in arrays or checksums.get(name) != _checksum(arrays[name]):
+                raise Damaged(f"{_name(path)} is a damaged model: array {name!r} is not what was written")
+    return kind, arrays, metadata
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC-32 of the type, the shape and the bytes of a contiguous array, in the byte order of the file."""
+    little = np.asarray(array, array.dtype.newbyteorder("<"))
+    start = zlib.crc32(f"{little.dtype.str} {little.shape}".encode())
+    return zlib.crc32(little.reshape(-1).view(np.uint8).data, start)
 
 
 def check_writable(path: Path) -> None:
     """Raise OSError now if :func:`write` could not write ``path`` later."""
-    temporary, _ = _create_temporary(_target(path))
-    os.unlink(temporary)
+    target = _target(path)
+    temporary = _temporary_name(target)
+    try:
+        _create(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def _storable(name: str, array: np.ndarray) -> np.ndarray:
@@ -182,8 +244,9 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
 def replacing(path: Path) -> Iterator[str]:
     """Yield a temporary name beside ``path``; rename it on success, remove it on any error."""
     target = _target(path)
-    temporary, mode = _create_temporary(target)
+    temporary = _temporary_name(target)
     try:
+        mode = _create(temporary, target)
         yield temporary
         os.chmod(temporary, mode)
         _flush(temporary)
@@ -191,7 +254,7 @@ def replacing(path: Path) -> Iterator[str]:
     except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, (SafetensorError, OSError)):
+        if isinstance(error, (SafetensorError, OSError)) and not str(error).startswith("cannot write "):
             raise OSError(f"cannot write {_name(path)}: {error}") from error
         raise
 
@@ -205,22 +268,31 @@ def _target(path: Path) -> str:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise OSError(f"cannot write {_name(path)}: there is no folder {folder!r}")
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, say
+        raise OSError(f"cannot write {_name(path)}: {error.strerror}") from error
     if os.path.isfile(target) and not os.access(target, os.W_OK):
         raise OSError(f"cannot write {_name(path)}: the existing file is read-only")
     return target
 
 
-def _create_temporary(target: str) -> tuple[str, int]:
-    """Create an empty file beside ``target``; return its name and the permissions that the target shall have."""
+def _temporary_name(target: str) -> str:
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
+    return os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
+
+
+def _create(temporary: str, target: str) -> int:
+    """Create an empty file beside ``target``; return the permissions that the target shall have."""
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except OSError as error:
         raise OSError(f"cannot write {target!r}: {error.strerror} in its folder") from error
     try:
         existing = os.path.exists(target)
-        return temporary, stat.S_IMODE((os.stat(target) if existing else os.fstat(descriptor)).st_mode)
+        return stat.S_IMODE((os.stat(target) if existing else os.fstat(descriptor)).st_mode)
     finally:
         os.close(descriptor)
 
@@ -235,7 +307,10 @@ def _read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, after a check that the file is as long as it says."""
     not_a_model = f"{_name(path)} is not a saffu model"
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            raise ValueError(f"{_name(path)} is a pipe; a model is read from a file")
+        size = status.st_size
         prefix = file.read(8)
         length = int.from_bytes(prefix, "little")
         start = file.read(1)
@@ -245,6 +320,8 @@ def _read_header(path: Path) -> dict[str, Any]:
     cut_short = f"{_name(path)} is cut short: it has {size} bytes and should have"
     if len(text) < length:
         raise ValueError(f"{cut_short} more than {8 + length}")
+    if not text.rstrip(b" ").endswith(b"}"):  # what fills the header up is spaces
+        raise ValueError(not_a_model)
     try:
         header = json.loads(text)
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
@@ -256,24 +333,29 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _parse(path: Path, header: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Kind and metadata of a header, its format checked."""
+def _parse(path: Path, header: dict[str, Any]) -> tuple[str, Parts, dict[str, int] | None]:
+    """Kind, metadata and checksums (None in a file of before there were any) of a header, its format checked."""
     strings = header.get("__metadata__")
     if not isinstance(strings, dict) or _HEADER_KEY not in strings:
         raise ValueError(f"{_name(path)} is not a saffu model, but another safetensors file")
-    damaged = f"the metadata of {_name(path)} is damaged"
+    text = strings[_HEADER_KEY]
+    damaged = Damaged(f"the metadata of {_name(path)} is damaged")
     try:
-        ours = json.loads(strings[_HEADER_KEY])
+        ours = json.loads(text, object_hook=Parts)
         version = ours["format"]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ValueError(damaged) from error
+        raise damaged from error
     if type(version) is int and version > FORMAT:
         upgrade = f"this saffu reads formats up to {FORMAT}; install a newer saffu"
         raise ValueError(f"{_name(path)} has format {version}, and {upgrade}")
-    kind, metadata = ours.get("kind"), ours.get("metadata")
+    kind, metadata, checksums = ours.get("kind"), ours.get("metadata"), ours.get("checksums")
     if type(version) is not int or not isinstance(kind, str) or not isinstance(metadata, dict):
-        raise ValueError(damaged)
-    return kind, metadata
+        raise damaged
+    if checksums is None and "checksum" not in ours:  # a file has both or neither
+        return kind, Parts(metadata), None
+    if not isinstance(checksums, dict) or ours.get("checksum") != zlib.crc32(text.rpartition(_LAST)[0].encode()):
+        raise damaged
+    return kind, Parts(metadata), checksums
 
 
 def _name(path: Path) -> str:

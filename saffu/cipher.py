@@ -73,7 +73,7 @@ class BitCipher:
     """
 
     def __init__(self, bits: int) -> None:
-        self.bits = _validate.integer(bits, "bits", 1)
+        self.bits = _validate.size(bits, "bits")
         self._assign(np.empty(0, np.int64))
 
     def fit(
@@ -104,7 +104,7 @@ class BitCipher:
         if (ids is None) == (counts is None):
             raise ValueError("fit needs either ids or counts, not both and not neither")
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 0)
+            vocab_size = _validate.size(vocab_size, "vocab_size", 0)
         self._assign(_rank_stream(ids, vocab_size) if ids is not None else _rank_counts(counts, vocab_size))
         return self
 
@@ -208,10 +208,10 @@ class BitCipher:
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> BitCipher:
         """Undo ``_to_checkpoint``; ValueError if the ranking is not one."""
-        cipher = cls(metadata["bits"])
+        cipher = checkpoint.parse(cls, metadata["bits"])
         ranking = arrays["ranking"]
         if ranking.dtype != np.int64 or not np.array_equal(np.sort(ranking), np.arange(ranking.size)):
-            raise ValueError("the ranking of this BitCipher does not name each type once")
+            raise checkpoint.Damaged("the ranking of this BitCipher does not name each type once")
         cipher._assign(ranking)
         return cipher
 

@@ -66,7 +66,7 @@ def cooccurrence(
            [1, 0]])
     """
     if vocab_size is not None:
-        vocab_size = _validate.integer(vocab_size, "vocab_size", 0)
+        vocab_size = _validate.size(vocab_size, "vocab_size", 0)
     ids = _validate.token_ids(ids, "ids", vocab_size)
     if vocab_size is None:
         vocab_size = int(ids.max()) + 1 if ids.size else 0

@@ -11,6 +11,8 @@ from saffu import _validate
 
 Float64 = NDArray[np.float64]
 
+LEAST_TEMPERATURE = 1e-300  # above 0: the logarithm of any probability stays finite when it is divided by it
+
 
 class Drawing:
     """How tokens are drawn; the same seed draws the same tokens.
@@ -22,7 +24,7 @@ class Drawing:
     n_tokens : int
         How many to draw.
     temperature : float
-        Probabilities are raised to 1 / temperature; 0 always takes the likeliest token.
+        Probabilities are raised to 1 / temperature; 0 always takes the likeliest token. At least 1e-300 otherwise.
     top_k : int, optional
         Draw among the k likeliest only.
     seed : int, optional
@@ -45,14 +47,14 @@ class Drawing:
         exclude: ArrayLike,
     ) -> None:
         self.n_tokens = _validate.integer(n_tokens, "n_tokens", 0)
-        if not temperature >= 0 or not np.isfinite(temperature):
-            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature}")
-        self.temperature = temperature
+        self.temperature = _validate.positive(temperature, "temperature", or_zero=True)
+        if 0 < self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"temperature must be 0 or at least {LEAST_TEMPERATURE:g}, got {temperature}")
         self.top_k = None if top_k is None else _validate.integer(top_k, "top_k", 1)
         self.barred = _validate.token_ids(exclude, "exclude", vocab_size, keep=True)
         if np.unique(self.barred).size == vocab_size:
             raise ValueError("exclude must leave at least one token to draw")
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(None if seed is None else _validate.integer(seed, "seed", 0))
 
     def tokens(self, distribution: Callable[[], Float64], hear: Callable[[int], object]) -> Iterator[int]:
         """Draw; ``distribution()`` is that of the next token, and ``hear(token)`` is told of each before the next."""

@@ -114,7 +114,7 @@ class Evidence:
         counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
         curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
         if min(observed.min(), expected.min(initial=0), counts.min()) < 0:
-            raise ValueError("the counts of the output are damaged")
+            raise checkpoint.Damaged("the counts of the output are damaged")
         return cls(observed, expected, counts, curvature)
 
 
@@ -185,5 +185,5 @@ class Classes:
         for name, array in attention.items():
             checkpoint.checked(arrays, name, np.float32, array.shape)
         if min(X.min(), mass.min(), words.min(), shares.min()) < 0:
-            raise ValueError("the counts of the embeddings are damaged")
+            raise checkpoint.Damaged("the counts of the embeddings are damaged")
         return cls(X, mass, more, words, shares, attention, units)

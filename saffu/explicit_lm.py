@@ -23,7 +23,7 @@ from saffu.pooled import PooledModel, default_scalars, previous_places
 from saffu.pooled_text import PooledText, Real
 from saffu.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
 from saffu.sample import Piece, TokenSample
-from saffu.text import Vocabulary
+from saffu.text import ModelVocabulary, Vocabulary
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -31,6 +31,8 @@ Int64 = NDArray[np.int64]
 
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
 BATCH = 1 << 15  # positions scored at a time
+# The largest settings. Every context has a scalar, or several, and the time to fit them grows with their square.
+MOST_DISTANCES, MOST_TOKENS, MOST_WINDOWS = 256, 32, 64
 # Tokens of all text in which weighing every row costs what the rows of one position do.
 TOKENS_PER_POSITION = 512
 
@@ -50,13 +52,13 @@ class ExplicitLM:
     Parameters
     ----------
     radius : int
-        Distances 1..radius have a context each.
+        Distances 1..radius have a context each; at most 256.
     order : int
-        Suffixes of up to order - 1 tokens have a context each; at least 2.
+        Suffixes of up to order - 1 tokens have a context each; from 2 to 32.
     windows : sequence of int
-        Lengths of the document windows, tokens.
+        Lengths of the document windows, tokens; at most 64 of up to 2^24 tokens.
     induction : int
-        Length of the induction window, tokens; 0 for none.
+        Length of the induction window, tokens, at most 2^24; 0 for none.
     priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
         How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
         model *is* modified interpolated Kneser-Ney of that order as SRILM and KenLM count it: continuation counts below
@@ -72,7 +74,7 @@ class ExplicitLM:
     seconds : dict of str to float
         Seconds spent to "count", "weigh" and "prime" so far.
     vocabulary : saffu.text.Vocabulary or None
-        Saved with the model if set.
+        Saved with the model if set; ValueError if it has another size than the model.
 
     Notes
     -----
@@ -89,6 +91,8 @@ class ExplicitLM:
     2
     """
 
+    vocabulary = ModelVocabulary()
+
     def __init__(
         self,
         radius: int = 5,
@@ -98,14 +102,16 @@ class ExplicitLM:
         priming: str = "k-fold",
         n_threads: int | None = None,
     ) -> None:
-        self.radius = _validate.integer(radius, "radius", 1)
-        self.order = _validate.integer(order, "order", 2)
-        self.windows = tuple(_validate.integer(length, "windows", 1) for length in windows)
-        self.induction = _validate.integer(induction, "induction", 0)
+        self.radius = _validate.integer(radius, "radius", 1, MOST_DISTANCES)
+        self.order = _validate.integer(order, "order", 2, MOST_TOKENS)
+        self.windows = tuple(_validate.integer(w, "windows", 1, _validate.LARGEST["window"]) for w in windows)
+        if len(self.windows) > MOST_WINDOWS:
+            raise ValueError(f"windows must be at most {MOST_WINDOWS}, got {len(self.windows)}")
+        self.induction = _validate.integer(induction, "induction", 0, _validate.LARGEST["window"])
         self.priming = _validate.choice(priming, "priming", PRIMINGS)
         self.n_threads = n_threads
         resolve_threads(n_threads)
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary = None
         self.growth: list[dict[str, Any]] = []
         self._lock = Lock()
         self._reset()
@@ -170,7 +176,7 @@ class ExplicitLM:
         stream is cut into chunks. The first chunk fixes ``vocab_size``. Parameters as in :meth:`fit`.
         """
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+            vocab_size = _validate.size(vocab_size, "vocab_size")
             if self._vocab_size not in (None, vocab_size):
                 raise ValueError(f"vocab_size must stay {self._vocab_size}, as counted so far, got {vocab_size}")
         counts = self._count(ids, vocab_size, documents, progress)
@@ -263,6 +269,7 @@ class ExplicitLM:
         self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool = False
     ) -> NgramCounts | None:
         """Counts of the next chunk of the stream, which the sample takes in; None if it is empty."""
+        vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         ids = _validate.token_ids(ids, "ids", self._vocab_size if vocab_size is None else vocab_size)
         starts = _validate.document_starts(documents, ids.size, from_zero=self._tail.size == 0)
         if self._vocab_size is None and (ids.size or vocab_size is not None):
@@ -356,7 +363,8 @@ class ExplicitLM:
                     "models to merge must both count the starts of documents, or neither; one of them comes from a "
                     "file of an earlier version, which does not: train it again"
                 )
-            self._vocab_size, self._start_token = other._vocab_size, other._start_token
+            self._vocab_size = ModelVocabulary.size(self.vocabulary, other._vocab_size)
+            self._start_token = other._start_token
             self._ledger.push(other.counts)
             self._sample = self._sample.merge(other._sample)
             self._tail = other._tail.copy()
@@ -866,15 +874,17 @@ class ExplicitLM:
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Self:
         names = ("radius", "order", "windows", "induction", "priming")
-        model = cls(**{name: metadata[name] for name in names})
+        model = checkpoint.parse(cls, **{name: metadata[name] for name in names})
         radius, order = model._counted
         model._start_token = bool(metadata.get("start_token", False))
-        model._vocab_size = _validate.integer(metadata["vocab_size"], "vocab_size", 1)
+        model._vocab_size = checkpoint.parse(_validate.size, metadata["vocab_size"], "vocab_size")
+        # Checked before anything of that size is made.
+        unigram = checkpoint.checked(arrays, "unigram", np.int64, (model._vocab_size,))
         counts = model._empty_counts()
-        counts.n_tokens = _validate.integer(metadata["n_tokens"], "n_tokens", 0)
-        counts.unigram = checkpoint.checked(arrays, "unigram", np.int64, (counts.vocab_size,))
+        counts.unigram = unigram
+        counts.n_tokens = checkpoint.parse(_validate.integer, metadata["n_tokens"], "n_tokens", 0)
         if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
-            raise ValueError("array 'unigram' is damaged")
+            raise checkpoint.Damaged("array 'unigram' is damaged")
         tables: list[csr_array] = []
         for j in range(radius + order - 2):
             n_rows = counts.tables[j].shape[0] if j < radius else (tables[0] if j == radius else tables[-1]).nnz
@@ -882,22 +892,21 @@ class ExplicitLM:
         counts.distance, counts.suffix = tables[:radius], tables[radius:]
         model._ledger = Ledger([counts])
         model._stale = bool(metadata.get("stale", False))
-        model.growth = [dict(record) for record in metadata.get("growth", [])]
-        model._tail = _validate.token_ids(arrays["tail"], "tail", counts.vocab_size)
-        model._sample = _read_sample(arrays, metadata, counts, model._tail.size > 0)
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata.get("growth", [])])
+        model._tail = checkpoint.parse(_validate.token_ids, arrays["tail"], "tail", counts.vocab_size)
+        model._sample = checkpoint.parse(_read_sample, arrays, metadata, counts, model._tail.size > 0)
         if (model._sample.open is None) != (model._tail.size == 0):
-            raise ValueError("the end of the last document is damaged")
+            raise checkpoint.Damaged("the end of the last document is damaged")
         n_features = 2 + radius + order - 2 + 1 + (0 if model.priming == "kneser-ney" else len(model.windows))
         n_levels = min(order - 1, arrays["bounds"].size) if "bounds" in arrays else 0
         model._bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
         n_states = 1 if model._bounds is None else 2 * n_levels
         model._scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, n_features))
-        model.seconds = {name: float(metadata["seconds"][name]) for name in ("count", "weigh", "prime")}
+        model.seconds = {name: checkpoint.parse(float, metadata["seconds"][name]) for name in model.seconds}
         if "vocabulary" in metadata:
-            inner = {
-                name.removeprefix("vocabulary."): a for name, a in arrays.items() if name.startswith("vocabulary.")
-            }
-            model.vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+            inner = checkpoint.with_prefix(arrays, "vocabulary.")
+            vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+            checkpoint.parse(setattr, model, "vocabulary", vocabulary)
         return model
 
 
@@ -917,7 +926,7 @@ def _read_table(arrays: dict[str, np.ndarray], name: str, n_rows: int, n_cols: i
         and (np.diff(words)[inner] > 0).all()
     )
     if not sound:
-        raise ValueError(f"table {name!r} is damaged")
+        raise checkpoint.Damaged(f"table {name!r} is damaged")
     return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
 
 

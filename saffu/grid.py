@@ -71,7 +71,7 @@ class Architecture:
             value = getattr(self, name)
             if value is None and name in used:
                 value = DEFAULTS[name]
-            values[name] = _validate.integer(value, name, 1) if used.get(name, True) else None
+            values[name] = _validate.size(value, name) if used.get(name, True) else None
         if not isinstance(self.residual, bool):
             raise TypeError(f"residual must be true or false, got {self.residual!r}")
         for name, value in values.items():
@@ -271,7 +271,7 @@ def balanced_sample(architectures: Sequence[Architecture], size: int, seed: int 
     -------
     list of Architecture, length min(size, len(architectures))
     """
-    size = min(_validate.integer(size, "size", 1), len(architectures))
+    size = min(_validate.integer(size, "size", 1, _validate.INT32_MAX), len(architectures))
     singles = [_Tally(codes(architectures, name), _MAIN_WEIGHT) for name in NAMES]
     tallies = singles + [one.paired(other) for one, other in itertools.combinations(singles, 2)]
     tallies = [tally for tally in tallies if tally.counts.size > 1]  # a single value is always in balance

@@ -82,7 +82,7 @@ def add_heads(
     rng: np.random.Generator | int | None = None,
 ) -> Model:
     """Add attention heads (definition 3.2); ``count`` of them, the other arguments as in :func:`mlp`."""
-    count = _validate.integer(count, "count", 0)
+    count = _validate.integer(count, "count", 0, _validate.LARGEST["heads"])
 
     def one(work: _Work, layer: int, old: LayerSizes) -> None:
         work.widen(layer, old._replace(heads=old.heads + count), zero=("merge",))
@@ -188,7 +188,7 @@ def add_layer(
         raise ValueError(f"place must be at most {n}, the number of layers, got {place}")
     beside = work.sizes[max(place - 1, 0)]._asdict() if n else {}
     given = {"heads": heads, "key": key, "value": value, "mlp": mlp}
-    chosen = beside | {name: _validate.integer(size, name, 1) for name, size in given.items() if size is not None}
+    chosen = beside | {name: _validate.size(size, name) for name, size in given.items() if size is not None}
     if missing := [name for name in given if name not in chosen]:
         raise ValueError(f"{missing[0]} must be given: there is no layer to take it from")
     work.insert(place, LayerSizes(**chosen))
@@ -288,7 +288,7 @@ def _chosen(layers: int | Iterable[int] | None, n: int) -> list[int]:
 
 
 def _not_smaller(size: int, old: int, name: str, layer: int | None = None) -> int:
-    size = _validate.integer(size, name, 1)
+    size = _validate.integer(size, name, 1, _validate.LARGEST["mlp"])
     if size < old:
         where = "" if layer is None else f" in layer {layer}"
         raise ValueError(f"{name} must be at least {old}, which it is now{where}: a model can grow only, got {size}")

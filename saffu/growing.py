@@ -89,6 +89,11 @@ def grown(
     return model.grow(**data, **values, init=init, rng=rng, progress=progress)
 
 
+def check_settings(model: Any, settings: Sequence[str]) -> None:
+    """Raise now what :func:`grown` would raise of settings that cannot be read."""
+    _parsed(model, settings)
+
+
 def _parsed(model: Any, settings: Sequence[str]) -> dict[str, Any]:
     known = next((names for kind, names in SETTINGS.items() if isinstance(model, kind)), None)
     if known is None:

@@ -80,7 +80,7 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(f"{self.path!r} is in use by another process; wait for it or write elsewhere") from None
+            raise OSError(_in_use(self.path)) from None
 
     def _recover(self, header: dict[str, Any]) -> None:
         self._file.seek(0)
@@ -108,6 +108,21 @@ class Journal:
         if not isinstance(record, dict):
             raise ValueError(f"{self.path!r} is damaged at line {number}; delete that line to go on without its result")
         return record
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Raise OSError now if another process has the file open; nothing is changed, and a file need not be there."""
+    if fcntl is None or not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back as the file is closed
+        except BlockingIOError:
+            raise OSError(_in_use(os.fspath(path))) from None
+
+
+def _in_use(path: str) -> str:
+    return f"{path!r} is in use by another process; wait for it or write elsewhere"
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -86,6 +86,8 @@ class SoftmaxLayer:
     array([7, 9])
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this layer comes from
+
     def __init__(self, priming: str = "primed", smoothing: float = 0.1, n_threads: int | None = None):
         self.priming = _validate.choice(priming, "priming", ("primed", "mean-norm"))
         self.smoothing = _validate.positive(smoothing, "smoothing")
@@ -511,7 +513,7 @@ class SoftmaxLayer:
             "scalars": dict(scalars),
             "rows_seen": sample.n_seen,
             "class_names": names,
-            "history": self.history,
+            "history": history_to(self.history),
         }
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
 
@@ -527,14 +529,14 @@ class SoftmaxLayer:
             layer.history = history_from(metadata.get("history"))
             layer._solution = weights.T, bias, {name: float(metadata["scalars"][name]) for name in SCALARS}
             layer._sample = _sample_from(arrays, metadata, F.shape)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not the checkpoint of a SoftmaxLayer: {error!r}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise checkpoint.Damaged(f"not the checkpoint of a SoftmaxLayer: {error}") from error
         n_classes = layer._classes.size
         shapes_fit = F.ndim == 2 and F.shape == weights.shape and F.shape[0] == n_classes > 0
         if not shapes_fit or mass.shape != (n_classes,) or bias.shape != (n_classes,):
-            raise ValueError("the arrays of this SoftmaxLayer do not fit together")
+            raise checkpoint.Damaged("the arrays of this SoftmaxLayer do not fit together")
         if any(array.dtype != np.float64 for array in (F, mass, weights, bias)):
-            raise ValueError("the arrays of this SoftmaxLayer must be float64")
+            raise checkpoint.Damaged("the arrays of this SoftmaxLayer must be float64")
         if layer._sample.targets is not None:
             _check_sample(layer._sample, n_classes, layer._soft)
         return layer
@@ -543,13 +545,20 @@ class SoftmaxLayer:
 SCALARS = ("prior", "likelihood")
 
 
+def history_to(history: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """The history as JSON can hold it: a loss that is not finite, as after a divergence, is None."""
+    if history is None:
+        return None
+    return [{key: None if value != value or value == np.inf else value for key, value in r.items()} for r in history]
+
+
 def history_from(history: Any) -> list[dict[str, Any]] | None:
     """The history in a checkpoint: None, or a list of records."""
     if history is None:
         return None
     if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
         raise ValueError("the history is damaged")
-    return history
+    return [r | {"training_loss": np.nan} if r.get("training_loss", 0) is None else r for r in history]
 
 
 def _sample_from(arrays: dict[str, NDArray], metadata: dict[str, Any], shape: tuple[int, ...]) -> RowSample:
@@ -584,4 +593,4 @@ def _check_sample(sample: RowSample, n_classes: int, soft: bool) -> None:
         fits &= targets.shape == (n_rows,) and targets.dtype == np.int32
         fits &= bool(targets.size == 0 or (targets.min() >= 0 and targets.max() < n_classes))
     if not fits:
-        raise ValueError("the sample of this SoftmaxLayer does not fit its classes")
+        raise checkpoint.Damaged("the sample of this SoftmaxLayer does not fit its classes")

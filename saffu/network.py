@@ -17,7 +17,7 @@ from saffu.batches import Batch, Examples
 from saffu.explicit import add_moments
 from saffu.hidden import Fold, Layer, Options
 from saffu.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of
-from saffu.layer import history_from
+from saffu.layer import history_from, history_to
 from saffu.sparse import SparseRows
 from saffu.subclasses import Rows, Source, in_memory
 
@@ -99,6 +99,8 @@ class ExplicitNetwork:
     array([0, 1, 1, 0])
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this network comes from
+
     def __init__(
         self,
         hidden: tuple[int, ...] = (300,),
@@ -112,7 +114,7 @@ class ExplicitNetwork:
         n_threads: int | None = None,
     ):
         sizes = hidden if isinstance(hidden, (tuple, list)) else (hidden,)
-        self.hidden = tuple(_validate.integer(size, "hidden", 1) for size in sizes)
+        self.hidden = tuple(_validate.size(size, "hidden") for size in sizes)
         if not self.hidden:
             raise ValueError("hidden must name at least one layer; without any, use SoftmaxLayer")
         self.rounds = _validate.integer(rounds, "rounds", 1)
@@ -511,23 +513,25 @@ class ExplicitNetwork:
         metadata = {
             "settings": self._settings(),
             "corrections": self._corrections,
-            "history": self.history,
+            "history": history_to(self.history),
             "class_names": names,
         }
         return arrays, metadata
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> ExplicitNetwork:
-        network = cls(**metadata["settings"])
-        network.history = history_from(metadata["history"])
-        network._corrections = [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
-        network._classes = classes_from_file(arrays["classes"], metadata.get("class_names"))
+        network = checkpoint.parse(lambda: cls(**metadata["settings"]))
+        network.history = checkpoint.parse(history_from, metadata["history"])
+        network._corrections = checkpoint.parse(
+            lambda: [_validate.integer(number, "corrections", 0) for number in metadata["corrections"]]
+        )
+        network._classes = checkpoint.parse(classes_from_file, arrays["classes"], metadata.get("class_names"))
         network._scalars = arrays["scalars"]
         network._counts, network._output = arrays["output.counts"], arrays.get("output.weights")
         depths = range(len(network.hidden))
         network._layers = [(arrays[f"hidden{depth}.weights"], arrays[f"hidden{depth}.bias"]) for depth in depths]
         if f"hidden{len(network.hidden)}.weights" in arrays or not network._is_whole():
-            raise ValueError("the arrays of this ExplicitNetwork do not fit together")
+            raise checkpoint.Damaged("the arrays of this ExplicitNetwork do not fit together")
         return network
 
     def _is_whole(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,12 @@ class Series(NamedTuple):
     refined_seconds: NDArray[np.float64]
 
 
+def check() -> None:
+    """Raise ImportError now if no figure could be drawn later; the message names the extra to install."""
+    if find_spec("matplotlib") is None:
+        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it")
+
+
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of so many inches, independent of any window.
 
@@ -42,10 +49,9 @@ def new_figure(width: float, height: float) -> Any:
     ImportError
         If matplotlib is not installed; the message names the extra that installs it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("a figure needs matplotlib; pip install 'saffu[plot]' installs it") from error
+    check()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

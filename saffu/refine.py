@@ -63,6 +63,7 @@ class Refinable(Protocol):
     """
 
     history: list[Record] | None  # None as long as the weights follow from counts
+    interrupted: bool  # False for the class; that of what a refinement returned, see there
 
     def _parameters(self, soften: float, dtype: DTypeLike) -> Parameters:
         """Copies of all parameters, the logits of hidden layers (weights and bias) multiplied by ``soften``."""
@@ -188,6 +189,8 @@ def refine(
     model
         A refined model of the same class. Its ``history`` lists a record for the given model (epoch 0) and for each
         epoch: ``epoch``, ``seconds``, ``training_loss`` (on a sample of at most 10,000 rows) and ``validation_loss``.
+        Its attribute ``interrupted`` tells whether Ctrl-C ended it before its time; the best epoch so far is returned
+        then. (It is False for every other model, and not saved.)
 
     Raises
     ------
@@ -216,9 +219,9 @@ def refine(
     [0, 1, 2]
     """
     plan = Plan(
-        epochs=_validate.integer(epochs, "epochs", 0),
-        batch_size=_validate.integer(batch_size, "batch_size", 1),
-        patience=None if patience is None else _validate.integer(patience, "patience", 1),
+        epochs=_validate.integer(epochs, "epochs", 0, _validate.INT32_MAX),
+        batch_size=_validate.integer(batch_size, "batch_size", 1, _validate.INT32_MAX),
+        patience=None if patience is None else _validate.integer(patience, "patience", 1, _validate.INT32_MAX),
         soften=_validate.positive(soften, "soften"),
         dropout=_share(dropout, "dropout", or_zero=True),
         seed=_validate.integer(seed, "seed", 0),
@@ -227,12 +230,19 @@ def refine(
     data = _Data(model, X, y, validation, plan.seed, threads)
     run = _Run(model, data, plan, learning_rate, freeze, checkpoint)
     try:
-        with progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar:
+        # What diverges is told by its loss after the epoch, once.
+        with (
+            progress_bar(plan.epochs * run.steps_per_epoch, "refine", progress) as bar,
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             run.train(callback, bar.update)
+        return run.result()
     except KeyboardInterrupt:
-        message = f"interrupted after epoch {run.epoch} of {plan.epochs}: the best model so far is returned"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return run.result()
+        best = run.result()
+    best.interrupted = True
+    message = f"interrupted after epoch {len(run.history) - 1} of {plan.epochs}: the best model so far is returned"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return best
 
 
 @dataclass(frozen=True)
@@ -404,8 +414,8 @@ class _Run:
         self.history.append(record)
         criterion = _criterion(record)
         if self.epoch > 0 and (criterion < self.best[0] if self.best else self._is_finite()):
-            self.best = criterion, {name: value.copy() for name, value in parameters.items()}
-            self.best_epoch = self.epoch
+            copies = {name: value.copy() for name, value in parameters.items()}
+            self.best, self.best_epoch = (criterion, copies), self.epoch
 
     def _is_finite(self) -> bool:
         last = self.history[-1]

@@ -26,6 +26,7 @@ from saffu.bottom_up import SharedCounts
 from saffu.explicit_lm import ExplicitLM
 from saffu.grid import Architecture, distinct
 from saffu.journal import Journal
+from saffu.journal import check_free as check_journal_free
 from saffu.ngram import smoothed_distribution
 from saffu.report import Refined, Result
 from saffu.saffu_lm import SaffuLM
@@ -96,7 +97,7 @@ class Split:
     vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
-        _validate.integer(self.vocab_size, "vocab_size", 1)
+        _validate.size(self.vocab_size, "vocab_size")
         for name, starts in (("ids", "documents"), ("held_out", "held_out_documents")):
             ids = _validate.token_ids(getattr(self, name), name, self.vocab_size, keep=True)
             if ids.size == 0:
@@ -166,14 +167,16 @@ def read_split(
     ValueError
         If a file holds no text, or there is too little to hold some out.
     """
-    tokens = _validate.integer(tokens, "tokens", 1)
-    most = _validate.integer(held_out_tokens, "held_out_tokens", 1)
+    tokens = _validate.integer(tokens, "tokens", 1, _validate.INT32_MAX)
+    most = _validate.integer(held_out_tokens, "held_out_tokens", 1, _validate.INT32_MAX)
     corpora = _by_size(Corpus(paths, tokeniser, documents))
-    min_count = default_min_count(tokeniser) if min_count is None else _validate.integer(min_count, "min_count", 1)
+    min_count = default_min_count(tokeniser) if min_count is None else min_count
+    min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
         every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
         text = _first(corpora, every_type, tokens + spare, bar.update)
+    Corpus.check_parts(corpora)
     held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
     ids, begun = _kept(text, ~held, tokens)
     vocabulary, recode = _frequent(every_type, ids, min_count)
@@ -187,8 +190,7 @@ def read_split(
 
 def _by_size(corpus: Corpus) -> list[Corpus]:
     """The files one by one, small ones first: what they lack of their share goes to the others."""
-    files = [Corpus(path, corpus.tokeniser, corpus.documents) for path in corpus.paths]
-    return sorted(files, key=lambda file: math.inf if file.n_bytes is None else file.n_bytes)
+    return sorted(corpus.parts(), key=lambda file: math.inf if file.n_bytes is None else file.n_bytes)
 
 
 def _first_lists(corpora: Sequence[Corpus], tokens: int, advance: Callable[[int], Any]) -> Iterator[list[str]]:
@@ -316,6 +318,19 @@ class Roadmap(NamedTuple):
     notes: list[str]
 
 
+def outputs(out: str | os.PathLike[str]) -> list[str]:
+    """The files in a folder that :func:`run` may write over."""
+    models = os.path.join(out, MODELS)
+    saved = sorted(os.listdir(models)) if os.path.isdir(models) else []
+    names = [JOURNAL, report.TABLE, report.SUMMARY, report.FIGURE]
+    return [os.path.join(out, name) for name in names] + [os.path.join(models, name) for name in [*saved, "new.saffu"]]
+
+
+def check_free(out: str | os.PathLike[str]) -> None:
+    """Raise OSError now if another process uses the folder, so that :func:`run` could not."""
+    check_journal_free(os.path.join(out, JOURNAL))
+
+
 def run(
     split: Split,
     architectures: Iterable[Architecture],
@@ -378,8 +393,8 @@ def run(
     plan = distinct(architectures)
     if not plan:
         raise ValueError("architectures must name at least one")
-    refine = _validate.integer(refine, "refine", 0)
-    epochs = _validate.integer(epochs, "epochs", 1)
+    refine = _validate.integer(refine, "refine", 0, _validate.INT32_MAX)
+    epochs = _validate.integer(epochs, "epochs", 1, _validate.INT32_MAX)
     seconds = math.inf if minutes is None else 60 * _validate.positive(minutes, "minutes", or_zero=True)
     out = os.fspath(out)
     os.makedirs(out, exist_ok=True)
@@ -468,6 +483,8 @@ class _Run:
         refined = model.refine(self.split.ids, epochs=epochs, documents=self.split.documents)
         if isinstance(refined, type(model)):
             model = refined
+        if getattr(model, "interrupted", False):  # what there is of it would pass for the whole
+            raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         perplexity = self._perplexity(model)
         os.makedirs(os.path.join(self.out, MODELS), exist_ok=True)

@@ -24,7 +24,7 @@ from saffu.explicit_attention import ATTENTIONS
 from saffu.explicit_lm import ExplicitLM
 from saffu.fingerprints import Multiset
 from saffu.initial import Init, Initializer
-from saffu.layer import history_from
+from saffu.layer import history_from, history_to
 from saffu.learning import Known
 from saffu.passages import CHUNK, Passage, Passages
 from saffu.refine import LEARNING_RATE
@@ -32,7 +32,7 @@ from saffu.refine import random_start as start_at_random
 from saffu.refine import refine as improve
 from saffu.residual import HeldOutSource, TextSource, is_counted
 from saffu.session import Session
-from saffu.text import Vocabulary
+from saffu.text import ModelVocabulary, Vocabulary
 from saffu.text_loss import Embeddings, Network
 
 Float32 = NDArray[np.float32]
@@ -111,7 +111,7 @@ class SaffuLM:
     attention_losses : list of float
         Loss of the rounds of explicit attention, nats per token; it never rises.
     vocabulary : saffu.text.Vocabulary or None
-        Saved with the model if set.
+        Saved with the model if set; ValueError if it has another size than the model.
 
     Notes
     -----
@@ -126,6 +126,9 @@ class SaffuLM:
     >>> int(model.distribution([0, 1]).argmax())
     2
     """
+
+    vocabulary = ModelVocabulary()
+    interrupted = False  # whether Ctrl-C ended the refinement that this model comes from
 
     def __init__(
         self,
@@ -144,17 +147,17 @@ class SaffuLM:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self.bits = _validate.integer(bits, "bits", 1)
+        self.bits = _validate.size(bits, "bits")
         self.contexts = _contexts(contexts)
-        self.block = _validate.integer(block, "block", 1)
-        self.radius = _validate.integer(radius, "radius", 1)
-        self.heads = _validate.integer(heads, "heads", 1)
-        self.layers = _validate.integer(layers, "layers", 1)
-        self.hidden = _validate.integer(hidden, "hidden", 1)
-        self.words = _validate.integer(words, "words", 1)
-        self.span = _validate.integer(span, "span", SEGMENT)
+        self.block = _validate.size(block, "block")
+        self.radius = _validate.size(radius, "radius")
+        self.heads = _validate.size(heads, "heads")
+        self.layers = _validate.size(layers, "layers")
+        self.hidden = _validate.size(hidden, "hidden")
+        self.words = _validate.integer(words, "words", 1, _validate.INT32_MAX)
+        self.span = _validate.integer(span, "span", SEGMENT, _validate.LARGEST["window"])
         self.attention = _validate.choice(attention, "attention", ATTENTIONS)
-        self.min_count = _validate.integer(min_count, "min_count", 0)
+        self.min_count = _validate.integer(min_count, "min_count", 0, _validate.INT32_MAX)
         self.seed = _validate.integer(seed, "seed", 0)
         self.n_threads = n_threads
         resolve_threads(n_threads)
@@ -175,7 +178,7 @@ class SaffuLM:
         self.attention_losses: list[float] = []
         self.scalars: list[float] = []
         self.seconds = {"solve": 0.0, "residual": 0.0}
-        self.vocabulary: Vocabulary | None = None
+        self.vocabulary = None
 
     def _laid_out(self) -> Network:
         sizes = {context: {"block": self.block, "radial": self.radius}.get(context, 0) for context in self.contexts}
@@ -253,11 +256,12 @@ class SaffuLM:
         self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None = None
     ) -> tuple[Stream, int]:
         if vocab_size is not None:
-            vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
+            vocab_size = _validate.size(vocab_size, "vocab_size")
         if self.residual is not None and self.residual.n_tokens:
             if vocab_size not in (None, self.residual.vocab_size):
                 raise ValueError(f"vocab_size must be {self.residual.vocab_size}, as of the residual, got {vocab_size}")
             vocab_size = self.residual.vocab_size
+        vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         checked = _validate.token_ids(ids, "ids", vocab_size)
         starts = _validate.document_starts(documents, checked.size)
         return Stream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
@@ -440,7 +444,7 @@ class SaffuLM:
         """
         given = {"block": block, "radius": radius, "heads": heads, "layers": layers, "hidden": hidden}
         changed: dict[str, Any] = {
-            name: _validate.integer(value, name, 1) for name, value in given.items() if value is not None
+            name: _validate.size(value, name) for name, value in given.items() if value is not None
         }
         if contexts is not None:
             changed["contexts"] = _contexts(contexts)
@@ -463,7 +467,7 @@ class SaffuLM:
         return new_units.Sizes(sizes, self.heads, self.layers, self.hidden)
 
     def _with_bits(self, bits: int, free: Initializer) -> SaffuLM:
-        bits = _validate.integer(bits, "bits", 1)
+        bits = _validate.size(bits, "bits")
         times = bits // self.bits
         if times * self.bits != bits or times < 1 or times & (times - 1):
             raise ValueError(f"bits must be {self.bits}, as they are now, or 2, 4, 8 ... times that, got {bits}")
@@ -596,15 +600,15 @@ class SaffuLM:
         Returns
         -------
         SaffuLM
-            A refined model; this one stays as it is.
+            A refined model; this one stays as it is. Its ``interrupted`` tells whether Ctrl-C ended it before its time.
         """
-        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1)
+        batch_tokens = _validate.integer(batch_tokens, "batch_tokens", 1, _validate.INT32_MAX)
         options = {"soften": 1.0, "batch_size": max(batch_tokens // SEGMENT, 1), **options}
         options["validation"] = validation
-        epochs = _validate.integer(epochs, "epochs", 0)
+        epochs = _validate.integer(epochs, "epochs", 0, _validate.INT32_MAX)
         stages = [(epochs, freeze_embeddings)]
         if thaw_after is not None:
-            thaw_after = _validate.integer(thaw_after, "thaw_after", 0)
+            thaw_after = _validate.integer(thaw_after, "thaw_after", 0, _validate.INT32_MAX)
             stages = [(min(thaw_after, epochs), True), (max(epochs - thaw_after, 0), False)]
             stages = [stage for stage in stages if stage[0]] or stages[:1]
         model: SaffuLM = self
@@ -613,6 +617,8 @@ class SaffuLM:
             for n_epochs, frozen in stages:
                 model = model._stage(ids, documents, n_epochs, frozen, thawed=thaw_after is not None, options=options)
                 history = _continued(history, model.history or [])
+                if model.interrupted:
+                    break
         model.history = history
         return model
 
@@ -850,7 +856,7 @@ class SaffuLM:
             "growth": self.growth,
             "scalars": self.scalars,
             "attention_losses": self.attention_losses,
-            "history": self.history,
+            "history": history_to(self.history),
             "seconds": self.seconds,
         }
         for name, part in (("residual", self.residual), ("vocabulary", self.vocabulary)):
@@ -863,37 +869,46 @@ class SaffuLM:
     def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> Self:
         residual = None
         if "residual" in metadata:
-            residual = ExplicitLM._from_checkpoint(_with_prefix(arrays, "residual."), metadata["residual"])
-        model = cls(**metadata["settings"], residual=residual)
-        model._network = model._network._replace(units=_units_of(metadata["units"], model.layers))
-        model.growth = [dict(record) for record in metadata["growth"]]
+            residual = ExplicitLM._from_checkpoint(checkpoint.with_prefix(arrays, "residual."), metadata["residual"])
+        model = checkpoint.parse(lambda: cls(**metadata["settings"], residual=residual))
+        found = checkpoint.parse(_units_of, metadata["units"], model.layers)
+        model._network = model._network._replace(units=found)
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
         if "cells" in arrays:
-            model._cells = Cells(checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,)))
-        model._values = model._checked(_with_prefix(arrays, "parameters."))
+            model._cells = checkpoint.parse(
+                Cells, checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,))
+            )
+        model._values = model._checked(checkpoint.with_prefix(arrays, "parameters."))
         alone = model._values[f"{model._network.units[0].name}.bias"].size if residual is None else 0
         sizes = model.vocab_size, model._values["output.weights"].shape, alone
-        model._evidence = Evidence.from_arrays(_with_prefix(arrays, "evidence."), *sizes, len(model._network.units))
+        model._evidence = Evidence.from_arrays(
+            checkpoint.with_prefix(arrays, "evidence."), *sizes, len(model._network.units)
+        )
         model._heard = None
         if "documents.keys" in arrays:
-            model._heard = Multiset.from_arrays(arrays["documents.keys"], arrays["documents.counts"])
-        names = tuple(map(str, metadata["classes"]))
+            model._heard = checkpoint.parse(Multiset.from_arrays, arrays["documents.keys"], arrays["documents.counts"])
+        names = checkpoint.parse(lambda: tuple(map(str, metadata["classes"])))
         if not names or not {unit.name for unit in model._network.units if unit.layer == 0}.issuperset(names):
-            raise ValueError("the units that the embeddings were solved with are damaged")
-        model._classes = Classes.from_arrays(_with_prefix(arrays, "classes."), model.vocab_size, model.bits, names)
+            raise checkpoint.Damaged("the units that the embeddings were solved with are damaged")
+        model._classes = Classes.from_arrays(
+            checkpoint.with_prefix(arrays, "classes."), model.vocab_size, model.bits, names
+        )
         if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
-            raise ValueError("the attention that the embeddings were solved with does not fit")
-        model.scalars = [float(scalar) for scalar in metadata["scalars"]]
-        model.attention_losses = [float(loss) for loss in metadata["attention_losses"]]
-        model.history = history_from(metadata["history"])
-        model.seconds = {name: float(metadata["seconds"][name]) for name in model.seconds}
+            raise checkpoint.Damaged("the attention that the embeddings were solved with does not fit")
+        model.scalars, model.attention_losses = (
+            checkpoint.parse(lambda name=name: [float(number) for number in metadata[name]])
+            for name in ("scalars", "attention_losses")
+        )
+        model.history = checkpoint.parse(history_from, metadata["history"])
+        model.seconds = {name: checkpoint.parse(float, metadata["seconds"][name]) for name in model.seconds}
         if "vocabulary" in metadata:
-            model.vocabulary = Vocabulary._from_checkpoint(_with_prefix(arrays, "vocabulary."), metadata["vocabulary"])
+            inner = checkpoint.with_prefix(arrays, "vocabulary.")
+            checkpoint.parse(setattr, model, "vocabulary", Vocabulary._from_checkpoint(inner, metadata["vocabulary"]))
         if len(model.scalars) != 1 + len(model._network.units):
-            raise ValueError(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
+            raise checkpoint.Damaged(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
         types = [model.vocab_size] + [part.vocab_size for part in [residual] if part is not None]
-        types += [len(model.vocabulary)] if model.vocabulary is not None else []
         if len(set(types)) > 1:
-            raise ValueError(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
+            raise checkpoint.Damaged(f"its parts have vocabularies of different sizes, {', '.join(map(str, types))}")
         return model
 
     def _checked(self, parameters: Parameters) -> Parameters:
@@ -907,7 +922,7 @@ class SaffuLM:
             below = sum(widths[other.name] for other in self._network.units if other.layer == unit.layer - 1)
             shapes |= units.shapes(unit, below if unit.layer else self.bits, widths[unit.name])
         if set(shapes) != set(parameters):
-            raise ValueError(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
+            raise checkpoint.Damaged(f"array {min(set(shapes) ^ set(parameters))!r} is missing, or should not be there")
         return {name: checkpoint.checked(parameters, name, np.float32, shape) for name, shape in shapes.items()}
 
 
@@ -923,11 +938,6 @@ def _units_of(records: Sequence[Sequence[Any]], n_layers: int) -> list[units.Uni
     if layers != sorted(layers) or set(layers) != set(range(n_layers)) or len({u.name for u in found}) < len(found):
         raise ValueError("the units of the file are not those of a network")
     return found
-
-
-def _with_prefix(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
-    """The arrays whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _contexts(contexts: Sequence[str]) -> tuple[str, ...]:

@@ -4,14 +4,15 @@ Decisions. Text is tokenised a block (about four million characters) at a time w
 the work per token stays in C and memory does not grow with the corpus. A line end is a token of its own: ``"\n"``
 becomes ``<eos>``, and ``"\n\n"`` is a line end after which a new document begins. Documents are separated by blank
 lines, which yield no token, or they are whole files, and then a blank line is just one more ``<eos>``.
+
+A text gives the same tokens whether it comes from a file or as a string: line ends of every kind are one, and a byte
+order mark at the beginning is no text. (Bytes are taken as they are.)
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
-import lzma
 import os
 import re
 import shutil
@@ -19,8 +20,8 @@ import stat
 import sys
 import tempfile
 import unicodedata
+import warnings
 import weakref
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saffu import _validate
+from saffu import _validate, checkpoint, compressed
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
 UNKNOWN_ID, LINE_END_ID = 0, 1
@@ -40,6 +41,7 @@ TOKENISERS = ("words", "whitespace", "chars", "bytes")
 DOCUMENTS = ("blank-line", "file")
 BLOCK_BYTES = 1 << 22
 STANDARD_INPUT = "-"
+BYTE_ORDER_MARK = "\ufeff"
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 _LEADING_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)+")
@@ -94,7 +96,8 @@ def tokenise(text: str, tokeniser: str = "words") -> list[str]:
         Any text; for ``"bytes"`` its UTF-8 bytes are the tokens, each written as the character of that number.
     tokeniser : {"words", "whitespace", "chars", "bytes"}
         ``"words"``: Unicode words (with inner apostrophes, hyphens and combining marks), numbers, single punctuation
-        marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokeniser.
+        marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokeniser; all but
+        ``"bytes"`` read ``\r\n`` and ``\r`` as line ends and leave out a byte order mark at the beginning.
 
     Returns
     -------
@@ -106,13 +109,27 @@ def tokenise(text: str, tokeniser: str = "words") -> list[str]:
     ['It', "isn't", 'so', ',', 'he', 'said', '.']
     """
     _validate.choice(tokeniser, "tokeniser", TOKENISERS)
-    if tokeniser == "bytes":
-        text = text.encode().decode("latin-1")
-    return _splitter(tokeniser, "file")(text)
+    return _splitter(tokeniser, "file")(_as_read(text, tokeniser))
+
+
+def _as_read(text: str, tokeniser: str) -> str:
+    """A text as it would be read from a file."""
+    if tokeniser != "bytes":
+        return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        return text.encode().decode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(_has_surrogate("text", text, error)) from None
+
+
+def _has_surrogate(name: str, text: str, error: UnicodeEncodeError) -> str:
+    return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
 
 
 def detokenise(tokens: Iterable[str], tokeniser: str = "words") -> str:
     r"""Join tokens into readable text, the inverse of :func:`tokenise` up to spacing (exact for chars and bytes).
+
+    Line ends of every kind come back as ``"\n"``, but for bytes.
 
     Parameters
     ----------
@@ -199,6 +216,12 @@ class Vocabulary:
     ----------
     types : list of str, length V
         The type of each id.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a type stands twice, is no string, or is one that no file can hold (a lone surrogate; for ``"bytes"``,
+        anything but one character below 256).
     """
 
     def __init__(
@@ -207,8 +230,9 @@ class Vocabulary:
         default = default_documents(tokeniser)
         self.tokeniser = tokeniser
         self.documents = _validate.choice(documents or default, "documents", DOCUMENTS)
-        self.min_count = _validate.integer(min_count, "min_count", 1)
+        self.min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
         self.types = [UNKNOWN, LINE_END, *types]
+        _check_types(self.types, tokeniser)
         self._ids = dict(zip(self.types, range(len(self.types)), strict=True))
         if len(self._ids) != len(self.types):
             [(repeated, _)] = Counter(self.types).most_common(1)
@@ -239,7 +263,7 @@ class Vocabulary:
         Vocabulary
             Types by descending frequency, ties by first appearance.
         """
-        min_count = _validate.integer(min_count, "min_count", 1)
+        min_count = _validate.integer(min_count, "min_count", 1, _validate.INT32_MAX)
         counts: Counter[str] = Counter()
         for tokens in token_lists:
             if isinstance(tokens, str):
@@ -288,12 +312,13 @@ class Vocabulary:
     def encode_text(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of a text and the offsets at which documents begin after the first.
 
-        No ``<eos>`` is added at the end, so that a prompt can be continued.
+        They are those that :class:`Corpus` gives for a file with this text, but that no ``<eos>`` is added at the end,
+        so that a prompt can be continued; where the text ends with a document, the last offset is its length.
         """
-        if self.tokeniser == "bytes":
-            text = text.encode().decode("latin-1")
+        text = _as_read(text, self.tokeniser)
         if self.documents == "blank-line":
-            text = _BLANK_LINES.sub("\n\n", text)
+            blank = _LEADING_BLANK_LINES.match(text)
+            text = _BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
         return self._encode_block(_splitter(self.tokeniser, self.documents)(text))
 
     def decode(self, ids: ArrayLike) -> list[str]:
@@ -336,12 +361,65 @@ class Vocabulary:
     def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Vocabulary:
         blob, offsets = arrays["types"].tobytes(), arrays["type_offsets"]
         if offsets.ndim != 1 or offsets.size < 3 or offsets[0] != 0 or offsets[-1] != len(blob):
-            raise ValueError("the offsets of the vocabulary do not fit its types")
+            raise checkpoint.Damaged("the offsets of the vocabulary do not fit its types")
         cuts = offsets.tolist()
-        types = [blob[start:end].decode() for start, end in pairwise(cuts)]
+        types = checkpoint.parse(lambda: [blob[start:end].decode() for start, end in pairwise(cuts)])
         if types[:2] != [UNKNOWN, LINE_END]:
-            raise ValueError(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
-        return cls(types[2:], metadata["tokeniser"], metadata["documents"], metadata["min_count"])
+            raise checkpoint.Damaged(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
+        settings = (metadata[name] for name in ("tokeniser", "documents", "min_count"))
+        return checkpoint.parse(cls, types[2:], *settings)
+
+
+def _check_types(types: Sequence[Any], tokeniser: str) -> None:
+    """Refuse what could not be saved, or not be joined to text."""
+    try:
+        joined = "".join(types)
+    except TypeError:
+        other = next(kind for kind in types if not isinstance(kind, str))
+        raise TypeError(f"types must be strings, got {other!r}") from None
+    try:
+        joined.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(_has_surrogate("types", joined, error)) from None
+    if tokeniser == "bytes":
+        other = next((kind for kind in types[2:] if len(kind) != 1 or kind > "\xff"), None)
+        if other is not None:
+            raise ValueError(f"types of bytes must be single characters below 256, got {other!r}")
+
+
+class ModelVocabulary:
+    """The attribute ``vocabulary`` of a language model: None, or a vocabulary of as many types as the model has.
+
+    The model's ``vocab_size`` may raise ValueError as long as it is not known.
+    """
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        return None if model is None else vars(model).get("vocabulary")
+
+    def __set__(self, model: Any, vocabulary: Any) -> None:
+        if vocabulary is not None:
+            if not isinstance(vocabulary, Vocabulary):
+                raise TypeError(f"vocabulary must be a saffu.text.Vocabulary or None, got {type(vocabulary).__name__}")
+            self._check_size(model, vocabulary)
+        vars(model)["vocabulary"] = vocabulary
+
+    @staticmethod
+    def size(vocabulary: Vocabulary | None, vocab_size: int | None) -> int | None:
+        """The size that new text of a model shall have: that of its vocabulary, unless there is none."""
+        if vocabulary is None or vocab_size is None:
+            return vocab_size if vocabulary is None else len(vocabulary)
+        if vocab_size != len(vocabulary):
+            raise ValueError(f"vocab_size must be {len(vocabulary)}, the size of the vocabulary, got {vocab_size}")
+        return vocab_size
+
+    @staticmethod
+    def _check_size(model: Any, vocabulary: Vocabulary) -> None:
+        try:
+            size = model.vocab_size
+        except (AttributeError, ValueError):  # not made yet, or has seen no text yet
+            return
+        if len(vocabulary) != size:
+            raise ValueError(f"vocabulary must have {size} types, as the model has, got one of {len(vocabulary)}")
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -370,8 +448,9 @@ class Corpus:
     Parameters
     ----------
     paths : str, path or sequence of them
-        Plain text, ``.gz`` or ``.xz`` files in UTF-8; ``-`` is standard input. What can be read once only (standard
-        input, a pipe) is copied to a temporary file at the first reading.
+        Text in UTF-8, plain or compressed by gzip, bzip2, xz or Zstandard (the extra ``zstd``), whatever the names;
+        ``-`` is standard input. What can be read once only (standard input, a pipe) is copied to a temporary file at
+        the first reading.
     tokeniser : {"words", "whitespace", "chars", "bytes"}
         All but ``"bytes"`` read ``\r\n`` and ``\r`` as line ends; ``"bytes"`` takes files as they are.
     documents : {"blank-line", "file"}, optional
@@ -381,6 +460,13 @@ class Corpus:
     ------
     FileNotFoundError, OSError
         If a file is missing or is a folder.
+    ValueError
+        If standard input is named and closed, or what would decompress a file is not installed.
+
+    Warns
+    -----
+    UserWarning
+        At the end of the first reading, for each file that holds no text beside others that do.
     """
 
     def __init__(
@@ -398,9 +484,14 @@ class Corpus:
             raise ValueError("paths must name at least one file")
         if self.paths.count(STANDARD_INPUT) > 1:
             raise ValueError("standard input ('-') can be named only once")
+        if STANDARD_INPUT in self.paths and sys.stdin is None:
+            raise ValueError("standard input ('-') is closed")
         for path in self.paths:
-            if path != STANDARD_INPUT and not _is_pipe(path):
-                open(path, "rb").close()
+            if not _is_pipe(path):
+                with open(path, "rb") as raw:
+                    compressed.stream(raw, _name(path))
+        self._empty: set[str] = set()  # files that were found to hold no text
+        self._is_part = False
 
     @property
     def n_bytes(self) -> int | None:
@@ -446,8 +537,8 @@ class Corpus:
         Raises
         ------
         ValueError
-            If a file holds no text, or bytes that are not UTF-8, or is damaged (compressed files); or if the
-            vocabulary belongs to another tokeniser.
+            If no file holds any text, or one holds bytes that are not UTF-8, or is damaged (compressed files); or if
+            the vocabulary belongs to another tokeniser.
         """
         if vocabulary.tokeniser != self.tokeniser:
             raise ValueError(f"vocabulary must be of {self.tokeniser!r} tokens, got one of {vocabulary.tokeniser!r}")
@@ -471,6 +562,7 @@ class Corpus:
     def _tokenised_blocks(self, advance: Callable[[int], Any] | None) -> Iterator[tuple[bool, list[str], int]]:
         """Blocks of tokens: whether a document begins with the block, its tokens, how many characters they are."""
         split = _splitter(self.tokeniser, self.documents)
+        empties: list[str] = []
         for path in self.paths:
             document_due, line_due, empty, n_characters = True, True, True, 0
             for text in self._blocks(path, advance):
@@ -486,7 +578,33 @@ class Corpus:
                     empty, n_characters = False, 0
                     document_due, line_due = tokens[-1] == "\n\n", tokens[-1] in ("\n", "\n\n")
             if empty:
-                raise ValueError(f"{_name(path)} holds no text")
+                empties.append(path)
+        all_of_them = len(empties) == len(self.paths)
+        untold = [path for path in empties if all_of_them or path not in self._empty]
+        self._empty.update(empties)
+        if not self._is_part:
+            self._tell(untold, all_of_them)
+
+    def parts(self) -> list[Corpus]:
+        """A corpus of each file, which may hold no text; :meth:`check_parts` tells of these in the end."""
+        found = [Corpus(path, self.tokeniser, self.documents) for path in self.paths]
+        for part in found:
+            part._is_part = True
+        return found
+
+    @staticmethod
+    def check_parts(parts: Sequence[Corpus]) -> None:
+        """Say of parts that have been read what reading the whole would say of files that hold no text."""
+        empties = [path for part in parts for path in part.paths if path in part._empty]
+        Corpus._tell(empties, len(empties) == len(parts))
+
+    @staticmethod
+    def _tell(empties: Sequence[str], all_of_them: bool) -> None:
+        if all_of_them and empties:
+            others = ", nor does any other file" if len(empties) > 1 else ""
+            raise ValueError(f"{_name(empties[0])} holds no text{others}")
+        for path in empties:
+            warnings.warn(f"{_name(path)} holds no text and is left out", stacklevel=5)
 
     def _count_characters(self, text: str) -> int:
         separators = text.count("\n\n") if self.documents == "blank-line" else 0
@@ -516,10 +634,10 @@ class Corpus:
         """The file as it lies on disk and its decompressed stream."""
         if _is_pipe(path):
             raw = self._spool(path)
-            yield raw, _decompressed(raw, path)
+            yield raw, compressed.stream(raw, _name(path))
         else:
             with open(path, "rb") as raw:
-                yield raw, _decompressed(raw, path)
+                yield raw, compressed.stream(raw, _name(path))
 
     def _spool(self, path: str) -> IO[bytes]:
         """A copy of what can be read once only, at its beginning."""
@@ -542,9 +660,11 @@ class _Utf8:
         self.name = name
         self.bytes = codecs.getincrementaldecoder("utf-8")("strict")
         self.lines = io.IncrementalNewlineDecoder(self.bytes, translate=True)
-        self.position, self.line = 0, 1
+        self.position, self.line, self.begun = 0, 1, False
 
     def __call__(self, data: bytes, final: bool) -> str:
+        if self.position == 0 and _looks_like_utf16(data):
+            raise ValueError(f"{self.name} is not UTF-8 but looks like UTF-16; convert it, or use the bytes tokeniser")
         held_back = self.bytes.getstate()[0]
         try:
             text = self.lines.decode(data, final)
@@ -553,19 +673,16 @@ class _Utf8:
             line = self.line + (held_back + data)[: error.start].count(b"\n")
             byte = f"byte 0x{error.object[error.start]:02x} at position {position} (line {line})"
             raise ValueError(f"{self.name} is not UTF-8: {byte}; convert it, or use the bytes tokeniser") from None
-        if self.position == 0:
-            text = text.removeprefix("\ufeff")
+        if text and not self.begun:
+            text, self.begun = text.removeprefix(BYTE_ORDER_MARK), True
         self.position += len(data)
         self.line += data.count(b"\n")
         return text
 
 
-def _decompressed(raw: IO[bytes], path: str) -> IO[bytes]:
-    if path.lower().endswith(".gz"):
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
-    if path.lower().endswith(".xz"):
-        return lzma.LZMAFile(raw)
-    return raw
+def _looks_like_utf16(data: bytes) -> bool:
+    """Whether data begin with a byte order mark of UTF-16, or have more zero bytes than any text in UTF-8."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data.count(0) * 100 > len(data)
 
 
 def _pieces(
@@ -574,10 +691,7 @@ def _pieces(
     """Bytes of a stream in blocks, each with whether it is the last (which is empty)."""
     position, data = 0, b"-"
     while data:
-        try:
-            data = stream.read(BLOCK_BYTES)
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-            raise ValueError(f"{name} is damaged: {str(error).rstrip('.')}") from error
+        data = compressed.read(stream, BLOCK_BYTES, name)
         if advance is not None:
             advance(raw.tell() - position)
             position = raw.tell()

@@ -29,7 +29,7 @@ from saffu._threads import resolve_threads
 from saffu.batches import checksum
 from saffu.context import ranges
 from saffu.initial import initial
-from saffu.layer import history_from
+from saffu.layer import history_from, history_to
 from saffu.refine import refine
 
 Arrays = dict[str, NDArray]
@@ -437,6 +437,8 @@ class Transformer:
     (1, 3, 10)
     """
 
+    interrupted = False  # whether Ctrl-C ended the refinement that this model comes from
+
     def __init__(
         self,
         vocab_size: int,
@@ -452,10 +454,10 @@ class Transformer:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        vocab_size = _validate.integer(vocab_size, "vocab_size", 1)
-        hidden = _validate.integer(hidden, "hidden", 1)
-        layers = _validate.integer(layers, "layers", 0)
-        positions = _validate.integer(positions, "positions", 1)
+        vocab_size = _validate.size(vocab_size, "vocab_size")
+        hidden = _validate.size(hidden, "hidden")
+        layers = _validate.size(layers, "layers", 0)
+        positions = _validate.size(positions, "positions")
         each_heads = _each(heads, "heads", layers)
         width = [max(hidden // n, 1) for n in each_heads]
         sizes = [
@@ -637,7 +639,9 @@ class Transformer:
         """
         if not self.causal:
             raise ValueError("a model that is not causal sees what it should predict; give saffu.refine ids and labels")
-        windows_a_step = max(_validate.integer(batch_tokens, "batch_tokens", 1) // self.positions, 1)
+        windows_a_step = max(
+            _validate.integer(batch_tokens, "batch_tokens", 1, _validate.INT32_MAX) // self.positions, 1
+        )
         X, y = self._windows(ids, documents)
         if validation is not None:
             options["validation"] = self._windows(*validation)
@@ -715,14 +719,15 @@ class Transformer:
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[Arrays, dict[str, Any]]:
-        facts = {"activation": self.activation, "causal": self.causal, "history": self.history, "growth": self.growth}
+        facts = {"activation": self.activation, "causal": self.causal, "growth": self.growth}
+        facts["history"] = history_to(self.history)
         return self.arrays, facts
 
     @classmethod
     def _from_checkpoint(cls, arrays: Arrays, metadata: dict[str, Any]) -> Self:
-        model = cls.from_arrays(arrays, metadata["activation"], metadata["causal"])
-        model.history = history_from(metadata["history"])
-        model.growth = [dict(record) for record in metadata["growth"]]
+        model = checkpoint.parse(cls.from_arrays, arrays, metadata["activation"], metadata["causal"])
+        model.history = checkpoint.parse(history_from, metadata["history"])
+        model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
         return model
 
 
@@ -731,4 +736,4 @@ def _each(value: int | Sequence[int], name: str, layers: int) -> list[int]:
     values = [value] * layers if isinstance(value, (int, np.integer)) else list(value)
     if len(values) != layers:
         raise ValueError(f"{name} must be a number or one for each of {layers} layers, got {len(values)}")
-    return [_validate.integer(one, name, 1) for one in values]
+    return [_validate.size(one, name) for one in values]

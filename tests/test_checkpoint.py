@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from saffu import checkpoint
+from saffu.explicit_lm import ExplicitLM
 
 
 @checkpoint.register("pair of numbers")
@@ -29,7 +30,7 @@ class Pair:
     @classmethod
     def _from_checkpoint(cls, arrays, metadata):
         if metadata["scale"] < 0:
-            raise ValueError("scale must be positive")
+            raise checkpoint.Damaged("scale must be positive")
         return cls(arrays["weights"], metadata["scale"])
 
 
@@ -117,6 +118,95 @@ def test_every_truncation_is_refused(saved):
             checkpoint.load(saved)
 
 
+def flips(path, step=1):
+    """The file with one byte changed, at every place and in several ways; at last as it was."""
+    whole = path.read_bytes()
+    for place in range(0, len(whole), step):
+        for change in (0x01, 0x2A):  # 0x2A makes a line end of a space
+            damaged = bytearray(whole)
+            damaged[place] ^= change
+            path.write_bytes(damaged)
+            yield place
+    path.write_bytes(whole)
+
+
+def test_every_changed_byte_is_found(saved):
+    checkpoint.write(saved, "pair of numbers", {"weights": np.arange(5), "z": np.zeros((0, 3), "f4")}, {"scale": 0.25})
+    for place in flips(saved):
+        with pytest.raises(ValueError, match=r"damaged|cut short|not a saffu model|has format|unknown kind"):
+            print(place, checkpoint.load(saved))
+    assert checkpoint.load(saved).scale == 0.25
+
+
+def test_a_changed_count_of_a_language_model_is_found(tmp_path):
+    path = tmp_path / "model.saffu"
+    ExplicitLM(order=3, radius=1, windows=(), induction=0).fit(np.arange(60) % 7).save(path)
+    for place in flips(path, step=97):
+        with pytest.raises(ValueError, match=r"model.saffu' (is|has)"):
+            print(place, checkpoint.load(path))
+    checkpoint.load(path)
+
+
+def without_checksums(path):
+    """The file as it was written before there were checksums."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    ours = json.loads(header["__metadata__"]["saffu"])
+    assert set(ours) == {"format", "kind", "metadata", "checksums", "checksum"}
+    header["__metadata__"]["saffu"] = json.dumps({name: ours[name] for name in ("format", "kind", "metadata")})
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+
+
+def test_files_of_before_the_checksums_load(saved, tmp_path):
+    without_checksums(saved)
+    assert b"checksum" not in saved.read_bytes()
+    model = checkpoint.load(saved)
+    np.testing.assert_array_equal(model.weights, np.arange(5))
+    path = tmp_path / "language.saffu"
+    ExplicitLM(order=3, radius=1, windows=(), induction=0).fit(np.arange(60) % 7).save(path)
+    expected = checkpoint.load(path).log_prob(np.arange(7))
+    without_checksums(path)
+    np.testing.assert_array_equal(checkpoint.load(path).log_prob(np.arange(7)), expected)
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, KeyError, ValueError, ZeroDivisionError])
+def test_an_error_of_the_program_is_no_damage(saved, monkeypatch, error):
+    def broken(arrays, metadata):
+        raise error("of the program")
+
+    monkeypatch.setattr(Pair, "_from_checkpoint", broken)
+    with pytest.raises(error, match="of the program") as caught:
+        checkpoint.load(saved)
+    assert "damaged" not in str(caught.value)
+    assert type(caught.value) is error
+
+
+def test_what_a_file_lacks_is_damage(saved, monkeypatch):
+    monkeypatch.setattr(Pair, "_from_checkpoint", lambda arrays, metadata: metadata["scale"] + arrays["bias"])
+    with pytest.raises(checkpoint.Damaged, match="is a damaged pair of numbers model: 'bias' is missing"):
+        checkpoint.load(saved)
+    monkeypatch.setattr(Pair, "_from_checkpoint", lambda arrays, metadata: checkpoint.parse(int, "x"))
+    with pytest.raises(checkpoint.Damaged, match="damaged pair of numbers model: invalid literal"):
+        checkpoint.load(saved)
+
+
+def test_a_size_in_a_file_takes_no_memory(tmp_path):
+    path = tmp_path / "model.saffu"
+    ExplicitLM(order=3, radius=1, windows=(), induction=0).fit(np.arange(60) % 7).save(path)
+    kind, arrays, metadata = checkpoint.read(path)
+    for size, message in (
+        (10**12, "vocab_size must be at most"),
+        (2**31 - 1, "array 'unigram' must be"),
+        (-1, "least"),
+    ):
+        checkpoint.write(path, kind, arrays, {**metadata, "vocab_size": size})
+        with pytest.raises(checkpoint.Damaged, match=message):
+            checkpoint.load(path)
+
+
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_never_runs_amok(tmp_path_factory, position, value):
     path = tmp_path_factory.getbasetemp() / "fuzz.saffu"
@@ -169,6 +259,17 @@ def test_damaged_and_newer_metadata_is_named(tmp_path, headers, message):
     save_file({"weights": np.zeros((2, 2))}, path, metadata=headers)
     with pytest.raises(ValueError, match=message):
         checkpoint.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_named(saved):
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(ValueError, match="is a pipe; a model is read from a file"):
+            checkpoint.load(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -381,13 +381,12 @@ def assert_user_error(result, message):
         (["train", "nowhere.txt", "--out", "new"], "'nowhere.txt': No such file or directory"),
         (["train", ".", "--out", "new"], "'.': Is a directory"),
         (["train", "empty.txt", "--out", "new"], "'empty.txt' holds no text"),
-        (["train", "train.txt", "empty.txt", "--out", "new"], "'empty.txt' holds no text"),
         (["train", "latin.txt", "--out", "new"], "'latin.txt' is not UTF-8: byte 0xe9 at position 6 (line 2)"),
         (["train", "cut.txt.gz", "--out", "new"], "'cut.txt.gz' is damaged"),
         (["train", "-", "-", "--out", "new"], "standard input ('-') can be named only once"),
         (["train", "train.txt", "--out", "nowhere/new"], "cannot write 'nowhere/new': there is no folder"),
         (["train", "train.txt", "--out", "."], "cannot write '.': it is a folder"),
-        (["train", "train.txt", "--out", "train.txt"], "is a training text and the output"),
+        (["train", "train.txt", "--out", "train.txt"], "'train.txt' is an input, too"),
         (["eval", "nowhere.saffu", "train.txt"], "'nowhere.saffu': No such file or directory"),
         (["eval", "train.txt", "train.txt"], "'train.txt' is not a saffu model"),
         (["eval", "cut.saffu", "train.txt"], "'cut.saffu' is cut short"),
@@ -464,7 +463,9 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
         arguments = ["train", trained / "train.txt", "--out", tmp_path / "model", *options]
         shown = run(capsys, *arguments)[2]
         assert all(stage in shown for stage in ["vocabulary", "prime", *["solve", "refine"] * bool(options)])
-        assert run(capsys, *arguments, "--quiet") == (0, "", "")
+        code, output, errors = run(capsys, *arguments, "--quiet")
+        assert (code, errors) == (0, "")
+        assert f"{tmp_path / 'model'}: " in output  # a result, and no progress
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     assert run(capsys, *arguments)[2] == ""
 
@@ -537,8 +538,19 @@ def test_grow_of_an_explicit_model_and_of_a_transformer(trained, tmp_path, capsy
     assert "nats per token" in output
     assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["order"] == 5
     saffu.Transformer(vocab_size=9, hidden=4, layers=1, positions=5).save(tmp_path / "transformer")
-    assert run(capsys, "grow", tmp_path / "transformer", "--set", "mlp=32", "--out", out, "--quiet")[:2] == (0, "")
+    assert run(capsys, "grow", tmp_path / "transformer", "--set", "mlp=32", "--out", out, "--quiet") == (
+        0,
+        f"parameters 316 -> 460\nwrote {out}\n",
+        "",
+    )
     assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["growth"][0]["kind"] == "mlp"
+
+
+def test_settings_of_growth_are_read_before_the_text(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Corpus, "read", None)
+    for setting, message in (("depth=3", "expected NAME=VALUE"), ("order=x", "order must be a whole number")):
+        options = ("--set", setting, "--data", trained / "train.txt", "--out", tmp_path / "out")
+        assert_user_error(run(capsys, "grow", trained / "model.saffu", *options), message)
 
 
 @pytest.mark.parametrize(

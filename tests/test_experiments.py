@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
-from bench import datasets, drift, experiment, warm_cold  # noqa: E402
+from bench import datasets, drift, experiment, measure, warm_cold  # noqa: E402
 from bench.datasets import Split  # noqa: E402
 from bench.experiment import Point, made_up, tuned  # noqa: E402
 
@@ -52,6 +52,41 @@ def test_quick_run_writes_table_and_figure(name, tmp_path, capsys, monkeypatch):
     assert table.startswith(capsys.readouterr().out[: len(table) - 1])
     assert "Seeds: " in table
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_what_a_command_needs_is_missed_before_the_work(name, tmp_path, capsys, monkeypatch):
+    command = importlib.import_module(f"bench.{name}")
+    monkeypatch.setattr(command, "run", lambda given: pytest.fail("there was work"))
+    for module, options in (("matplotlib", ["--quick"]), ("sklearn", ["--print"])):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(SystemExit) as ended:
+                command.main([*options, "--out", str(tmp_path / "new")])
+        output, errors = capsys.readouterr()
+        assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
+        assert f"error: this needs {module}; pip install 'saffu[bench]'" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_command_cannot_write_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SAFFU_DATA", str(tmp_path / "data"))
+    for out, message in (("file", "is not a folder"), ("file/new", "is not a folder"), ("data/new", "is an input")):
+        with pytest.raises(SystemExit) as ended:
+            experiment.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
+        output, errors = capsys.readouterr()
+        assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
+        assert message in errors
+    monkeypatch.setattr("bench.measure.README", tmp_path / "file")
+    with pytest.raises(SystemExit):
+        experiment.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
+    assert "has no lines <!-- drift:begin -->" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+    (tmp_path / "file").write_text("before <!-- drift:begin -->\nold\n<!-- drift:end --> after")
+    measure.publish("drift", "new", False)
+    assert (tmp_path / "file").read_text() == "before <!-- drift:begin -->\nnew\n<!-- drift:end --> after"
 
 
 def test_growth_writes_its_tables(tmp_path, capsys):

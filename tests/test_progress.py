@@ -34,7 +34,7 @@ def bars(monkeypatch):
             return super().update(n)
 
     monkeypatch.setattr(_progress, "Bar", Counting)
-    monkeypatch.setattr(_progress, "_on_a_terminal", lambda: True)
+    monkeypatch.setattr(_progress, "on_terminal", lambda: True)
     monkeypatch.setattr(cli, "_shows_progress", lambda arguments: True)
     return told
 

@@ -509,6 +509,19 @@ def test_a_checkpoint_that_is_something_else_is_refused(tmp_path):
         saffu.load(tmp_path / "state")
 
 
+def test_a_diverged_refinement_can_be_saved(tmp_path):
+    X, y = problem(dtype=np.float32)
+    for model in (saffu.ExplicitNetwork(hidden=(9,)).fit(X, y), saffu.SoftmaxLayer().fit(X, y)):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            diverged = refine(model, X, y, epochs=2, learning_rate=1e300)
+        assert not np.isfinite(diverged.history[-1]["training_loss"])
+        diverged.save(tmp_path / "model")
+        again = saffu.load(tmp_path / "model")
+        assert np.isnan(again.history[-1]["training_loss"])
+        assert again.history[:-1] == diverged.history[:-1]
+
+
 def test_quiet_without_a_terminal(capfd):
     X, y = problem()
     with warnings.catch_warnings():

@@ -33,7 +33,7 @@ default_grid = functools.cache(grid.default_grid)
 def without_figures(request, monkeypatch):
     """No figure, which takes most of the time of a run, but where a test asks for one."""
     if "draws" not in request.fixturenames:
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 @pytest.fixture
@@ -697,7 +697,7 @@ def test_the_command_makes_the_default_roadmap(tmp_path, capsys, fakes, draws):
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert len(table(out)) == grid.DEFAULT_SIZE
     assert sum(row["refined_perplexity"] != "" for row in table(out)) == 3
-    assert command(capsys, text, "--out", out, "--quiet") == (0, "", "")
+    assert command(capsys, text, "--out", out, "--quiet") == (0, output, "")
 
 
 def test_the_command_takes_a_grid_and_held_out_text(tmp_path, capsys, fakes):
@@ -728,11 +728,10 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, capsys, fakes):
         raise KeyboardInterrupt
 
     fakes.setattr(roadmap, "solve_saffu", interrupt)
-    assert command(capsys, write_text(tmp_path / "text", 40), "--out", tmp_path / "map") == (
-        130,
-        "",
-        "saffu roadmap: interrupted; no result is lost, the same command goes on from here\n",
-    )
+    code, output, errors = command(capsys, write_text(tmp_path / "text", 40), "--out", tmp_path / "map")
+    assert (code, output) == (130, "")
+    line = "saffu roadmap: interrupted; no result is lost, the same command goes on from here"
+    assert errors.splitlines()[1:] == [line]  # the first one says that there will be no figure
 
 
 def test_the_command_fails_if_everything_does(tmp_path, capsys, fakes):
@@ -747,14 +746,65 @@ def test_progress_is_for_terminals(tmp_path, capsys, fakes):
     text = write_text(tmp_path / "text", 40)
     fakes.setattr(sys.stderr, "isatty", lambda: True)
     assert "best perplexity" in command(capsys, text, "--out", tmp_path / "map", "--limit", 9)[2]
-    assert command(capsys, text, "--out", tmp_path / "quiet", "--limit", 9, "--quiet")[2] == ""
+    assert command(capsys, text, "--out", tmp_path / "quiet", "--limit", 9, "--quiet")[2].count("\n") == 1  # no figure
 
 
 def test_the_folder_may_not_be_a_file(tmp_path, capsys, fakes):
     text = write_text(tmp_path / "text", 40)
-    code, _, errors = command(capsys, text, "--out", text)
-    assert (code, errors.count(os.linesep)) == (2, 1)
-    assert "File exists" in errors
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "map"):
+        code, _, errors = command(capsys, text, "--out", out)
+        assert (code, errors.count(os.linesep)) == (2, 1)
+        assert "file' is not a folder" in errors
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_folder_in_use_is_named_before_the_work(tmp_path, capsys, fakes):
+    text, out = write_text(tmp_path / "text", 40), tmp_path / "map"
+    assert command(capsys, text, "--out", out, "--limit", 2)[0] == 0
+    before = (out / roadmap.JOURNAL).read_bytes()
+    header = json.loads(before.splitlines()[0])
+    fakes.setattr(roadmap, "read_split", None)
+    with Journal(out / roadmap.JOURNAL, header):
+        assert command(capsys, text, "--out", out, "--limit", 3)[::2] == (
+            2,
+            f"saffu roadmap: error: {os.fspath(out / roadmap.JOURNAL)!r} is in use by another process; "
+            "wait for it or write elsewhere\n",
+        )
+    assert (out / roadmap.JOURNAL).read_bytes() == before
+
+
+def test_an_interrupted_refinement_is_no_result(tmp_path, capsys, fakes):
+    text, out = write_text(tmp_path / "text", 40), tmp_path / "map"
+    fakes.setattr(FakeModel, "interrupted", True, raising=False)
+    assert command(capsys, text, "--out", out, "--limit", 2)[0] == 130
+    assert "refined" not in (out / roadmap.JOURNAL).read_text()
+    assert not (out / "models").exists()
+    fakes.setattr(FakeModel, "interrupted", False)
+    assert command(capsys, text, "--out", out, "--limit", 2)[0] == 0
+    assert (out / roadmap.JOURNAL).read_text().count('"refined"') == 2
+
+
+def test_an_empty_file_among_others_is_left_out(tmp_path, capsys, fakes):
+    text, empty = write_text(tmp_path / "text", 40), tmp_path / "empty"
+    empty.write_text(" \n")
+    code, _, errors = command(capsys, empty, text, "--out", tmp_path / "map", "--limit", 2)
+    assert code == 0
+    line = f"saffu roadmap: warning: {os.fspath(empty)!r} holds no text and is left out"
+    assert errors.splitlines()[1:] == [line]  # the first one says that there will be no figure
+    code, _, errors = command(capsys, empty, empty, "--out", tmp_path / "none")
+    assert (code, errors.count("\n")) == (2, 2)
+    assert "holds no text, nor does any other file" in errors
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_draws_is_missed_before_the_work(tmp_path, capsys, fakes):
+    text = write_text(tmp_path / "text", 40)
+    fakes.setattr(roadmap, "run", None)  # whatever comes after the warning fails
+    errors = command(capsys, text, "--out", tmp_path / "map")[2].splitlines()
+    assert errors[0] == (
+        "saffu roadmap: warning: a figure needs matplotlib; pip install 'saffu[plot]' installs it; there will be none"
+    )
 
 
 # ---- the real models -------------------------------------------------------------------------------------------------
@@ -781,7 +831,7 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
         found = model.perplexity(split.held_out, split.held_out_documents)
         refined = [float(row["refined_perplexity"]) for row in rows if row["refined_perplexity"]]
         assert min(abs(found - value) for value in refined) < 1e-3 * found
-    assert command(capsys, text, *options, "--refine", 2, "--quiet") == (0, "", "")
+    assert command(capsys, text, *options, "--refine", 2, "--quiet") == (0, output, "")
 
 
 def test_all_architectures_share_one_set_of_counts(monkeypatch):

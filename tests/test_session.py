@@ -262,7 +262,7 @@ def cut_attention(arrays, metadata):
         (rename_context, "contexts must be one of"),
         (lose_settings, "'settings' is missing"),
         (break_history, "history is damaged"),
-        (swap_vocabulary, "vocabularies of different sizes, 13, 13, 3"),
+        (swap_vocabulary, "vocabulary must have 13 types, as the model has, got one of 3"),
         (damage_residual, "'unigram' is damaged"),
         (lose_cells, "'output.bias' must be finite float32 (13,)"),
         (empty_a_cell, "every cell must have a word"),

@@ -1,12 +1,15 @@
 """Tokenisers, the vocabulary, and files as streams of documents."""
 
+import bz2
 import gzip
+import importlib.util
 import io
 import lzma
 import os
 import re
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,13 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffu import text
+from saffu.explicit_lm import ExplicitLM
+from saffu.saffu_lm import SaffuLM
 from saffu.text import Corpus, Vocabulary
 
 
 def write(folder, content, name="corpus.txt"):
     path = folder / name
     data = content if isinstance(content, bytes) else content.encode()
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    opener = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}.get(path.suffix, open)
     with opener(path, "wb") as file:
         file.write(data)
     return path
@@ -44,6 +49,11 @@ def read_documents(path, tokeniser, documents):
     vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
     return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.documents)[1:]], chunk
+
+
+def as_read(content):
+    """Every line end as one character, no byte order mark."""
+    return re.sub("\r\n?", "\n", content.removeprefix("\ufeff"))
 
 
 # ---- tokenisers ------------------------------------------------------------------------------------------------------
@@ -71,6 +81,7 @@ def test_words(content, tokens):
 
 @given(st.text())
 def test_words_and_whitespace_lose_only_spaces(content):
+    content = as_read(content)
     bare = re.sub(r"[^\S\n]", "", content)
     assert "".join(text.tokenise(content, "words")) == bare
     assert "".join(text.tokenise(content, "whitespace")) == bare
@@ -79,9 +90,9 @@ def test_words_and_whitespace_lose_only_spaces(content):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_chars_and_bytes_join_exactly(content):
-    for tokeniser in ("chars", "bytes"):
-        assert text.detokenise(text.tokenise(content, tokeniser), tokeniser) == content
-    assert len(text.tokenise(content, "chars")) == len(content)
+    assert text.detokenise(text.tokenise(content, "bytes"), "bytes") == content
+    assert text.detokenise(text.tokenise(content, "chars"), "chars") == as_read(content)
+    assert len(text.tokenise(content, "chars")) == len(as_read(content))
     assert len(text.tokenise(content, "bytes")) == len(content.encode())
 
 
@@ -100,7 +111,7 @@ def test_words_join_readably(content):
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["words", "whitespace"]))
 def test_joined_text_has_the_same_lines_and_letters(content, tokeniser):
     joined = text.detokenise(text.tokenise(content, tokeniser), tokeniser)
-    assert re.sub(r"[^\S\n]", "", joined) == re.sub(r"[^\S\n]", "", content)
+    assert re.sub(r"[^\S\n]", "", joined) == re.sub(r"[^\S\n]", "", as_read(content))
 
 
 def test_bytes_show_an_unfinished_character_at_the_end():
@@ -191,11 +202,52 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
         (lambda: Vocabulary(["a"]).encode("a b"), TypeError, "got a string; use encode_text"),
         (lambda: Vocabulary(["a"]).decode([3]), ValueError, "ids must be below 3, got 3 at position 0"),
         (lambda: Vocabulary(["a"]).decode([1.0]), TypeError, "ids must be integers"),
+        (lambda: Vocabulary(["a", "b\ud800"]), ValueError, "types must be what UTF-8 can hold, got .*ud800"),
+        (lambda: Vocabulary.build([["\udfff"]]), ValueError, "lone surrogate"),
+        (lambda: Vocabulary(["a", 3]), TypeError, "types must be strings, got 3"),
+        (lambda: Vocabulary(["é", "ab"], "bytes"), ValueError, "single characters below 256, got 'ab'"),
+        (lambda: Vocabulary(["Ā"], "bytes"), ValueError, "single characters below 256, got 'Ā'"),
+        (lambda: Vocabulary(["a"], "bytes").encode_text("a\ud800"), ValueError, "text must be what UTF-8 can hold"),
+        (lambda: text.tokenise("a\ud800", "bytes"), ValueError, "text must be what UTF-8 can hold"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def tiny_models():
+    return [ExplicitLM(order=2, radius=1, windows=(), induction=0), SaffuLM(bits=2, hidden=2, radius=2)]
+
+
+@pytest.mark.parametrize("model", tiny_models())
+def test_a_model_takes_a_vocabulary_of_its_own_size_only(model):
+    vocabulary = Vocabulary(["a", "b"])
+    with pytest.raises(TypeError, match=r"vocabulary must be a saffu.text.Vocabulary or None, got list"):
+        model.vocabulary = ["<unk>", "<eos>", "a", "b"]
+    assert model.vocabulary is None
+    solve = getattr(model, "fit", model.solve)
+    model.vocabulary = vocabulary
+    with pytest.raises(ValueError, match="vocab_size must be 4, the size of the vocabulary, got 5"):
+        solve([0, 1, 2] * 30, 5)
+    with pytest.raises(ValueError, match="ids must be below 4, got 4"):
+        solve([0, 1, 4] * 30)
+    solve([0, 1, 2] * 30)
+    assert model.vocab_size == 4
+    with pytest.raises(ValueError, match="vocabulary must have 4 types, as the model has, got one of 3"):
+        model.vocabulary = Vocabulary(["a"])
+    assert model.vocabulary is vocabulary
+    model.vocabulary = None
+    solve([0, 1, 2] * 30, 3)
+    model.vocabulary = Vocabulary(["a"])
+
+
+def test_merging_keeps_to_the_vocabulary():
+    empty, full = (ExplicitLM(order=2, radius=1, windows=(), induction=0) for _ in range(2))
+    full.fit([0, 1, 2] * 30)
+    empty.vocabulary = Vocabulary(["a", "b"])
+    with pytest.raises(ValueError, match="vocab_size must be 4"):
+        empty.merge(full)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -327,14 +379,160 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path):
     for content in ("", "\n \n"):
         with pytest.raises(ValueError, match=r"empty.txt' holds no text"):
             list(Corpus(write(tmp_path, content, "empty.txt")).token_lists())
-    for name in ("cut.gz", "cut.xz"):
+    for name in ("cut.gz", "cut.xz", "cut.bz2"):
         path = write(tmp_path, bytes(range(32, 127)) * 50, name)
         path.write_bytes(path.read_bytes()[:-12])
         with pytest.raises(ValueError, match=rf"{name}' is damaged"):
             list(Corpus(path).token_lists())
-        path.write_bytes(b"plain text")
-        with pytest.raises(ValueError, match=rf"{name}' is damaged"):
+
+
+@pytest.mark.parametrize("tokeniser", text.TOKENISERS)
+@pytest.mark.parametrize("documents", text.DOCUMENTS)
+@given(
+    st.text(st.sampled_from("ab \t\n\r\ufeffé"), max_size=12)
+    | st.sampled_from(["ab\r\ncd\r\n", "a\rb", "\ufeffa", "\n\na\n\n\nb", " \n\r\na\r\n\r\nb\r", "\ufeff\n a"])
+)
+def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokeniser, documents, content):
+    content += "\n"
+    types = (
+        sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokeniser != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
+    )
+    vocabulary = Vocabulary(types, tokeniser, documents)
+    path = tmp_path_factory.getbasetemp() / "same.txt"
+    path.write_bytes(content.encode())
+    ids, starts = vocabulary.encode_text(content)
+    if ids.size == 0:
+        with pytest.raises(ValueError, match="holds no text"):
+            Corpus(path, tokeniser, documents).read(vocabulary)
+        return
+    chunk = Corpus(path, tokeniser, documents).read(vocabulary)
+    np.testing.assert_array_equal(ids, chunk.ids)
+    np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.documents)
+    if documents == "file":
+        np.testing.assert_array_equal(vocabulary.encode(text.tokenise(content, tokeniser)), chunk.ids)
+
+
+def test_line_ends_of_windows_are_one_token():
+    vocabulary = Vocabulary("abcd", "chars")
+    np.testing.assert_array_equal(vocabulary.encode_text("ab\r\ncd\r\n")[0], [2, 3, 1, 4, 5, 1])
+    np.testing.assert_array_equal(vocabulary.encode_text("\ufeffa\rb")[0], [2, 1, 3])
+
+
+@pytest.mark.parametrize("block", [1, 2, 1 << 20])
+def test_a_byte_order_mark_is_found_in_blocks_of_any_size(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    assert read_documents(write(tmp_path, "\ufeffa\ufeff"), "chars", None)[0] == [["a", "\ufeff", "<eos>"]]
+
+
+# ---- compressed, empty and foreign files -----------------------------------------------------------------------------
+
+PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("name", ["text", "text.txt", "text.gz", "text.xz"])
+def test_compressed_files_are_told_by_their_bytes(tmp_path, kind, name):
+    path = tmp_path / name
+    path.write_bytes(PACKERS[kind](b"a b\n") + PACKERS[kind](b"c\n"))  # of two parts, as such files may be
+    assert read_documents(path, "whitespace", None)[0] == [["a", "b", "<eos>", "c", "<eos>"]]
+    path.write_bytes(PACKERS[kind](b""))
+    with pytest.raises(ValueError, match="holds no text"):
+        Corpus(path).build_vocabulary()
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_standard_input_may_be_compressed(monkeypatch, kind):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(PACKERS[kind](b"a b\n"))))
+    assert read_documents("-", "whitespace", None)[0] == [["a", "b", "<eos>"]]
+
+
+def test_a_plain_text_may_have_any_name_and_beginning(tmp_path):
+    path = tmp_path / "text.gz"
+    for content in ("plain text", "BZh9 is a beginning", "BZ", "B"):
+        path.write_text(content)
+        assert read_documents(path, "whitespace", None)[0] == [[*content.split(), "<eos>"]]
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_every_damage_of_a_compressed_file_is_named(tmp_path, kind):
+    content = bytes(range(32, 127)) * 3
+    packed = PACKERS[kind](content)
+    path = tmp_path / "text"
+    for length in range(10, len(packed)):
+        path.write_bytes(packed[:length])
+        with pytest.raises(ValueError, match=r"text' is (damaged|not UTF-8)"):
             list(Corpus(path).token_lists())
+
+
+def zstandard_frame(content):
+    """A Zstandard frame with one raw block (RFC 8878): magic, header of one segment, size of the content, block."""
+    assert len(content) < 256
+    block = (1 | len(content) << 3).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd\x20" + bytes([len(content)]) + block + content
+
+
+def reads_zstandard():
+    return any(importlib.util.find_spec(name) for name in ("compression", "zstandard"))
+
+
+@pytest.mark.skipif(not reads_zstandard(), reason="what reads Zstandard is not installed")
+def test_zstandard_is_read(tmp_path):
+    path = tmp_path / "text.txt"
+    whole = zstandard_frame(b"a b\n") + zstandard_frame(b"c\n")
+    path.write_bytes(whole)
+    assert read_documents(path, "whitespace", None)[0] == [["a", "b", "<eos>", "c", "<eos>"]]
+    for length in range(4, len(whole)):
+        if length != len(zstandard_frame(b"a b\n")):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match="is damaged"):
+                list(Corpus(path).token_lists())
+    path.write_bytes(whole[:6] + b"\xff\xff\xff" + whole[9:])
+    with pytest.raises(ValueError, match="is damaged"):
+        list(Corpus(path).token_lists())
+
+
+def test_what_reads_zstandard_is_named_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "compression", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    path = tmp_path / "text.zst"
+    path.write_bytes(zstandard_frame(b"a b\n"))
+    with pytest.raises(ValueError, match=r"text.zst' is compressed with Zstandard; pip install 'saffu\[zstd\]'"):
+        Corpus(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("content", ["ab", "привет мир\n" * 9, "a line\n" * 9])
+def test_utf16_is_named(tmp_path, encoding, content):
+    path = write(tmp_path, content.encode(encoding))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        list(Corpus(path).token_lists())
+    assert list(Corpus(path, "bytes").token_lists())
+    path = write(tmp_path, "a zero \0 here and there is text\n" * 9)
+    with pytest.raises(ValueError, match="UTF-16"):
+        list(Corpus(path).token_lists())
+    assert list(Corpus(write(tmp_path, "one zero \0" + " word" * 99)).token_lists())
+
+
+def test_an_empty_file_among_others_is_left_out(tmp_path):
+    full, empty, blank = write(tmp_path, "a b", "1.txt"), write(tmp_path, "", "2.txt"), write(tmp_path, " \n", "3.txt")
+    corpus = Corpus([empty, full, blank], "whitespace")
+    with pytest.warns(UserWarning, match="holds no text and is left out") as told:
+        vocabulary = corpus.build_vocabulary(min_count=1)
+    assert [Path(str(warning.message).split("'")[1]) for warning in told] == [empty, blank]
+    chunk = corpus.read(vocabulary)  # without another word
+    assert (vocabulary.decode(chunk.ids), chunk.documents.tolist()) == (["a", "b", "<eos>"], [0])
+    with pytest.raises(ValueError, match=r"2.txt' holds no text, nor does any other file"):
+        Corpus([empty, blank]).build_vocabulary()
+    corpus = Corpus(empty)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"2.txt' holds no text$"):
+            corpus.build_vocabulary()
+
+
+def test_a_closed_standard_input_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match=r"standard input \('-'\) is closed"):
+        Corpus("-")
 
 
 def test_brown_has_the_published_size(data_folder):
