@@ -1,7 +1,7 @@
 """Signatures of the compiled core; see _core/src/saffu.h for the equations and shapes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,22 +39,22 @@ def weigh(
 
 @final
 class Packed:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         head_ptr: ArrayLike = ...,
         head: ArrayLike = ...,
         tail_ptr: ArrayLike = ...,
         tail_word: ArrayLike = ...,
         tail_u: ArrayLike = ...,
-    ) -> None: ...
+    ) -> Self: ...
     def __iter__(self) -> Iterator[NDArray[Any]]: ...
 
 def pack(indptr: _Int64, words: _Int32, u: _Float64, n_threads: int) -> Packed: ...
 
 @final
 class Batch:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         ids: _Int32,
         positions: _Int64,
         begins: _Int64,
@@ -62,12 +62,12 @@ class Batch:
         states: _Int32,
         target_u: _Float64 | None = None,
         previous: _Int32 | None = None,
-    ) -> None: ...
+    ) -> Self: ...
 
 @final
 class Pool:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         packed: Packed | Sequence[ArrayLike],
         log_prior: _Float64,
         unigram: _Float64,
@@ -77,7 +77,7 @@ class Pool:
         window_mass: _Float64,
         induction: int,
         induction_mass: float,
-    ) -> None: ...
+    ) -> Self: ...
     def log_prob(self, batch: Batch, n_threads: int) -> _Float64: ...
     def distribution(self, batch: Batch, n_threads: int) -> _Float64: ...
     def logits(self, batch: Batch, out: _Real, n_threads: int) -> None: ...
@@ -178,9 +178,7 @@ def log(x: _Real, n_threads: int) -> _Real: ...
 # attend.c
 @final
 class View:
-    def __init__(
-        self, ids: _Int32, first: _Int64, length: _Int32, head: _Int64, step: int, n_positions: int
-    ) -> None: ...
+    def __new__(cls, ids: _Int32, first: _Int64, length: _Int32, head: _Int64, step: int, n_positions: int) -> Self: ...
 
 def compare_all(X: _Real, n_threads: int) -> _Real: ...
 def comparisons(view: View, X: _Real, cache: _Real | None, n_threads: int) -> _Real: ...

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
-from saffu._threads import resolve_threads
 
 INT32_MAX = 2**31 - 1
 LABELS = "integer labels, booleans or strings"
@@ -182,10 +181,10 @@ def _sparse_parts(matrix: Any) -> None:
     indptr, indices = (_integers(part) for part in (matrix.indptr, matrix.indices))
     if indptr.size != n_rows + 1:
         raise ValueError(f"indptr must have {n_rows + 1} offsets, got {indptr.size}")
-    _core.check_csr(indptr, indices, n_columns, len(data), resolve_threads())
+    _core.check_csr(indptr, indices, n_columns, len(data), min(_core.max_threads(), _core.MAX_THREADS))
 
 
-def _integers(values: Any) -> NDArray[np.int32] | NDArray[np.int64]:
+def _integers(values: Any) -> NDArray[Any]:
     """A vector of int32 or int64."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":

@@ -63,11 +63,11 @@ def test_a_cell_of_one_word_has_its_logit():
     [
         ([0, 1, 2], [0, 1, 3], (2, 2), "rows of X and Z"),
         ([0, 1, 2], [0, 1, 3], (5, 3), "cells and columns of Z"),
-        ([0, 1, 2], [1, 1, 3], (5, 2), "begins must go from 0"),
-        ([0, 1, 2], [0, 1, 2], (5, 2), "begins must go from 0"),
-        ([0, 1, 2], [0, 4, 2, 3], (5, 3), "begins must be ascending"),
-        ([0, 1, 3], [0, 1, 3], (5, 2), "words must be columns of X"),
-        ([0, 1, -1], [0, 1, 3], (5, 2), "words must be columns of X"),
+        ([0, 1, 2], [1, 1, 3], (5, 2), "must ascend from 0|cells and words"),
+        ([0, 1, 2], [0, 1, 2], (5, 2), "must ascend from 0|cells and words"),
+        ([0, 1, 2], [0, 4, 2, 3], (5, 3), "must ascend"),
+        ([0, 1, 3], [0, 1, 3], (5, 2), "words out of range"),
+        ([0, 1, -1], [0, 1, 3], (5, 2), "words out of range"),
     ],
 )
 def test_what_does_not_fit_is_refused(words, begins, shape, message):

@@ -4,11 +4,11 @@ import inspect
 import re
 from types import SimpleNamespace
 
-import fuzz
 import numpy as np
 import pytest
 from scipy.sparse import coo_array, csr_array, csr_matrix, random_array
 
+import fuzz
 import saffu
 from saffu import _core
 from saffu.pooled import PooledModel
@@ -138,7 +138,7 @@ COUNT = dict(contexts=i32(0, 1, 0), targets=i32(1, 0, 1), distances=i64(1), docu
     ],
 )
 def test_counting_refuses(change):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"must|out of range|between|equal lengths"):
         _core.count(**(COUNT | change), n_threads=1)
 
 
@@ -199,7 +199,7 @@ def test_more_rows_than_ids_can_tell_are_refused():
 def test_weighing_refuses(name, value):
     sound = dict(indptr=i64(0, 1, 2), counts=i64(1, 2), parent=i32(0, 2), lower=np.ones(3) / 3, discounts=np.ones(3))
     _core.weigh(**sound, n_threads=1)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"must|out of range|between|equal lengths"):
         _core.weigh(**(sound | {name: value}), n_threads=1)
 
 
@@ -219,7 +219,7 @@ def test_weighing_refuses(name, value):
 def test_packing_refuses(name, value):
     sound = dict(indptr=i64(0, 2, 3), words=i32(0, 1, 2), u=np.ones(3))
     _core.pack(**sound, n_threads=1)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"must|out of range|between|equal lengths"):
         _core.pack(**(sound | {name: value}), n_threads=1)
 
 

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzz
 import numpy as np
 import pytest
 
+import fuzz
 import saffu
 from saffu import _core
 
@@ -114,8 +114,18 @@ for name in sys.argv[1:]:
     except Stop:
         print(name, time.process_time() - began - 0.3)
 """
-NAMES = """one_long_row many_rows product compare_all attend attend_backward moments sparse_moments leave_one_out
-pool""".split()
+NAMES = [
+    "one_long_row",
+    "many_rows",
+    "product",
+    "compare_all",
+    "attend",
+    "attend_backward",
+    "moments",
+    "sparse_moments",
+    "leave_one_out",
+    "pool",
+]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this platform has no timers")

@@ -58,7 +58,8 @@ def test_the_command_line_refuses_absurd_numbers_of_threads(n_threads, tmp_path)
     env = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parent.parent)}
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "n_threads must be at most 1024" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "n_threads must be at most 1024" in done.stderr
 
 
 def test_more_threads_than_help_are_not_started():
