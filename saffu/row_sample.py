@@ -124,6 +124,8 @@ class RowSample:
         if self.features is not None and self.targets is not None:
             parts.insert(0, (self.features, self.targets, self.weights, old))
         self.features, self.targets, self.weights = _joined(parts)
+        if self.features is features:
+            self.features = features.copy()  # what the caller changes later is none of ours
         self.index, self.key = index[rows], key[rows]
         self.n_seen += n_more
 
@@ -180,8 +182,6 @@ def _joined(parts: list[tuple[Matrix, NDArray, Float64, Int64]]) -> tuple[Matrix
     if len(features) > 1:
         joined = vstack(features) if any(map(issparse, features)) else np.concatenate(features)
         joined = csr_array(joined) if issparse(joined) else joined
-    elif not issparse(joined) and not joined.flags.owndata:
-        joined = joined.copy()  # what the caller changes later is none of ours
     return joined, np.concatenate(targets), np.concatenate(weights)
 
 

@@ -84,6 +84,6 @@ def test_lengths_are_checked(place):
 def test_steps_and_constants_that_divide_by_zero_are_refused(step, beta1, beta2, epsilon, dtype):
     """At step 0 the bias corrections are 0 / 0; nothing changes."""
     x, first, second = np.ones(3, dtype), np.zeros(3, dtype), np.zeros(3, dtype)
-    with pytest.raises(ValueError, match="must (be at least 1|lie within)"):
+    with pytest.raises(ValueError, match=r"must (be between 1|lie within)"):
         _core.adam(np.ones(3, dtype), x, first, second, 0.1, beta1, beta2, epsilon, step, 1)
     np.testing.assert_array_equal([x, first, second], [np.ones(3), np.zeros(3), np.zeros(3)])

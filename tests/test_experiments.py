@@ -79,7 +79,7 @@ def test_what_a_command_cannot_write_is_refused_before_the_work(tmp_path, capsys
         output, errors = capsys.readouterr()
         assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
         assert message in errors
-    monkeypatch.setattr("bench.measure.README", tmp_path / "file")
+    monkeypatch.setattr("bench.measure.RESULTS", tmp_path / "file")
     with pytest.raises(SystemExit):
         experiment.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
     assert "has no lines <!-- drift:begin -->" in capsys.readouterr().err
