@@ -35,9 +35,10 @@ cdef int count_all(const k.saffu_stream *s, const int64_t[::1] row_ptr, const in
     cdef int status
     all.team = k.saffu_team(n_threads, n_positions * s.n_distances)
     cdef int64_t long_row = k.saffu_long_row(s, n_positions, max_pairs, all.team)
-    cdef int32_t[:, ::1] counter = np.zeros((all.team, n_cols + 1), np.int32)
-    cdef int32_t[:, ::1] seen = np.empty((all.team, n_cols + 1), np.int32)
-    cdef uint64_t[:, ::1] bits = np.zeros((all.team, n_cols // 64 + 1), np.uint64)
+    all.stride = n_cols + 64
+    cdef int32_t[:, ::1] counter = np.zeros((all.team, all.stride), np.int32)
+    cdef int32_t[:, ::1] seen = np.empty((all.team, all.stride), np.int32)
+    cdef uint64_t[:, ::1] bits = np.zeros((all.team, all.stride // 64 + 16), np.uint64)
     all.counter, all.seen, all.bits = &counter[0, 0], &seen[0, 0], &bits[0, 0]
     cdef Blocks b = row_blocks(&row_ptr[0], n_rows, 4 * steps), part
     while more(&b):

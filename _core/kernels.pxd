@@ -23,6 +23,7 @@ cdef extern from "saffu.h" nogil:
 
     ctypedef struct saffu_counters:
         int team
+        int64_t stride
         int32_t *counter
         int32_t *seen
         uint64_t *bits

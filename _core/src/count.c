@@ -116,9 +116,9 @@ typedef struct {
     uint64_t *bits;   /* (n_cols / 64 + 1) zero between rows */
 } Scratch;
 
-SAFFU_INLINE Scratch scratch_of(const saffu_counters *all, int64_t n_cols, int64_t thread) {
-    return (Scratch){all->counter + thread * (n_cols + 1), all->seen + thread * (n_cols + 1),
-                     all->bits + thread * (n_cols / 64 + 1)};
+SAFFU_INLINE Scratch scratch_of(const saffu_counters *all, int64_t thread) {
+    return (Scratch){all->counter + thread * all->stride, all->seen + thread * all->stride,
+                     all->bits + thread * (all->stride / 64 + 16)};
 }
 
 /* Add one pair; branch-free, so that a first touch costs no misprediction. */
@@ -212,7 +212,7 @@ int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_
     for (int64_t c = from; c < to; c++) {
         int64_t first = row_ptr[c], end = row_ptr[c + 1];
         if (end - first > long_row) continue;
-        Scratch mine = scratch_of(all, s->n_cols, saffu_thread());
+        Scratch mine = scratch_of(all, saffu_thread());
         int64_t n_seen = accumulate(s, bucket, first, end, mine);
         emit(mine, n_seen, indices + segment[c], counts + segment[c]);
         length[c] = n_seen;
@@ -228,11 +228,11 @@ int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from,
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team,
-                       scratch_of(all, n_cols, m));
+                       scratch_of(all, m));
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             for (int64_t other = 0; other < team; other++) {
-                int32_t *restrict counter = scratch_of(all, n_cols, other).counter;
+                int32_t *restrict counter = scratch_of(all, other).counter;
                 for (int64_t w = n_cols * m / team; w < n_cols * (m + 1) / team; w++) {
                     totals[w] += counter[w];
                     counter[w] = 0;

@@ -64,10 +64,11 @@ int saffu_bucket_place(const saffu_stream *stream, int64_t from, int64_t to, int
 
 enum { SAFFU_MAX_PAIRS = 1 << 27 }; /* pairs that are counted in 32 bits: a tenth of a second, and far from wrapping */
 
-/* What `team` threads count in: counter (team, n_cols + 1) and bits (team, n_cols / 64 + 1) are zero before and after
- * each call; seen (team, n_cols + 1). */
+/* What `team` threads count in: counter (team, stride) and bits (team, stride / 64 + 16) are zero before and after each
+ * call; seen (team, stride). stride >= n_cols + 64, so that threads do not write into the same cache lines. */
 typedef struct {
     int team;
+    int64_t stride;
     int32_t *counter, *seen;
     uint64_t *bits;
 } saffu_counters;
