@@ -10,8 +10,7 @@ def weigh(const int64_t[::1] indptr not None, const int64_t[::1] counts not None
     same_length(discounts.shape[0], 3, "discounts and (1, 2, 3+)")
     if not all(0 <= d <= n_d for d, n_d in zip(discounts, (1, 2, 3))):
         raise ValueError(f"discounts must lie between 0 and 1, 2 and 3, got {list(discounts)}")
-    aligned(<size_t>&lower[0] | <size_t>&discounts[0], 8)
-    within(&counts[0], 8, n, 0, 1 << 53, "counts", n_team)
+    aligned(<size_t>&counts[0] | <size_t>&lower[0] | <size_t>&discounts[0], 8)
     within(&parent[0], 4, n, 0, lower.shape[0] - 1, "parent", n_team)
     total, mass, u, p = np.zeros(n_rows), np.zeros(n_rows), np.empty(n), np.empty(n)
     cdef double[::1] total_ = total, mass_ = mass, u_ = u, p_ = p

@@ -101,12 +101,12 @@ def one_row(counts, lower=(0.5, 0.25), discount=(0.5, 0.5, 0.5)):
 def test_a_negative_count_is_refused(count, place):
     counts = [3, 1, 2]
     counts[place] = count
-    with pytest.raises(ValueError, match="counts out of range: expected 0"):
+    with pytest.raises(ValueError, match="not negative"):
         one_row(counts)
 
 
-def test_counts_beyond_2_to_53_are_refused_and_large_ones_are_right():
-    with pytest.raises(ValueError, match="counts out of range"):
+def test_counts_beyond_2_to_62_are_refused_and_large_ones_are_right():
+    with pytest.raises(ValueError, match="counts must be"):
         one_row([2**62, 2**62, 2**62, 2**62])
     total, mass, u, p = one_row([2**45, 1])
     np.testing.assert_allclose([total[0], mass[0]], [2.0**45 + 1, 1.0])
