@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 COMMANDS: dict[str, list[str]] = {
     "speed": ["bench.speed"],
     "quality": ["bench.quality"],
+    "small-sets": ["bench.small_sets"],
     "attention": ["bench.attention"],
     "saffu-throughput": ["bench.saffu_throughput"],
     "drift": ["bench.drift"],

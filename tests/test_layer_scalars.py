@@ -37,7 +37,7 @@ def nll_and_accuracy(model, X, y):
 
 def cross_validated(make, X, y, seed):
     """Mean NLL and accuracy over five folds, stratified."""
-    from sklearn.model_selection import StratifiedKFold
+    StratifiedKFold = pytest.importorskip("sklearn.model_selection").StratifiedKFold
 
     folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(X, y)
     return np.mean([nll_and_accuracy(make().fit(X[a], y[a]), X[b], y[b]) for a, b in folds], axis=0)
@@ -62,7 +62,7 @@ def test_features_that_say_nothing_leave_the_shares(few):
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("name", SETS)
 def test_no_worse_than_naive_bayes(name, scaling):
-    from sklearn.naive_bayes import MultinomialNB
+    MultinomialNB = pytest.importorskip("sklearn.naive_bayes").MultinomialNB
 
     X, y = loaded(name, scaling)
     for seed in range(3):
@@ -72,7 +72,7 @@ def test_no_worse_than_naive_bayes(name, scaling):
 
 
 def test_as_accurate_as_naive_bayes_on_the_whole():
-    from sklearn.naive_bayes import MultinomialNB
+    MultinomialNB = pytest.importorskip("sklearn.naive_bayes").MultinomialNB
 
     for name in SETS:
         sets = [loaded(name, scaling) for scaling in SCALINGS]
@@ -85,7 +85,7 @@ def test_as_accurate_as_naive_bayes_on_the_whole():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_four_balanced_classes_are_as_naive_bayes_has_them(seed):
-    from sklearn.naive_bayes import MultinomialNB
+    MultinomialNB = pytest.importorskip("sklearn.naive_bayes").MultinomialNB
 
     X, y = four_classes(seed=seed)
     ours, theirs = (nll_and_accuracy(model.fit(X, y), X, y) for model in (SoftmaxLayer(), MultinomialNB()))
