@@ -136,7 +136,7 @@ def test_a_signal_arrives_while_a_kernel_works(name):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     delay = done.stdout.split(maxsplit=1)[1].strip()
     assert delay != "ended before it"
-    assert float(delay) < 0.3, "seconds late"
+    assert float(delay) < 1.0, "seconds late"
 
 
 def arrays_of(value):
