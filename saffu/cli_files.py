@@ -6,6 +6,7 @@ A file is the same through every kind of link, so files are compared by device a
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -55,7 +56,7 @@ def check_folder(folder: str, files: Iterable[str], inputs: Iterable[str]) -> No
         place = os.path.dirname(place)
     if not os.path.isdir(place):
         raise OSError(f"cannot write into {folder!r}: {place!r} is not a folder")
-    checkpoint.check_writable(os.path.join(place, "saffu"))
+    checkpoint.check_writable(os.path.join(place, f".saffu-{secrets.token_hex(8)}"))  # a name that nothing has
     for file in files:
         if os.path.lexists(os.path.dirname(file)):
             _check_is_no_input(file, known)

@@ -200,3 +200,10 @@ def test_read_only_outputs_are_refused_before_the_work(inputs, capsys, no_work):
     (inputs / "locked").mkdir(0o500)
     assert "in its folder" in refused(capsys, "train", "text", "--out", "locked/new")
     assert "cannot write" in refused(capsys, "roadmap", "text", "--out", "locked/map")
+
+
+def test_a_folder_may_hold_anything_already(tmp_path):
+    """What is tried there has a name of its own: a checkout, say, has a folder of the package's name."""
+    (tmp_path / "saffu").mkdir()
+    cli_files.check_folder(str(tmp_path / "roadmap"), [], [])
+    assert [path.name for path in tmp_path.iterdir()] == ["saffu"]
