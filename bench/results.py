@@ -47,23 +47,12 @@ HEADLINE = [
         "Kneser-Ney {quality: brown: Kneser-Ney}",
     ),
     (
-        "the same, two minutes of refining",
-        "SaffuLM {saffu-residual: residual SaffuLM, refined: test}",
-        "LSTM of its size, equal time, {saffu-residual: LSTM, 1 x the time: test}; "
-        "transformer {saffu-residual: transformer, 1 x the time: test}",
-    ),
-    (
         "MNIST pixels: accuracy / NLL (time to fit)",
         "ExplicitNetwork, 300 hidden: {quality: MNIST / saffu network, 300 hidden: accuracy} / "
         "{quality: MNIST / saffu network, 300 hidden: NLL (nats)} "
         "({quality: MNIST / saffu network, 300 hidden: seconds} s)",
         "LogisticRegression {quality: MNIST / LogisticRegression: accuracy} / "
         "{quality: MNIST / LogisticRegression: NLL (nats)} ({quality: MNIST / LogisticRegression: seconds} s)",
-    ),
-    (
-        "MNIST, 1 % of the rows: accuracy",
-        "ExplicitNetwork {less-data: MNIST / 1%: accuracy explicit}",
-        "the same network by backpropagation {less-data: MNIST / 1%: accuracy cold}",
     ),
     (
         "20 Newsgroups, words: accuracy / NLL (time to fit)",
@@ -81,9 +70,14 @@ HEADLINE = [
         "{speed: count 5M Zipf ids, V = 20,000, distances 1..10: beside}",
     ),
     (
-        "growing a transformer: largest change of a logit, float64",
-        "{growth: float64: numpy}",
-        "",
+        "wine, 178 rows in [0, 1]: NLL / accuracy",
+        "SoftmaxLayer {small-sets: wine / to [0, 1]: SoftmaxLayer}",
+        "MultinomialNB {small-sets: wine / to [0, 1]: MultinomialNB}",
+    ),
+    (
+        "iris, 150 rows: NLL / accuracy",
+        "SoftmaxLayer {small-sets: iris / raw: SoftmaxLayer}",
+        "MultinomialNB {small-sets: iris / raw: MultinomialNB}",
     ),
 ]
 
