@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
-from saffu import _core
+from saffu import _core, fingerprints
 from saffu._validate import Matrix
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
@@ -220,11 +220,8 @@ def _stable_order(numbers: Int64) -> Int64:
 
 
 def mixed(numbers: UInt64) -> UInt64:
-    """A hash of each number: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    """A hash of each number: a step of SplitMix64 (Steele, Lea and Flood 2014)."""
+    return fingerprints.mixed(numbers + np.uint64(0x9E3779B97F4A7C15))
 
 
 def keys(index: Int64) -> Float64:
