@@ -1,9 +1,10 @@
 """The numbers of small models, kept in golden.json: a change of the code that should not move them may not.
 
 Every array that a model saves, and what it says of new text or rows, is described by its shape, its sum and a weighted
-sum, which hold on every machine to 1e-9 (1e-4 for float32), and by a digest of its bytes, which holds where it was
-made: for the same SIMD variants of the core and the same versions of numpy and scipy. Make the file anew with
-``SAFFU_GOLDEN=write python -m pytest tests/test_golden.py`` when numbers have moved for a reason, and say the reason.
+sum, which hold on every machine to 1e-9 (1e-3 where float32 is on the way), and by a digest of its bytes, which holds
+where it was made: for the same processor, compiler, SIMD variants of the core and versions of numpy and scipy. When
+numbers have moved for a reason, make the file anew with ``SAFFU_GOLDEN=write python -m pytest tests/test_golden.py``
+and say the reason.
 """
 
 import hashlib
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy
-from made_up import documents_with_habits
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
 import saffu
+from made_up import documents_with_habits
 
 GOLDEN = Path(__file__).with_name("golden.json")
 BUILT = {
@@ -136,6 +137,9 @@ CASES = {
 }
 
 
+DOUBLE = [case for case in CASES if case == "counting" or case.startswith("explicit")]  # no float32 on the way
+
+
 def described(array):
     array = np.ascontiguousarray(array)
     values = array.astype(np.float64).ravel()
@@ -164,7 +168,7 @@ def test_numbers_do_not_move(case, tmp_path):
         dtype, shape, total, weighted, digest = described(array)
         expected = golden[case][name]
         assert [dtype, shape] == expected[:2], name
-        rounding = 1e-4 if dtype == "float32" else 1e-9
+        rounding = 1e-9 if case in DOUBLE and dtype != "float32" else 1e-3
         scale = rounding * (1 + float(np.abs(np.nan_to_num(array.astype(np.float64), posinf=0, neginf=0)).sum()))
         assert total == pytest.approx(expected[2], abs=scale), name
         assert weighted == pytest.approx(expected[3], abs=scale), name
