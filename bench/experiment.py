@@ -21,7 +21,7 @@ import saffu
 from bench import datasets
 from bench.datasets import Split
 from bench.measure import check_published, check_writable, data_folder, machine_line, publish, replace_text, require
-from saffu.checkpoint import replacing
+from saffu.utils.checkpoint import replacing
 
 TABLE, MARKDOWN, FIGURE = "results.csv", "table.md", "figure.png"
 RATES: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that every contender is tuned over

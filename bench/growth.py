@@ -21,8 +21,8 @@ from bench.experiment import Options, closing, options, write
 from bench.measure import markdown_table, timed
 from bench.saffu_trials import Text, text_of
 from saffu import ExplicitLM, SaffuLM, Transformer, grow
-from saffu.prototypes import Prototypes
-from saffu.transformer import sizes_of
+from saffu.transformer.model import sizes_of
+from saffu.transformer.prototypes import Prototypes
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 Sizes = dict[str, int]

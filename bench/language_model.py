@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from bench.corpora import Split
 from bench.measure import Seconds, race
 from saffu import ExplicitLM
-from saffu.pooled import INDUCTION_MASS, window_mass
+from saffu.ngram_lm.log_linear import INDUCTION_MASS, window_mass
 from saffu.text import Chunk
 
 Float64 = NDArray[np.float64]

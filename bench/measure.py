@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from bench import ROOT
-from saffu import cli_files
-from saffu._threads import available_cpus
-from saffu.checkpoint import replacing
+from saffu.cli import files as cli_files
+from saffu.utils.checkpoint import replacing
+from saffu.utils.threads import available_cpus
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bench.experiment import Options, closing, mean_and_spread, options, write
 from bench.measure import markdown_table
 from bench.saffu_trials import RATES, SCALES, Moment, Text, best, best_setting, remembered, solve, text_of, trained
-from saffu.saffu_lm import SaffuLM
+from saffu.attention_lm.model import SaffuLM
 
 ARCHITECTURE: dict[str, Any] = {"bits": 32, "hidden": 32, "radius": 8, "block": 8}
 TOKENS, TYPES = 100_000, 2000

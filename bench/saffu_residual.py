@@ -20,7 +20,7 @@ from bench.experiment import Options, closing, options, write
 from bench.measure import data_folder, installed, markdown_table
 from bench.saffu_trials import made_up
 from saffu import ExplicitLM
-from saffu.saffu_lm import SaffuLM
+from saffu.attention_lm.model import SaffuLM
 from saffu.text import Chunk, Vocabulary
 
 VALID_TOKENS = 30_000  # of the validation text, for every contender

@@ -29,11 +29,11 @@ from bench.measure import markdown_table, race
 from bench.saffu_trials import Text, solve, text_of
 from bench.torch_saffu import TorchSaffu, train
 from saffu import ExplicitLM
-from saffu._threads import available_cpus, one_blas_thread
-from saffu.context import SEGMENT
-from saffu.passages import Passage
-from saffu.refine import Plan, _Data, _Run
-from saffu.saffu_lm import BATCH_TOKENS, SaffuLM
+from saffu.attention_lm.contexts import SEGMENT
+from saffu.attention_lm.model import BATCH_TOKENS, SaffuLM
+from saffu.attention_lm.segments import Passage
+from saffu.training.refinement import Plan, _Data, _Run
+from saffu.utils.threads import available_cpus, one_blas_thread
 
 AGREEMENT = 1e-4  # of the losses, relative
 TOKENS = 200_000

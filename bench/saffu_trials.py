@@ -13,7 +13,7 @@ from bench import corpora
 from bench.corpora import MIN_COUNT, Parts
 from bench.experiment import tuned
 from bench.measure import data_folder, timed
-from saffu.saffu_lm import SaffuLM
+from saffu.attention_lm.model import SaffuLM
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk
 
 CORPORA = ("children", "brown")

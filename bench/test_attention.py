@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from saffu.attention import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
+from saffu.attention_lm.windows import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
 
 N, N_TYPES, N_TOKENS, ROUNDS = 4096, 20_000, 1_000_000, 15
 LONG_ENOUGH = 0.3  # seconds of rounds: what takes a tenth of a millisecond needs more of them

@@ -6,7 +6,7 @@ import pytest
 from bench import corpora, language_model
 from bench.measure import installed, record, timed
 from saffu import _core
-from saffu.held_out import HeldOutLogits
+from saffu.ngram_lm.cross_fitting import HeldOutLogits
 
 AGREEMENT = 1e-9  # nats
 BATCH, N_BATCHES = 256, 32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from saffu.sparse import SparseRows
+from saffu.utils.sparse import SparseRows
 
 N_ROWS, N_FEATURES, DENSITY = 60_000, 784, 0.19  # about MNIST
 COLUMNS = [30, 300, 1000]

@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from bench.experiment import Stopwatch
 from bench.measure import timed
-from saffu._threads import available_cpus
 from saffu.text import LINE_END_ID
+from saffu.utils.threads import available_cpus
 
 CONTEXT = 64  # tokens that the transformer sees
 UNROLLED = 64  # tokens between cuts of the gradient of the LSTM

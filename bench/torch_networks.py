@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bench.datasets import Split
 from bench.experiment import Point, Stopwatch, score_of
-from saffu._threads import available_cpus
+from saffu.utils.threads import available_cpus
 
 SCORED_ROWS = 2_000  # in one piece
 

@@ -1,4 +1,4 @@
-"""The network of :class:`saffu.saffu_lm.SaffuLM` in torch: the same parameters, the same batches, the same Adam.
+"""The network of :class:`saffu.SaffuLM` in torch: the same parameters, the same batches, the same Adam.
 
 Every formulation is the quickest found in torch. Positions of a batch go through each operation together; the bias of
 the output is one more column of its weights, added in the same product as the logits of the model beneath; means
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saffu.context import SEGMENT
-from saffu.passages import Passage, Passages
-from saffu.refine import BETA1, BETA2, EPSILON
-from saffu.saffu_lm import EMBEDDINGS, SaffuLM
-from saffu.units import Unit
+from saffu.attention_lm.contexts import SEGMENT
+from saffu.attention_lm.model import EMBEDDINGS, SaffuLM
+from saffu.attention_lm.segments import Passage, Passages
+from saffu.attention_lm.units import Unit
+from saffu.training.refinement import BETA1, BETA2, EPSILON
 
 NEVER = -1e30  # logit of a place where there is no token
 ROWS = 256  # of logits that live at a time, in blocks

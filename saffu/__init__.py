@@ -1,6 +1,7 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars."""
 
-from saffu import _interrupts  # before all others: it makes Ctrl-C end the command at once while they are imported
+# Before all others: it makes Ctrl-C end the command at once while they are imported.
+from saffu.utils import interrupts as _interrupts
 
 try:
     from saffu import _core  # noqa: F401
@@ -11,18 +12,18 @@ except ImportError as error:
     ) from error
 
 from saffu import grow, text
-from saffu._config import show_config
-from saffu.checkpoint import load
-from saffu.cipher import BitCipher, enriched_embeddings
-from saffu.counts import cooccurrence
-from saffu.explicit import log_weights, moments
-from saffu.explicit_lm import ExplicitLM
-from saffu.layer import SoftmaxLayer
-from saffu.network import ExplicitNetwork
-from saffu.prototypes import Prototypes
-from saffu.refine import random_start, refine
-from saffu.saffu_lm import SaffuLM
-from saffu.transformer import Transformer
+from saffu.attention_lm.model import SaffuLM
+from saffu.classifier.network import ExplicitNetwork
+from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
+from saffu.explicit.log_weights import log_weights, moments
+from saffu.ngram_lm.counts import cooccurrence
+from saffu.ngram_lm.model import ExplicitLM
+from saffu.training.refinement import random_start, refine
+from saffu.transformer.model import Transformer
+from saffu.transformer.prototypes import Prototypes
+from saffu.utils.checkpoint import load
+from saffu.utils.config import show_config
 
 _interrupts.end_import()
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
 import saffu
-from made_up import documents_with_habits
+from helpers.made_up import documents_with_habits
 
 GOLDEN = Path(__file__).with_name("golden.json")
 BUILT = {

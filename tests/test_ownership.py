@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import saffu
-from made_up import told_by_two
-from saffu import attention, grow
-from saffu.cells import Cells
-from saffu.held_out import HeldOutLogits
-from saffu.initial import Initializer
-from saffu.roadmap import Split
+from helpers.made_up import told_by_two
+from saffu import grow
+from saffu.attention_lm import windows as attention
+from saffu.attention_lm.output_classes import Cells
+from saffu.ngram_lm.cross_fitting import HeldOutLogits
+from saffu.search.roadmap import Split
+from saffu.utils.initializers import Initializer
 
 V = 30
 IDS = told_by_two(1500, 0, V, 0.4).astype(np.int32)

@@ -1,0 +1,187 @@
+"""What the positions of a stream see: windows of the last tokens, means over the document, and batches of positions.
+
+A *context* is one of
+
+* ``"radial"``: the last K tokens, the newest first;
+* ``"block"``: the tokens of the present block of K, anchored at the start of the document;
+* ``"document"``: the sum of the document's tokens so far, of unit sum.
+
+Positions come in *segments*: up to 32 consecutive ones whose offset in the document begins at a multiple of 32. That is
+how the document context is defined (it reaches back a fixed number of tokens from the start of the segment, so
+that the tokens it has in common with its neighbours are added up once), and what is shuffled in training (a
+layer above the first needs the hidden states of the positions before, and neighbours share them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu.attention_lm.windows import Windows
+from saffu.utils.sparse import SparseRows
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+View = tuple[str, int]  # a context, and K
+
+CONTEXTS = ("block", "radial", "document")
+SEGMENT = 32  # positions
+
+
+class Stream:
+    """Tokens in documents.
+
+    Parameters
+    ----------
+    ids : ndarray of int32, shape (T,)
+    documents : ndarray of int64
+        Ascending places at which documents begin, the first at 0.
+    """
+
+    def __init__(self, ids: Int32, documents: Int64) -> None:
+        self.ids, self.documents = ids, documents
+
+    def begins(self, positions: Int64) -> Int64:
+        """Where the document of each position begins; a position just behind the stream belongs to the last one."""
+        if self.documents.size == 0:
+            return np.zeros_like(positions)
+        return self.documents[np.searchsorted(self.documents, positions, side="right") - 1]
+
+    def segments(self) -> tuple[Int64, Int64]:
+        """First position of each segment, and the one behind its last."""
+        lengths = np.diff(np.append(self.documents, self.ids.size))
+        pieces = -(-lengths // SEGMENT)
+        first = np.repeat(self.documents, pieces) + SEGMENT * ranges(np.zeros_like(pieces), pieces)
+        last = np.minimum(first + SEGMENT, np.repeat(self.documents + lengths, pieces))
+        return first, last
+
+
+def ranges(first: Int64, last: Int64) -> Int64:
+    """All of ``first[i], first[i] + 1, ..., last[i] - 1``, one i after the other."""
+    lengths = np.maximum(last - first, 0)
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if ends.size else 0
+    return np.arange(total) + np.repeat(first - ends + lengths, lengths)
+
+
+# ---- documents -------------------------------------------------------------------------------------------------------
+
+
+class DocumentMeans:
+    """Means of embeddings over the document so far, ``z = sum_{c before} x_c / n``, for some positions.
+
+    The tokens of a position are those from ``span`` before its segment (or the document's start) to the newest.
+    ``z`` is a product of sparse counts and embeddings in two steps: what a segment has in common, and the rest.
+
+    Parameters
+    ----------
+    stream : Stream
+    positions : ndarray of int64, shape (n,)
+    span : int
+        How far back a document is read from the start of a segment, tokens.
+    """
+
+    def __init__(self, stream: Stream, positions: Int64, span: int) -> None:
+        begins = stream.begins(positions)
+        segment = positions - (positions - begins) % SEGMENT
+        first = np.maximum(begins, segment - span)
+        shared, self.group = np.unique(segment, return_inverse=True)
+        oldest = np.zeros_like(shared)
+        oldest[self.group] = first
+        self.n = positions.size
+        self._low = np.concatenate([segment, oldest])
+        self._high = np.concatenate([positions, shared])
+        self._ids = stream.ids
+        self._scale = 1.0 / np.maximum(positions - first, 1)
+
+    def _rows(self, n_types: int, dtype: np.dtype) -> SparseRows:
+        indices = self._ids[ranges(self._low, self._high)]
+        indptr = np.concatenate([[0], np.cumsum(self._high - self._low)])
+        return SparseRows(indptr, indices, np.ones(indices.size, dtype), n_types, 1)
+
+    def forward(self, X: NDArray) -> NDArray:
+        """Means, shape (n, d); zero where nothing precedes."""
+        sums = self._rows(X.shape[0], X.dtype).product(X)
+        Z = sums[: self.n] + sums[self.n :][self.group]
+        Z *= self._scale[:, None].astype(X.dtype)
+        return Z
+
+    def backward(self, dZ: NDArray, dX: NDArray) -> None:
+        """Add the gradient by X (V, d), from the gradient by Z (n, d)."""
+        each = dZ * self._scale[:, None].astype(dZ.dtype)
+        common = np.zeros((self._low.size - self.n, dZ.shape[1]), dZ.dtype)
+        np.add.at(common, self.group, each)
+        dX += self._rows(dX.shape[0], dX.dtype).transposed().product(np.concatenate([each, common]))
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+
+class Chunk(NamedTuple):
+    """Positions to be computed at once.
+
+    ``positions`` (n) are those of the first layer, runs of consecutive ones; ``scored`` says which of them are asked
+    for, the others are there for the layers above. ``windows[layer][view]`` see tokens in layer 0, and rows of
+    the layer below in the others.
+    """
+
+    positions: Int64
+    scored: Int64
+    windows: list[dict[View, Windows]]
+    means: DocumentMeans | None
+
+
+def chunk(stream: Stream, first: Int64, last: Int64, views: Iterable[View], n_layers: int, span: int) -> Chunk:
+    """Lay out runs of positions ``first[i] .. last[i] - 1``.
+
+    Parameters
+    ----------
+    stream : Stream
+    first, last : ndarray of int64, shape (n_runs,)
+        Each run lies in one document.
+    views : iterable of (str, int)
+        Contexts in use and K of each; of the document it is not read.
+    n_layers : int
+    span : int
+        As for :class:`DocumentMeans`.
+    """
+    views = list(dict.fromkeys(views))
+    local = [view for view in views if view[0] != "document"]
+    halo = (max([1, *(size for _, size in local)]) - 1) * (n_layers - 1)
+    low = np.maximum(first - halo, stream.begins(first))
+    positions = ranges(low, last)
+    run_begins = np.repeat(np.cumsum(last - low) - (last - low), last - low)
+    scored = np.flatnonzero(positions >= np.repeat(first, last - low))
+    windows = [{(name, size): token_windows(name, stream, positions, size) for name, size in local}]
+    if n_layers > 1:
+        age = np.arange(positions.size) - run_begins
+        offset = positions - stream.begins(positions)
+        upper = {(name, size): _hidden_windows(name, age, offset, size) for name, size in local}
+        windows += [upper] * (n_layers - 1)
+    means = DocumentMeans(stream, positions, span) if len(local) < len(views) else None
+    return Chunk(positions, scored, windows, means)
+
+
+def token_windows(context: str, stream: Stream, positions: Int64, size: int) -> Windows:
+    """The windows of tokens that precede the positions."""
+    build = Windows.radial_at if context == "radial" else Windows.block_at
+    return build(stream.ids, positions, positions - stream.begins(positions), size)
+
+
+def _hidden_windows(context: str, age: Int64, offset: Int64, size: int) -> Windows:
+    """Windows of the layer below: row i and those before it, back to the start of its run."""
+    rows = np.arange(age.size)
+    reach = np.full_like(age, size) if context == "radial" else offset % size + 1
+    length = np.minimum(reach, age + 1)
+    if context == "radial":
+        return Windows(rows, rows, length, rows, -1, size)
+    return Windows(rows, rows - length + 1, length, rows, 1, size)
+
+
+def contexts_in_order(contexts: Sequence[str]) -> tuple[str, ...]:
+    """The contexts in their fixed order, each once."""
+    return tuple(context for context in CONTEXTS if context in contexts)

@@ -1,0 +1,141 @@
+"""The loss of a network of units on passages of text, and its gradients.
+
+For a batch of N positions and a vocabulary of V words nearly all of the work is in three products of H V N
+multiply-adds: logits, the gradient by the hidden states, and that by the output weights. The first two run over chunks
+of positions, the third over blocks of words; each is split over the workers, none is done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu import _core
+from saffu.attention_lm import units
+from saffu.attention_lm.contexts import Chunk, Stream, chunk
+from saffu.attention_lm.segments import Passage, Passages
+from saffu.attention_lm.windows import ComparisonCache
+
+Parameters = Mapping[str, NDArray]
+Int64 = NDArray[np.int64]
+
+WORDS = 2048  # words in a block of the output's gradient
+
+
+class Network(NamedTuple):
+    """An architecture: units, number of layers, and how far back the document reaches."""
+
+    units: list[units.Unit]
+    n_layers: int
+    span: int
+
+    def chunk(self, stream: Stream, first: Int64, last: Int64) -> Chunk:
+        """Runs of positions as this network sees them."""
+        return chunk(stream, first, last, [unit.view for unit in self.units], self.n_layers, self.span)
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether a unit looks at the whole document."""
+        return any(unit.context == "document" for unit in self.units)
+
+
+class Embeddings(NamedTuple):
+    """X (V, bits), a cache of its comparisons if it is fixed, and whether its gradient is asked for."""
+
+    X: NDArray
+    cache: ComparisonCache | None
+    moving: bool
+
+
+def losses(network: Network, parameters: Parameters, passage: Passage, embeddings: Embeddings) -> NDArray[np.float64]:
+    """Loss of each segment: nats, over the average number of positions of a segment of the text."""
+    text = passage.text
+
+    def one(item: tuple[slice, Int64]) -> NDArray[np.float64]:
+        segments = item[1]
+        first, last = text.first[segments], text.last[segments]
+        loss = position_losses(network, parameters, text, embeddings, first, last)
+        return np.add.reduceat(loss, np.cumsum(last - first) - (last - first)) / text.tokens_per_row
+
+    parts = text.workers.map(one, passage.chunks())
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def position_losses(
+    network: Network, parameters: Parameters, text: Passages, embeddings: Embeddings, first: Int64, last: Int64
+) -> NDArray[np.float64]:
+    """Negative log-probability of the token at each position of some runs, nats."""
+    seen = network.chunk(text.stream, first, last)
+    positions = seen.positions[seen.scored]
+    H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
+    logits = np.empty((positions.size, text.n_outputs), embeddings.X.dtype)
+    within = text.fill(positions, logits)
+    units.add_logits(parameters, H, logits, text.source is not None)
+    return within + _core.cross_entropy_labels(logits, text.targets(positions), 1)
+
+
+def loss_and_gradients(
+    network: Network,
+    parameters: Parameters,
+    passage: Passage,
+    embeddings: Embeddings,
+    gradients: dict[str, NDArray],
+) -> float:
+    """Mean loss of a batch, nats per token; its gradients are written into the given arrays."""
+    text, n = passage.text, passage.n_positions
+    G = text.buffer(n)
+    H = np.empty((n, parameters["output.weights"].shape[1]), G.dtype)
+    small = {name: value for name, value in gradients.items() if name not in ("output.weights", "embeddings.logits")}
+
+    def one(item: tuple[slice, Int64]) -> tuple[float, dict[str, NDArray], NDArray | None]:
+        place, segments = item
+        seen = network.chunk(text.stream, text.first[segments], text.last[segments])
+        passed, sources = units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)
+        h, logits = H[place], G[place]
+        h[:] = units.hidden(passed, seen)
+        kept = _dropout(passage, place, h)
+        positions = seen.positions[seen.scored]
+        within = text.fill(positions, logits)
+        own = {name: np.zeros_like(value) for name, value in small.items()}
+        units.add_logits(parameters, h, logits, text.source is not None)
+        share = np.full(positions.size, 1.0 / n)
+        loss = (within + _core.cross_entropy_backward(logits, text.targets(positions), share, 1)).sum()
+        own["output.bias"] += logits.sum(axis=0)
+        dH = logits @ parameters["output.weights"]
+        if kept is not None:
+            dH *= kept
+        dX = np.zeros_like(embeddings.X) if embeddings.moving else None
+        units.backward(parameters, network.units, seen, passed, sources, dH, own, dX)
+        return float(loss), own, dX
+
+    parts = text.workers.map(one, passage.chunks())
+    for name, value in small.items():
+        np.sum([own[name] for _, own, _ in parts], axis=0, out=value)
+    if embeddings.moving:
+        dX = gradients["embeddings.logits"]
+        np.sum([part for _, _, part in parts if part is not None], axis=0, out=dX)
+        units.embedding_gradient(embeddings.X, dX, text.n_threads)
+    _output_gradient(text, H, G, gradients)
+    return sum(loss for loss, _, _ in parts) / n
+
+
+def _dropout(passage: Passage, place: slice, h: NDArray) -> NDArray | None:
+    """Zero hidden states by chance, in place; what they were multiplied by."""
+    if passage.dropout == 0:
+        return None
+    rng = np.random.default_rng([passage.seed, place.start])
+    kept = (rng.random(h.shape, np.float32) >= passage.dropout).astype(h.dtype)
+    kept /= h.dtype.type(1 - passage.dropout)
+    h *= kept
+    return kept
+
+
+def _output_gradient(text: Passages, H: NDArray, G: NDArray, gradients: dict[str, NDArray]) -> None:
+    def words(begin: int) -> None:
+        block = slice(begin, begin + WORDS)
+        np.matmul(G[:, block].T, H, out=gradients["output.weights"][block])
+
+    text.workers.map(words, range(0, G.shape[1], WORDS))

@@ -1,0 +1,189 @@
+"""What a solved network was made of, kept so that it can take in more text, and give it back.
+
+The output weights of a unit are a scalar times a logarithm of counts, its *lift*; embeddings are expected counts,
+normalised. All of these counts are sums over text, so that those of new text are added to them, and the weights follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saffu.ngram_lm.weights import smoothed_distribution
+from saffu.utils import checkpoint
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+WORD_MASS = 3.0  # tokens of the unigram that the words of a hidden unit are smoothed by
+COMPARED_MASS = 3.0  # occurrences added to what was observed and to what was expected
+
+
+def lift_of_unigram(observed: NDArray, unigram: Float64) -> Float32:
+    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm; (V, hidden)."""
+    mass = observed.sum(axis=0, dtype=np.float64) + WORD_MASS
+    lift = (observed + WORD_MASS * unigram[:, None]) / mass / unigram[:, None]
+    return np.log(lift).astype(np.float32)
+
+
+def lift_of_expected(observed: NDArray, expected: NDArray) -> Float32:
+    """By how much each hidden unit makes each word likelier than was expected without it, a logarithm; (V, hidden)."""
+    return np.log((observed + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Counts that the output follows from; never changed in place.
+
+    Attributes
+    ----------
+    observed : ndarray of float32, shape (n_outputs, H)
+        Sums of hidden states at the places of each output, a word or a class of them.
+    expected : ndarray of float32, shape (n_outputs, H') with H' <= H
+        The same as the model without the unit expects them. The first H - H' hidden units, of a unit that stands on the
+        unigram, are compared with that instead.
+    counts : ndarray of int64, shape (V,)
+        Occurrences of each word.
+    curvature : ndarray of float64, shape (1 + n_units, 1 + n_units)
+        By how much the scalars' own text holds them where they are: second derivatives of its loss, nats.
+    """
+
+    observed: Float32
+    expected: Float32
+    counts: Int64
+    curvature: Float64
+
+    @property
+    def n_alone(self) -> int:
+        """Hidden units that are compared with the unigram."""
+        return self.observed.shape[1] - self.expected.shape[1]
+
+    @property
+    def unigram(self) -> Float64:
+        """Frequencies of the words, those never seen sharing that of one."""
+        return smoothed_distribution(self.counts, 1.0 / (self.counts.sum() + 1.0))
+
+    def lift(self, block: slice) -> Float32:
+        """Lifts of the hidden units of one unit."""
+        if block.start < self.n_alone:
+            return lift_of_unigram(self.observed[:, block], self.unigram)
+        return lift_of_expected(self.observed[:, block], self.expected[:, self._told(block)])
+
+    def _told(self, block: slice) -> slice:
+        return slice(block.start - self.n_alone, block.stop - self.n_alone)
+
+    def plus(self, block: slice, observed: NDArray, expected: NDArray | None) -> Evidence:
+        """With counts of one unit added, which may be negative; what rounding leaves below zero is zero."""
+        F, E = self.observed.copy(), self.expected.copy()
+        F[:, block] = np.maximum(F[:, block] + observed, 0)
+        if expected is not None:
+            told = self._told(block)
+            E[:, told] = np.maximum(E[:, told] + expected, 0)
+        return Evidence(F, E, self.counts, self.curvature)
+
+    def beside(self, more: Evidence) -> Evidence:
+        """With the hidden units of another evidence after these; each unit's scalar is held by its own text."""
+        n, m = len(self.curvature), len(more.curvature) - 1
+        curvature = np.zeros((n + m, n + m))
+        curvature[:n, :n], curvature[n:, n:] = self.curvature, more.curvature[1:, 1:]
+        observed = np.concatenate([self.observed, more.observed], axis=1)
+        expected = np.concatenate([self.expected, more.expected], axis=1)
+        return Evidence(observed, expected, self.counts, curvature)
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> Evidence:
+        """Of hidden units (n_outputs, H) that nothing was counted of: their lifts are zero."""
+        nothing = np.zeros(shape, np.float32)
+        return cls(nothing, nothing, counts, np.zeros((1 + n_units, 1 + n_units)))
+
+    def arrays(self) -> dict[str, NDArray]:
+        """What a file keeps."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
+    ) -> Evidence:
+        """Of the arrays of a file, checked; ``shape`` is that of the output."""
+        observed = checkpoint.checked(arrays, "observed", np.float32, shape)
+        expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_alone))
+        counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
+        curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
+        if min(observed.min(), expected.min(initial=0), counts.min()) < 0:
+            raise checkpoint.Damaged("the counts of the output are damaged")
+        return cls(observed, expected, counts, curvature)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the embeddings follow from: expected counts of the classes of each token; never changed in place.
+
+    Attributes
+    ----------
+    X : ndarray of float32, shape (V, bits)
+        Embeddings as they were solved. Expectations are always taken with these, so that text given back takes the very
+        counts away that it brought.
+    mass : ndarray of float32, shape (V,)
+        Sum of the counts behind each row.
+    more : ndarray of float32, shape (V, bits)
+        Counts of the text heard since.
+    words : ndarray of float32, shape (n_units, V, bits)
+        Words of each class, columns of unit sum, in each unit that embeddings were solved with.
+    shares : ndarray of float64, shape (n_units,)
+        Of these units.
+    attention : dict of str to ndarray of float32
+        Of these units, by the names of their parameters.
+    units : tuple of str
+        Their names.
+    """
+
+    X: Float32
+    mass: Float32
+    more: Float32
+    words: Float32
+    shares: Float64
+    attention: dict[str, Float32]
+    units: tuple[str, ...]
+
+    def log_embeddings(self, tokens: Int64) -> Float32:
+        """Logarithms of the embeddings of some tokens, shape (n, bits)."""
+        counts = np.maximum(self.X[tokens] * self.mass[tokens, None] + self.more[tokens], np.float32(1e-9))
+        return np.log(counts / counts.sum(axis=1, keepdims=True))
+
+    def plus(self, counts: Float32) -> Classes:
+        """With expected counts added, which may be negative."""
+        return replace(self, more=self.more + counts)
+
+    def split(self, times: int) -> Classes:
+        """Each class as so many equal ones: comparisons are so many times smaller, their weights larger."""
+        X, more = (np.tile(array, times) / np.float32(times) for array in (self.X, self.more))
+        attention = {
+            name: value * np.float32(times) if name.endswith(".attention") else value
+            for name, value in self.attention.items()
+        }
+        return replace(self, X=X, more=more, words=np.tile(self.words, times), attention=attention)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """What a file keeps."""
+        arrays = {name: getattr(self, name) for name in ("X", "mass", "more", "words", "shares")}
+        return arrays | self.attention
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
+        """Of the arrays of a file, checked; the shapes of the attention are not."""
+        n_units = len(units)
+        X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))
+        mass = checkpoint.checked(arrays, "mass", np.float32, (vocab_size,))
+        more = checkpoint.checked(arrays, "more", np.float32, (vocab_size, bits))
+        words = checkpoint.checked(arrays, "words", np.float32, (n_units, vocab_size, bits))
+        shares = checkpoint.checked(arrays, "shares", np.float64, (n_units,))
+        attention = {name: arrays[name] for name in arrays if "attention" in name}
+        for name, array in attention.items():
+            checkpoint.checked(arrays, name, np.float32, array.shape)
+        if min(X.min(), mass.min(), words.min(), shares.min()) < 0:
+            raise checkpoint.Damaged("the counts of the embeddings are damaged")
+        return cls(X, mass, more, words, shares, attention, units)

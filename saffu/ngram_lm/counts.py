@@ -1,0 +1,405 @@
+"""Counting: additive statistics of token streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from saffu import _core
+from saffu.utils import validate
+from saffu.utils.threads import resolve_threads
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+IntArray = TypeVar("IntArray", Int32, Int64)
+Combined = tuple[csr_array, Int64, Int64]
+MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
+Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
+
+
+def cooccurrence(
+    ids: ArrayLike,
+    distances: ArrayLike | int,
+    vocab_size: int | None = None,
+    documents: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> csr_array:
+    """Count which token follows which at the given distances.
+
+    Parameters
+    ----------
+    ids : array_like of int, shape (M,)
+        Token ids, 0 <= id < vocab_size.
+    distances : int or array_like of int
+        Distances k >= 1; the pair (ids[t], ids[t + k]) counts for every k listed.
+    vocab_size : int, optional
+        V; by default the largest id plus one.
+    documents : array_like of int, optional
+        Start offsets of documents in ``ids``; pairs never cross from one document into the next.
+    n_threads : int, optional
+        By default every available CPU. The result does not depend on it.
+
+    Returns
+    -------
+    csr_array of int64, shape (V, V)
+        Entry (c, w) is the number of times w stands at one of the distances after c; sorted columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ids are out of range or not integers, or a distance is below 1.
+
+    Notes
+    -----
+    Kernels ``saffu_bucket`` and ``saffu_count_rows``: a counting sort of the positions by context, then a dense
+    scratch of V counters per thread that is emitted row by row.
+
+    Examples
+    --------
+    >>> cooccurrence([0, 1, 0, 1], distances=1).toarray()
+    array([[0, 2],
+           [1, 0]])
+    """
+    if vocab_size is not None:
+        vocab_size = validate.size(vocab_size, "vocab_size", 0)
+    ids = validate.token_ids(ids, "ids", vocab_size)
+    if vocab_size is None:
+        vocab_size = int(ids.max()) + 1 if ids.size else 0
+    starts = validate.document_starts(documents, ids.size)
+    return count_pairs(ids, ids, validate.distances(distances), starts, vocab_size, vocab_size, n_threads)
+
+
+def count_pairs(contexts, targets, distances, documents, n_rows: int, n_cols: int, n_threads: int | None) -> csr_array:
+    """Count pairs (contexts[t], targets[t + k]) of validated int32 streams; contexts below 0 are none."""
+    indptr, indices, counts = _core.count(
+        contexts, targets, distances, documents, n_rows, n_cols, resolve_threads(n_threads)
+    )
+    return as_csr(indptr, indices, counts, (n_rows, n_cols))
+
+
+def as_csr(indptr, indices, counts, shape: tuple[int, int]) -> csr_array:
+    """Wrap arrays that are already canonical CSR, without a copy or a check of their order."""
+    table = csr_array(shape, dtype=counts.dtype)
+    table.data, table.indices, table.indptr = counts, indices, indptr
+    table.has_canonical_format = True
+    return table
+
+
+class NgramCounts:
+    """Counts of every context table of a language model: an additive statistic of token streams.
+
+    Two families of tables, all of int64:
+
+    * ``distance[k - 1]``, shape (V, V): which token stands k after which, k = 1..radius;
+    * ``suffix[n - 2]``: which token follows the last n tokens, n = 2..order - 1.
+
+    The contexts of a suffix table are not hashed: a suffix of n tokens *is* an entry of the table before it (its
+    older part is that entry's row, its newest token the column), so row r of ``suffix[0]`` is entry r of
+    ``distance[0]``, row r of ``suffix[1]`` is entry r of ``suffix[0]``, and so on.
+
+    A start token ``<s>`` of id V stands before every document. It is a context and never predicted: ``distance[0]`` has
+    a row V, shape (V + 1, V), of the first tokens of documents, and the suffixes that begin with ``<s>`` are the last
+    rows of every suffix table.
+
+    Parameters
+    ----------
+    vocab_size, radius, order : int
+    start_length : int, optional
+        Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it stands
+        alone; with 0 there is none, as in files of earlier versions.
+
+    Attributes
+    ----------
+    vocab_size, radius, order, start_length, n_tokens : int
+    unigram : ndarray of int64, shape (V,)
+    distance, suffix : list of csr_array
+    """
+
+    def __init__(self, vocab_size: int, radius: int, order: int, start_length: int | None = None) -> None:
+        self.vocab_size, self.radius, self.order, self.n_tokens = vocab_size, radius, order, 0
+        self.start_length = order - 1 if start_length is None else start_length
+        self.unigram = np.zeros(vocab_size, np.int64)
+        self.distance = [_empty(vocab_size, vocab_size) for _ in range(radius)]
+        self.distance[0] = _empty(vocab_size + (self.start_length > 0), vocab_size)
+        self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
+
+    @classmethod
+    def from_stream(
+        cls,
+        ids: Int32,
+        documents: Int64,
+        vocab_size: int,
+        radius: int,
+        order: int,
+        n_context: int = 0,
+        n_threads: int | None = None,
+        on_table: Callable[[], object] = lambda: None,
+        begins: Bools | None = None,
+        start_length: int | None = None,
+    ) -> NgramCounts:
+        """Count a validated stream, whose first ``n_context`` tokens are context only and not counted.
+
+        ``begins`` tells which of the documents are there from their first token; a start token precedes these (by
+        default all), and not those that were cut out of a longer one.
+        """
+        counts = cls(vocab_size, radius, order, start_length)
+        counts.n_tokens = ids.size - n_context
+        counts.unigram = np.bincount(ids[n_context:], minlength=vocab_size)
+        for k in range(2, radius + 1):
+            counts.distance[k - 1] = _count_new(ids, ids, k, documents, vocab_size, vocab_size, n_context, n_threads)
+            on_table()
+        chain, stream = counts.chain, np.zeros(1, np.int64)
+        targets = np.append(np.int32(0), ids)  # each one place after its context
+        contexts = suffix_contexts(chain, ids, documents, n_threads, begins, counts.start_length)
+        for n, context in enumerate(contexts):
+            # Rows of the table of suffixes of n + 1 tokens are the entries of the one before.
+            n_rows = chain[n - 1].nnz if n else chain[0].shape[0]
+            before = np.append(context, np.int32(-1))
+            chain[n] = _count_new(before, targets, 1, stream, n_rows, vocab_size, n_context + 1, n_threads)
+            on_table()
+        counts.distance[0], counts.suffix = chain[0], chain[1:]
+        return counts
+
+    def of_stream(
+        self, ids: Int32, documents: Int64, begins: Bools | None = None, n_threads: int | None = None
+    ) -> NgramCounts:
+        """Counts of another stream in tables like these: what can be added to them, or subtracted."""
+        shape = (self.vocab_size, self.radius, self.order)
+        return NgramCounts.from_stream(
+            ids, documents, *shape, n_threads=n_threads, begins=begins, start_length=self.start_length
+        )
+
+    @property
+    def chain(self) -> list[csr_array]:
+        """Tables of the suffixes of 1, 2, ... order - 1 tokens."""
+        return [self.distance[0], *self.suffix]
+
+    @property
+    def tables(self) -> list[csr_array]:
+        """Distance tables, then suffix tables."""
+        return [*self.distance, *self.suffix]
+
+    @property
+    def n_entries(self) -> int:
+        """Stored counts over all tables."""
+        return sum(table.nnz for table in self.tables)
+
+    def add(self, other: NgramCounts) -> NgramCounts:
+        """Return the counts of both streams together; exact, in any order of additions."""
+        both = self._combine(other, _add_tables)
+        both.n_tokens = self.n_tokens + other.n_tokens
+        both.unigram = self.unigram + other.unigram
+        return both
+
+    def subtract(self, other: NgramCounts) -> NgramCounts:
+        """Return the counts without those of ``other``, which must have been added before; entries may be zero."""
+        rest = self._combine(other, _subtract_tables)
+        rest.n_tokens = self.n_tokens - other.n_tokens
+        rest.unigram = self.unigram - other.unigram
+        return rest
+
+    def negative(self) -> NgramCounts:
+        """Every count with the other sign: what adding it takes away."""
+        turned = self._without_counts()
+        turned.n_tokens, turned.unigram = -self.n_tokens, -self.unigram
+        turned.distance = [_with_data(table, -table.data) for table in self.distance]
+        turned.suffix = [_with_data(table, -table.data) for table in self.suffix]
+        return turned
+
+    def pruned(self) -> NgramCounts:
+        """The same counts without the entries of zero, but for those that are the context of another entry."""
+        left = self._without_counts()
+        left.n_tokens, left.unigram = self.n_tokens, self.unigram
+        chain = self.chain
+        kept = [table.data != 0 for table in chain]
+        for n in range(len(chain) - 2, -1, -1):
+            row_of_entry = np.repeat(np.arange(chain[n].nnz), np.diff(chain[n + 1].indptr))
+            kept[n][row_of_entry[kept[n + 1]]] = True
+        rows = [np.ones(chain[0].shape[0], bool), *kept[:-1]]
+        chain = [_selected(table, *which) for table, *which in zip(chain, rows, kept, strict=True)]
+        far = [_selected(table, np.ones(self.vocab_size, bool), table.data != 0) for table in self.distance[1:]]
+        left.distance, left.suffix = [chain[0], *far], chain[1:]
+        return left
+
+    def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
+        if self._shape != other._shape:
+            raise ValueError(
+                f"counts of different shapes cannot be combined: (vocab_size, radius, order, start_length) "
+                f"{self._shape} and {other._shape}"
+            )
+        both = self._without_counts()
+        rows = np.arange(self.vocab_size)
+        n_rows = self.chain[0].shape[0]
+        mine = theirs = np.arange(n_rows)
+        chain: list[csr_array] = []
+        for a, b in zip(self.chain, other.chain, strict=True):
+            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else n_rows)
+            chain.append(table)
+        far = zip(self.distance[1:], other.distance[1:], strict=True)
+        both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size)[0] for a, b in far)]
+        both.suffix = chain[1:]
+        return both
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return self.vocab_size, self.radius, self.order, self.start_length
+
+    def _without_counts(self) -> NgramCounts:
+        return NgramCounts(*self._shape)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What every row of explicit weights depends on, besides its own counts.
+
+    Attributes
+    ----------
+    n_tokens : int
+    unigram : ndarray of int64, shape (V,)
+    followed : ndarray of int64, shape (V,)
+        Number of distinct tokens before each token; the start of a document is one of them.
+    repeats : ndarray of int64, shape (n_tables, 6)
+        ``repeats[j, k]`` entries of table j occur k times; the last column is of those that occur more often, too.
+    """
+
+    n_tokens: int
+    unigram: Int64
+    followed: Int64
+    repeats: Int64
+
+    @classmethod
+    def of(cls, counts: NgramCounts) -> Statistics:
+        """Those of all counts."""
+        nearest = counts.distance[0]
+        followed = np.bincount(nearest.indices[nearest.data > 0], minlength=counts.vocab_size)
+        return cls(counts.n_tokens, counts.unigram, followed, np.stack([repeats(t.data) for t in counts.tables]))
+
+    def changed(self, piece: NgramCounts, before: Sequence[Int64]) -> Statistics:
+        """Those after a piece has been added to counts that held ``before[j]`` at the entries of its table j."""
+        after = [old + table.data for old, table in zip(before, piece.tables, strict=True)]
+        moved = [repeats(new) - repeats(old) for new, old in zip(after, before, strict=True)]
+        arrived = (after[0] > 0).astype(np.int64) - (before[0] > 0)
+        followed = self.followed.copy()
+        np.add.at(followed, piece.distance[0].indices, arrived)
+        return Statistics(
+            self.n_tokens + piece.n_tokens, self.unigram + piece.unigram, followed, self.repeats + np.stack(moved)
+        )
+
+
+def repeats(counts: Int64) -> Int64:
+    """How many of these counts are 1, 2, 3, 4, and 5 or more, at these indices; shape (6,), nothing at 0."""
+    found = np.bincount(np.minimum(counts, MOST_REPEATS), minlength=MOST_REPEATS + 1)
+    found[0] = 0
+    return found
+
+
+def suffix_contexts(
+    chain: Sequence[csr_array],
+    ids: Int32,
+    documents: Int64,
+    n_threads: int | None,
+    begins: Bools | None = None,
+    start_length: int | None = None,
+) -> Iterator[Int32]:
+    """Yield, for n = 1..len(chain), the row of the suffix of n tokens that precedes each position, or -1.
+
+    A suffix never reaches over the start of a document, but the start token may be the oldest of up to
+    ``start_length`` tokens (by default all), at the documents that ``begins`` marks (by default all). A suffix that the
+    tables have not seen has no row. The tables are looked up one at a time, so that a caller may fill the next one
+    before asking on.
+    """
+    context = np.empty_like(ids)
+    context[1:] = ids[:-1]
+    context[documents] = -1
+    n_rows, vocab_size = chain[0].shape
+    if n_rows > vocab_size:
+        context[documents if begins is None else documents[begins]] = vocab_size
+    yield context
+    for n in range(1, len(chain)):
+        table, older = chain[n - 1], context
+        if n == start_length:
+            older = without_starts(older, documents, n)
+        context = np.empty_like(ids)
+        context[1:] = _core.find(table.indptr, table.indices, older[:-1], ids[:-1], resolve_threads(n_threads))
+        context[documents] = -1
+        yield context
+
+
+def without_starts(suffixes: IntArray, documents: Int64, n: int) -> IntArray:
+    """Suffixes of n tokens that precede each position, without those that begin with the start token."""
+    lengths = np.diff(np.append(documents, suffixes.size))
+    left = suffixes.copy()
+    left[documents[lengths >= n] + n - 1] = -1
+    return left
+
+
+def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads) -> csr_array:
+    """Count pairs at distance k whose target is not among the first ``n_context``; those keep an entry of zero."""
+    distance = np.array([k], np.int64)
+    table = count_pairs(contexts, ids, distance, documents, n_rows, n_cols, n_threads)
+    if n_context > k:  # the context of a continued document holds no document start
+        rows, cols = contexts[: n_context - k], ids[k:n_context]
+        entries = _core.find(table.indptr, table.indices, np.ascontiguousarray(rows), np.ascontiguousarray(cols), 1)
+        np.subtract.at(table.data, entries[entries >= 0], 1)
+    return table
+
+
+def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
+    """A + B with rows renumbered, and the place of each entry of A and of B in the sum.
+
+    Entries of zero stay: they are contexts whose own occurrence was counted with an earlier piece of the stream.
+    """
+    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
+    keys = np.union1d(a_keys, b_keys)
+    a_place, b_place = np.searchsorted(keys, a_keys), np.searchsorted(keys, b_keys)
+    data = np.zeros(keys.size, np.int64)
+    data[a_place] += a.data
+    data[b_place] += b.data
+    return _from_keys(keys, data, n_rows, a.shape[1]), a_place, b_place
+
+
+def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
+    """A - B with the entries of A, some now zero: a context may outlive its own occurrence by what followed it."""
+    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
+    place = np.searchsorted(a_keys, b_keys)
+    known = place < a_keys.size
+    known[known] = a_keys[place[known]] == b_keys[known]
+    data = a.data.copy()
+    data[place[known]] -= b.data[known]
+    if b.data[~known].any() or (data.size and data.min() < 0):
+        raise ValueError("counts to subtract were never added: a count would fall below zero")
+    return as_csr(a.indptr, a.indices, data, a.shape), np.arange(a.nnz), place
+
+
+def _from_keys(keys: Int64, data: Int64, n_rows: int, n_cols: int) -> csr_array:
+    rows = keys // max(n_cols, 1)
+    indptr = np.zeros(n_rows + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
+    return as_csr(indptr, (keys - rows * n_cols).astype(np.int32), data, (n_rows, n_cols))
+
+
+def _with_data(table: csr_array, data: Int64) -> csr_array:
+    return as_csr(table.indptr, table.indices, data, table.shape)
+
+
+def _selected(table: csr_array, rows: Bools, entries: Bools) -> csr_array:
+    """Some rows of a table, with some of their entries; no entry of another row is selected."""
+    ends = np.concatenate([[0], np.cumsum(entries)])[table.indptr]
+    indptr = np.concatenate([[0], np.cumsum(np.diff(ends)[rows])])
+    return as_csr(indptr, table.indices[entries], table.data[entries], (indptr.size - 1, table.shape[1]))
+
+
+def _keys(table: csr_array, rows: Int64) -> Int64:
+    """Order-preserving 64-bit keys of the entries of a table whose row r becomes rows[r]."""
+    row_of_entry = np.repeat(rows, np.diff(table.indptr))
+    return row_of_entry * table.shape[1] + table.indices
+
+
+def _empty(n_rows: int, n_cols: int) -> csr_array:
+    return as_csr(np.zeros(n_rows + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), (n_rows, n_cols))

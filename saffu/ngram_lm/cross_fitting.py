@@ -1,0 +1,251 @@
+"""Logits of training positions as if the text around them had not been counted: what a residual is trained on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from saffu import _core
+from saffu.attention_lm.contexts import ranges
+from saffu.ngram_lm.counts import NgramCounts, suffix_contexts
+from saffu.ngram_lm.log_linear import previous_places
+from saffu.ngram_lm.model import ExplicitLM
+from saffu.ngram_lm.scorer import PooledText, Real
+from saffu.ngram_lm.text_sample import BLOCK
+from saffu.text import UNKNOWN_ID
+from saffu.utils import validate
+from saffu.utils.fingerprints import mixed
+from saffu.utils.locks import Lock
+from saffu.utils.threads import resolve_threads
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+BLOCKS_A_FOLD = 4  # at least, if the text has as many tokens: a fold is to be spread over the text
+MEMORY = 2 << 30  # bytes of weights kept
+
+
+class HeldOutLogits:
+    """Explicit logits of the text that a model was made of, each position by a model that has not counted it.
+
+    The text is cut into blocks of consecutive tokens (8,192, fewer in a small text). Of every ``folds`` consecutive
+    blocks each fold has one, by chance, so that no fold falls in with what the text repeats. The model of a fold has
+    the counts of the whole less those whose last token is in the fold, exactly, and the scalars of the whole. A
+    position sees its document as it is: only the counts are others. Without this, a residual learns to mend logits of
+    a text known by heart.
+
+    A vocabulary made of the same text is known by heart too: every word it lists was seen, and the words of a new text
+    that it lacks are ``<unk>``. With ``min_count`` as the vocabulary had it, each fold is read as a new text would be:
+    a token seen less often outside the fold becomes ``unknown``, as target and as context (:meth:`tokens`).
+
+    Parameters
+    ----------
+    model : ExplicitLM
+        Solved, or it will be.
+    ids : array_like of int, shape (M,)
+        Tokens that the model has counted, all or a part of them.
+    documents : array_like of int, optional
+        Offsets in ``ids`` at which documents start, as they were counted; parts of documents may be given, too.
+    folds : int
+        At least 2. With more, each model is nearer to the whole; memory and time to build them grow in proportion.
+    n_threads : int, optional
+        By default every available CPU. Results do not depend on it.
+    memory : int
+        Bytes of weights to keep; a fold beyond them is built again when its turn comes. One is always kept.
+    min_count : int
+        Tokens counted less often outside a fold are ``unknown`` to it; 0 leaves all as they are.
+    unknown : int
+        The id of unknown words, ``saffu.text.UNKNOWN_ID``.
+
+    Attributes
+    ----------
+    n_folds, n_tokens, vocab_size, block_length : int
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are fewer tokens than folds, or the model has not counted them.
+
+    Notes
+    -----
+    Kernels ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_logits``.
+
+    Examples
+    --------
+    >>> ids = [0, 1, 2] * 50
+    >>> model = ExplicitLM(order=3, windows=(), induction=0).fit(ids)
+    >>> held_out = HeldOutLogits(model, ids, folds=5)
+    >>> held_out.logits(1, held_out.positions(1)[:2]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        model: ExplicitLM,
+        ids: ArrayLike,
+        documents: ArrayLike | None = None,
+        folds: int = 10,
+        n_threads: int | None = None,
+        memory: int = MEMORY,
+        min_count: int = 0,
+        unknown: int = UNKNOWN_ID,
+    ) -> None:
+        if not isinstance(model, ExplicitLM):
+            raise TypeError(f"model must be an ExplicitLM, got {type(model).__name__}")
+        self.n_folds = validate.integer(folds, "folds", 2)
+        self.n_threads = resolve_threads(n_threads)
+        self.min_count = validate.integer(min_count, "min_count", 0)
+        self.memory = validate.integer(memory, "memory", 0)
+        self.vocab_size = model.vocab_size
+        self.unknown = int(validate.token_ids([unknown], "unknown", self.vocab_size)[0])
+        self._model = model.solve()
+        self._ids = validate.token_ids(ids, "ids", self.vocab_size, keep=True)
+        self._documents = validate.document_starts(documents, self._ids.size)
+        if self._ids.size < folds:
+            raise ValueError(f"folds must be at most the number of tokens, {self._ids.size}, got {folds}")
+        self._check_counted()
+        self._begins = opened(self._model.counts, self._ids, self._documents)
+        self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
+        self._fold_of_block = _dealt(-(-self._ids.size // self.block_length), folds)
+        self._previous = previous_places(self._ids)
+        self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
+        self._lock = Lock()
+
+    def _check_counted(self) -> None:
+        fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
+        if fewer.any():
+            raise ValueError(
+                "ids must be tokens that the model has counted, but there are more of token "
+                f"{int(fewer.argmax())} than it has seen"
+            )
+
+    @property
+    def n_tokens(self) -> int:
+        """M."""
+        return self._ids.size
+
+    def fold_of(self, positions: ArrayLike) -> Int64:
+        """The fold of each position."""
+        return self._fold_of_block[np.asarray(positions, np.int64) // self.block_length]
+
+    def positions(self, fold: int) -> Int64:
+        """Ascending positions of one fold."""
+        edges = self._edges(fold)
+        return np.concatenate([np.arange(first, last) for first, last in edges.tolist()])
+
+    def tokens(self, fold: int) -> Int32:
+        """The whole text as a fold reads it, shape (M,): the targets are ``tokens(fold)[positions]``."""
+        return self.text(fold).ids
+
+    def logits(self, fold: int, positions: ArrayLike | None = None, out: Real | None = None) -> Real:
+        """Log-probabilities of every token at positions of one fold.
+
+        Parameters
+        ----------
+        fold : int
+        positions : array_like of int, shape (n,), optional
+            Places in ``ids``, all of this fold, in any order (ascending is faster); by default the whole fold.
+        out : ndarray of float32 or float64, shape (n, V), optional
+            Where to write; by default a new array of float32.
+
+        Returns
+        -------
+        ndarray, shape (n, V)
+            Nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a position is of another fold, or ``out`` does not fit.
+        """
+        return self.text(fold).logits(positions, out)
+
+    def log_prob(self, fold: int, positions: ArrayLike | None = None) -> Float64:
+        """Log-probabilities of :meth:`tokens` at these positions, nats; arguments as :meth:`logits`."""
+        return self.text(fold).log_prob(positions)
+
+    def text(self, fold: int) -> PooledText:
+        """The positions of a fold under its model: built on first use, and again after it had to make room."""
+        fold = self._fold(fold)
+        with self._lock:  # batches may be scored from several threads
+            if fold not in self._kept:
+                self._kept[fold] = self._build(fold)
+            self._kept.move_to_end(fold)
+            while len(self._kept) > 1 and sum(text.n_bytes for text in self._kept.values()) > self.memory:
+                self._kept.popitem(last=False)
+            return self._kept[fold]
+
+    def _fold(self, fold: int) -> int:
+        fold = validate.integer(fold, "fold", 0)
+        if fold >= self.n_folds:
+            raise ValueError(f"fold must be below {self.n_folds}, got {fold}")
+        return fold
+
+    def _edges(self, fold: int) -> Int64:
+        """First and last position, less one, of each block of a fold; shape (n_blocks, 2)."""
+        first = np.flatnonzero(self._fold_of_block == self._fold(fold)) * self.block_length
+        return np.stack([first, np.minimum(first + self.block_length, self._ids.size)], axis=1)
+
+    def _build(self, fold: int) -> PooledText:
+        counts, edges = self._model.counts, self._edges(fold)
+        # Each block after as much of its document as a context may hold, so that its first contexts are whole.
+        begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
+        leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
+        ids, documents, places = self._join(leads, edges[:, 1])
+        whole = np.isin(places[documents], self._begins)
+        held = counts.of_stream(ids, documents, whole, self.n_threads)
+        if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
+            ids_before, documents_before, before = self._join(leads, edges[:, 0])
+            whole_before = np.isin(before[documents_before], self._begins)
+            held = held.subtract(counts.of_stream(ids_before, documents_before, whole_before, self.n_threads))
+        try:
+            rest = counts.subtract(held)
+        except ValueError as error:
+            raise ValueError("ids and documents must be those that the model has counted") from error
+        read, previous = self._ids, self._previous
+        rare = rest.unigram < self.min_count
+        if rare.any():
+            read = np.where(rare[read], np.int32(self.unknown), read)
+            previous = previous_places(read)
+        pooled = self._model._build(rest)
+        solved, scalars = self._model._solved()
+        pooled.bounds = solved.bounds
+        # What leads up to a block may be of the same fold, if blocks are short: it is scored once, in its own block.
+        inside = places >= np.repeat(edges[:, 0], edges[:, 1] - leads)
+        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents, whole)[:, inside])
+        return PooledText(
+            pooled, scalars, read, self._documents, places[inside], rows, self.n_threads, previous, compact=True
+        )
+
+    def _join(self, firsts: Int64, lasts: Int64) -> tuple[Int32, Int64, Int64]:
+        """Spans of the text as one stream, each the start of a document: ids, document starts, places in the text."""
+        spans: Sequence[Int64] = [np.arange(a, b) for a, b in zip(firsts, lasts, strict=True)]
+        places = np.concatenate(spans)
+        begin = np.isin(places, self._documents)
+        sizes = lasts - firsts
+        begin[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
+        return self._ids[places], np.flatnonzero(begin), places
+
+
+def opened(counts: NgramCounts, ids: Int32, documents: Int64) -> Int64:
+    """The starts of those documents whose first tokens have begun one that was counted; others are parts of one."""
+    ends = np.append(documents, ids.size)[1:]
+    n = np.minimum(ends - documents, max(counts.start_length, 1))
+    heads, last = ids[ranges(documents, documents + n)], np.cumsum(n) - 1
+    known = np.zeros(documents.size, bool)
+    chain = counts.chain
+    for length, context in enumerate(suffix_contexts(chain[: n.max(initial=1)], heads, last - n + 1, 1), start=1):
+        table, so_long = chain[length - 1], np.flatnonzero(n == length)
+        place = _core.find(table.indptr, table.indices, context[last[so_long]], heads[last[so_long]], 1)
+        known[so_long[place >= 0]] = table.data[place[place >= 0]] > 0
+    return documents[known]
+
+
+def _dealt(n_blocks: int, folds: int) -> Int64:
+    """The fold of each block: every ``folds`` consecutive ones are dealt to all folds, as if by chance."""
+    numbers = np.arange(-(-n_blocks // folds) * folds, dtype=np.uint64)
+    return np.argsort(mixed(numbers).reshape(-1, folds), axis=1).astype(np.int64).ravel()[:n_blocks]

@@ -1,0 +1,226 @@
+"""Counts that take in new text, and give text back, in time proportional to that text.
+
+Weights cannot be kept up to date row by row: the discounts and the unigram stand in every row, and each token heard
+changes them. So nothing is weighed beforehand. The ledger keeps the counts as a few pieces whose sizes at least double,
+merged like the digits of a binary counter, and beside them the few statistics that all rows share, which a new piece
+changes only at its own entries. A row is summed over the pieces when a position asks for it, and weighed on the spot
+with the statistics of that moment. Numbers of entries and of rows differ from piece to piece: a context is looked up in
+each, token by token, so that nothing has to be renumbered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from saffu import _core
+from saffu.ngram_lm.counts import NgramCounts, Statistics, as_csr, suffix_contexts, without_starts
+from saffu.utils.locks import Lock, made_once
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """The rows that some positions name, each once, under numbers of their own.
+
+    ``place`` (n_tables, n_positions) has the row of each position in every table, -1 where nothing was counted.
+    ``shorter[n]`` has, for each row of table n of the chain distance[0], suffix[0], ..., the row of table n - 1 whose
+    context is shorter by the oldest token.
+    """
+
+    distance: list[csr_array]
+    suffix: list[csr_array]
+    shorter: list[Int32]
+    place: Int32
+
+
+class Ledger:
+    """The counts of a stream in pieces.
+
+    Attributes
+    ----------
+    pieces : list of NgramCounts
+        Each of at most half as many entries as the one before it. Those of text taken back are negative. Neither the
+        list nor a piece is ever changed: other threads may be reading it.
+    """
+
+    def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
+        self.pieces = list(pieces)
+        self._lock = Lock()
+        self._statistics: Statistics | None = None
+        self._whole: NgramCounts | None = None
+        self._has_zeros = False
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens counted."""
+        return sum(piece.n_tokens for piece in self.pieces)
+
+    @property
+    @made_once("_statistics")
+    def statistics(self) -> Statistics:
+        """What the rows share; computed from all counts once, and kept current from then on."""
+        return Statistics.of(self.total())
+
+    def push(self, piece: NgramCounts) -> None:
+        """Add counts; the statistics are computed afresh when next asked for."""
+        self._statistics = None
+        self._append(piece)
+
+    def add(self, piece: NgramCounts) -> None:
+        """Add counts and keep the statistics current, in time proportional to the piece."""
+        if self._statistics is not None:
+            self._statistics = self._statistics.changed(piece, self._present(piece))
+        self._append(piece)
+
+    def subtract(self, piece: NgramCounts) -> None:
+        """Take counts away, exactly, in time proportional to the piece.
+
+        Raises
+        ------
+        ValueError
+            If a count would fall below zero; nothing has changed then.
+        """
+        before, negative = self._present(piece), piece.negative()
+        short = any((old < table.data).any() for old, table in zip(before, piece.tables, strict=True))
+        unigram = sum(held.unigram for held in self.pieces)
+        if short or (unigram < piece.unigram).any():
+            raise ValueError("counts to subtract were never added: a count would fall below zero")
+        if self._statistics is not None:
+            self._statistics = self._statistics.changed(negative, before)
+        self._has_zeros = True
+        self._append(negative)
+
+    @made_once("_whole")
+    def total(self) -> NgramCounts:
+        """All counts in one piece; takes time proportional to them if there was more than one."""
+        pieces = self.pieces
+        while len(pieces) > 1:
+            pieces = _last_two_added(pieces)
+        if self._has_zeros:
+            pieces = [pieces[0].pruned()]
+        self.pieces, self._has_zeros = pieces, False
+        return pieces[0]
+
+    def _append(self, piece: NgramCounts) -> None:
+        pieces = [*self.pieces, piece]
+        while len(pieces) > 1 and pieces[-2].n_entries < 2 * pieces[-1].n_entries:
+            pieces = _last_two_added(pieces)
+        self.pieces, self._whole = pieces, None
+
+    def _present(self, piece: NgramCounts) -> list[Int64]:
+        """The count that each entry of each table of ``piece`` has now."""
+        row_of_entry = [np.repeat(np.arange(t.shape[0], dtype=np.int32), np.diff(t.indptr)) for t in piece.tables]
+        found = [np.zeros(table.nnz, np.int64) for table in piece.tables]
+        for held in self.pieces:
+            places: list[Int32] = []
+            for j, (mine, theirs) in enumerate(zip(piece.tables, held.tables, strict=True)):
+                row = row_of_entry[j]
+                if j >= piece.radius:  # a suffix is an entry of the table before: the first, or the last suffix table
+                    row = places[0 if j == piece.radius else j - 1][row]
+                places.append(_core.find(theirs.indptr, theirs.indices, row, mine.indices, 1))
+                known = places[j] >= 0
+                found[j][known] += theirs.data[places[j][known]]
+        return found
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def rows(self, ids: Int32, documents: Int64, positions: Int64) -> Rows:
+        """The rows of the contexts of some positions of a stream, summed over the pieces.
+
+        Takes time proportional to the stream and to the length of these rows.
+        """
+        pieces = self.pieces
+        first, n_chain = pieces[0], pieces[0].order - 1
+        length = first.start_length
+        chains = [list(suffix_contexts(piece.chain, ids, documents, 1, None, length)) for piece in pieces]
+        names = _suffix_names(chains[0][0], ids, documents, n_chain, length)
+        age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
+        chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
+        before = np.empty(0, np.int32)
+        for n in range(n_chain):
+            chosen = _Chosen.of(names[n], positions, names[n][positions] >= 0)
+            tables = [piece.chain[n] for piece in pieces]
+            chained.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
+            if n:
+                shorter.append(before[chosen.column])
+            before = chosen.place_in(chained[-1])
+            places.append(before)
+        for k in range(2, first.radius + 1):
+            chosen = _Chosen.of(ids, positions - k, age >= k)
+            tables = [piece.distance[k - 1] for piece in pieces]
+            far.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
+            places.insert(k - 1, chosen.place_in(far[-1]))
+        return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
+
+
+def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
+    return [*pieces[:-2], pieces[-2].add(pieces[-1])]
+
+
+class _Chosen(NamedTuple):
+    """The distinct contexts of some positions: where one of each is, its column, and which each position has."""
+
+    end: Int64
+    column: Int64
+    number: Int32
+
+    @classmethod
+    def of(cls, names: NDArray, ends: Int64, known: NDArray[np.bool_]) -> _Chosen:
+        """Contexts told apart by the name that the stream has for them at ``ends``."""
+        columns = np.flatnonzero(known)
+        _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)
+        number = np.full(ends.size, -1, np.int32)
+        number[columns] = inverse
+        return cls(ends[columns[first]], columns[first], number)
+
+    def of_stream(self, rows: Int32) -> Int32:
+        """What a stream says of each context."""
+        return rows[self.end]
+
+    def place_in(self, table: csr_array) -> Int32:
+        """Row of each position, or -1 where it holds nothing."""
+        filled = np.append(np.diff(table.indptr) > 0, False)
+        return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
+
+
+def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int, start_length: int) -> list[Int64]:
+    """For n = 1..n_chain, numbers that tell the suffixes of n tokens before each position apart; -1 for none.
+
+    Those of one token are given: the token, or the start of a document.
+    """
+    names = [newest.astype(np.int64)]
+    n_tokens = int(ids.max(initial=0)) + 1
+    for n in range(1, n_chain):
+        older = without_starts(names[-1], documents, n) if n == start_length else names[-1]
+        pair = np.full(ids.size, -1, np.int64)
+        pair[1:] = np.where(older[:-1] < 0, -1, older[:-1] * n_tokens + ids[:-1])
+        pair[documents] = -1
+        number = np.unique(pair, return_inverse=True)[1]
+        names.append(np.where(pair < 0, -1, number))
+    return names
+
+
+def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
+    """Row i is the sum over the tables of row ``rows[j][i]`` of table j, none where that is -1; no entry is zero."""
+    n_rows, n_cols = rows[0].size, tables[0].shape[1]
+    keys, data = [], []
+    for table, row in zip(tables, rows, strict=True):
+        begins = table.indptr[row]
+        lengths = np.where(row >= 0, table.indptr[row + 1] - begins, 0)
+        ends = np.cumsum(lengths)
+        entry = np.arange(ends[-1] if n_rows else 0) + np.repeat(begins - (ends - lengths), lengths)
+        keys.append(np.repeat(np.arange(n_rows) * n_cols, lengths) + table.indices[entry])
+        data.append(table.data[entry])
+    distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    counts = np.zeros(distinct.size, np.int64)
+    np.add.at(counts, inverse, np.concatenate(data))
+    distinct, counts = distinct[counts != 0], counts[counts != 0]
+    row_of_entry = distinct // n_cols
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of_entry, minlength=n_rows), dtype=np.int64)])
+    return as_csr(indptr, (distinct - row_of_entry * n_cols).astype(np.int32), counts, (n_rows, n_cols))

@@ -1,0 +1,152 @@
+"""A text under a pooled model: what each position sees is looked up once, then scored in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from saffu import _core
+from saffu.ngram_lm.log_linear import Packed, PooledModel, previous_places
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Real = NDArray[np.float32] | NDArray[np.float64]
+
+
+class PooledText:
+    """Positions of a text, ready to be scored by batches.
+
+    Parameters
+    ----------
+    model : PooledModel
+    scalars : ndarray of float64, shape (n_states, 2 + n_features)
+    ids : ndarray of int32, shape (M,)
+        The text: windows look at it. It is kept, and trusted: nobody else may write into it.
+    documents : ndarray of int64
+        Where its documents start; the first is 0.
+    positions : ndarray of int64, shape (T,)
+        Ascending.
+    rows : ndarray of int32, shape (n_tables, T)
+        From :meth:`saffu.ngram_lm.weights.NgramWeights.contexts`.
+    n_threads : int
+    previous : ndarray of int32, shape (M,), optional
+        From :func:`saffu.ngram_lm.log_linear.previous_places`, if it is known.
+    compact : bool
+        Keep only the rows that the positions refer to.
+    """
+
+    def __init__(
+        self,
+        model: PooledModel,
+        scalars: Float64,
+        ids: Int32,
+        documents: Int64,
+        positions: Int64,
+        rows: Int32,
+        n_threads: int,
+        previous: Int32 | None = None,
+        compact: bool = False,
+    ) -> None:
+        self.ids, self.positions, self.n_threads = _read_only(ids), _read_only(positions), n_threads
+        self.vocab_size = model.weights.vocab_size
+        self._begins = documents[np.searchsorted(documents, positions, side="right") - 1]
+        self._states = model.states(rows)
+        self._rows = np.ascontiguousarray(model.packed_rows(rows).T)
+        packed = model.weights.packed
+        if compact:
+            packed, self._rows = keep_rows(packed, self._rows)
+        self._pool = model.pool(scalars, packed)
+        self._previous = previous_places(ids) if previous is None else previous
+        self.n_bytes = sum(a.nbytes for a in (ids, *packed, self._rows, self._states, self._begins, positions))
+
+    def log_prob(self, positions: ArrayLike | None = None) -> Float64:
+        """Log-probabilities, nats, of the tokens at these positions (by default all), shape (n,)."""
+        places = self._places(positions)
+        return self._pool.log_prob(self._batch(places), self.n_threads) if places.size else np.empty(0)
+
+    def logits(self, positions: ArrayLike | None = None, out: Real | None = None) -> Real:
+        """Log-probabilities, nats, of every token at these positions (by default all).
+
+        Parameters
+        ----------
+        positions : array_like of int, shape (n,), optional
+            Places in the text, in any order; ascending is faster.
+        out : ndarray of float32 or float64, shape (n, V), optional
+            Where to write; by default a new array of float32. Memory used before is several times faster to fill.
+
+        Returns
+        -------
+        ndarray, shape (n, V)
+            ``out``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a position is not one of the text's, or ``out`` does not fit.
+        """
+        places = self._places(positions)
+        shape = (places.size, self.vocab_size)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        fits = isinstance(out, np.ndarray) and out.dtype in (np.float32, np.float64) and out.shape == shape
+        if not fits or not out.flags.c_contiguous or not out.flags.writeable:
+            told = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(f"out must be a writeable contiguous float32 or float64 array {shape}, got {told}")
+        if places.size:
+            self._pool.logits(self._batch(places), out, self.n_threads)
+        return out
+
+    def _places(self, positions: ArrayLike | None) -> Int64:
+        """Places of the positions among those of this text."""
+        if positions is None:
+            return np.arange(self.positions.size)
+        wanted = np.asarray(positions)
+        if wanted.size == 0 and wanted.ndim <= 1:
+            return np.empty(0, np.int64)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise TypeError(f"positions must be a vector of integers, got {wanted.dtype} {wanted.shape}")
+        places = np.searchsorted(self.positions, wanted)
+        known = places < self.positions.size
+        known[known] = self.positions[places[known]] == wanted[known]
+        if not known.all():
+            raise ValueError(f"positions must be among those of this text, but {wanted[~known][0]} is not")
+        return places
+
+    def _batch(self, places: Int64) -> _core.Batch:
+        return _core.Batch(
+            self.ids,
+            self.positions[places],
+            self._begins[places],
+            self._rows[places],
+            self._states[places],
+            None,
+            self._previous,
+        )
+
+
+def _read_only(array: NDArray) -> NDArray:
+    """A view that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def keep_rows(packed: Packed, rows: Int32) -> tuple[Packed, Int32]:
+    """Packed rows without those that ``rows`` (-1 for none) does not refer to, and ``rows`` renumbered."""
+    head_ptr, head, tail_ptr, tail_word, tail_u = packed
+    used = np.unique(rows[rows >= 0])
+    if used.size == 0:
+        used = np.zeros(1, rows.dtype)  # kernels want at least one row
+    new_head_ptr, from_head = _spans(head_ptr, used)
+    new_tail_ptr, from_tail = _spans(tail_ptr, used)
+    renumbered = np.where(rows >= 0, np.searchsorted(used, rows), -1).astype(np.int32)
+    kept = Packed(new_head_ptr, head[from_head], new_tail_ptr, tail_word[from_tail], tail_u[from_tail])
+    return kept, renumbered
+
+
+def _spans(ptr: Int64, rows: Int32) -> tuple[Int64, Int64]:
+    """The ``ptr`` of these rows alone, and the places of their entries."""
+    lengths = ptr[rows + 1] - ptr[rows]
+    new = np.concatenate([[0], np.cumsum(lengths)])
+    return new, np.arange(new[-1]) + np.repeat(ptr[rows] - new[:-1], lengths)

@@ -1,0 +1,267 @@
+"""Explicit weights of context tables: discounts, lower orders, packed rows, and the rows of a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from saffu import _core
+from saffu.ngram_lm.counts import Bools, NgramCounts, Statistics, as_csr, repeats, suffix_contexts
+from saffu.ngram_lm.incremental_counts import Rows
+from saffu.utils.threads import resolve_threads
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+SMALLEST_DISCOUNT = 1e-3
+
+
+def discounts(counts: Int64) -> Float64:
+    """Discounts D(1), D(2), D(3+) of a table, from its counts of counts.
+
+    With n_k the number of entries that occur k times, ``D(k) = k - (k + 1) Y n_{k+1} / n_k`` and
+    ``Y = n_1 / (n_1 + 2 n_2)`` (Chen and Goodman 1998, modified Kneser-Ney). Where a small table makes that
+    undefined, the discount below it is used (first 1/2), and each is kept within [0.001, k] so that every row
+    frees some mass.
+
+    Parameters
+    ----------
+    counts : ndarray of int64
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+    """
+    return discounts_from(repeats(counts))
+
+
+def discounts_from(counts_of_counts: Int64) -> Float64:
+    """The same from the numbers of entries that occur 1, 2, 3 and 4 times, at these indices."""
+    n = counts_of_counts.astype(np.float64)
+    shared = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.0
+    found = np.empty(3)
+    previous = 0.5
+    for k in (1, 2, 3):
+        if shared and n[k] and n[k + 1]:
+            previous = k - (k + 1) * shared * n[k + 1] / n[k]
+        found[k - 1] = previous = min(max(previous, SMALLEST_DISCOUNT), k)
+    return found
+
+
+def discount_of(counts: Int64, table_discounts: Float64) -> Float64:
+    """D(n) of every count; D(0) = 0."""
+    return np.concatenate([[0.0], table_discounts])[np.minimum(counts, 3)]
+
+
+def take(values: NDArray, index: NDArray) -> NDArray:
+    """``values[index]``, and zero where the index is -1."""
+    found = np.zeros(index.shape, values.dtype)
+    known = index >= 0
+    found[known] = values[index[known]]
+    return found
+
+
+def smoothed_distribution(counts: Int64, unseen_share: float) -> Float64:
+    """Relative frequencies in which the types never seen, if there are any, share ``unseen_share``."""
+    unseen = counts == 0
+    if not unseen.any():
+        return counts / counts.sum()
+    seen = counts * ((1.0 - unseen_share) / max(counts.sum(), 1))
+    return np.where(unseen, unseen_share / np.count_nonzero(unseen), seen)
+
+
+@dataclass
+class Table:
+    """One context table with its explicit weights; row and entry arrays run parallel to ``counts``."""
+
+    counts: csr_array
+    discounts: Float64
+    total: Float64
+    mass: Float64
+    u: Float64
+
+
+class NgramWeights:
+    """Explicit sparse weights of every table of :class:`saffu.ngram_lm.counts.NgramCounts`.
+
+    The tables are kept in the order distance 1, 2, ... radius, then suffixes of 2, ... order - 1 tokens; their rows
+    are numbered through, so that one integer names a row of any of them.
+
+    Parameters
+    ----------
+    counts : NgramCounts
+    continuation : bool
+        Below the top order of the suffix chain, count the distinct tokens before an n-gram instead of its
+        occurrences, the start of a document being one of them, and prime on the continuation unigram: textbook modified
+        Kneser-Ney. What begins with the start of a document has nothing before it and keeps its occurrences.
+    statistics : Statistics, optional
+        Of these counts, if they are at hand.
+    """
+
+    def __init__(
+        self,
+        counts: NgramCounts,
+        continuation: bool,
+        n_threads: int | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self._set_priors(Statistics.of(counts) if statistics is None else statistics, continuation, n_threads)
+        self._start_length = counts.start_length
+        self._weigh_tables(counts.distance, counts.chain, None, continuation)
+
+    @classmethod
+    def of_rows(cls, rows: Rows, statistics: Statistics, n_threads: int | None = None) -> Self:
+        """The weights of some rows alone, equal to the bit to those of the whole; not for continuation counts."""
+        weights = cls.__new__(cls)
+        weights._set_priors(statistics, False, n_threads)
+        weights._weigh_tables(rows.distance, [rows.distance[0], *rows.suffix], rows.shorter, False)
+        return weights
+
+    def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
+        self.vocab_size, self.n_threads = statistics.unigram.size, resolve_threads(n_threads)
+        # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
+        share = 1e-10 if continuation else 1.0 / (statistics.n_tokens + 1.0)
+        self.unigram = smoothed_distribution(statistics.unigram, share)
+        self.continuation = smoothed_distribution(statistics.followed, share)
+        self._discounts = [discounts_from(row) for row in statistics.repeats]
+
+    def _weigh_tables(
+        self, distance: Sequence[csr_array], chain: Sequence[csr_array], shorter: Sequence[Int32] | None, types: bool
+    ) -> None:
+        """Weigh and pack; ``shorter[n]`` names the row of table n - 1 of the chain that a row of table n prolongs."""
+        radius = len(distance)
+        near = [self._discounts[0], *self._discounts[radius:]]
+        weighed = self._weigh_chain(chain, near, shorter, types)
+        far = [
+            self._weigh(table, table.indices, self.unigram, d)[0]
+            for table, d in zip(distance[1:], self._discounts[1:radius], strict=True)
+        ]
+        self.distance, self.suffix = [weighed[0], *far], weighed[1:]
+        self.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in self.tables)])
+        self.packed = self._pack()
+
+    @property
+    def tables(self) -> list[Table]:
+        """Distance tables, then suffix tables."""
+        return [*self.distance, *self.suffix]
+
+    def _weigh_chain(
+        self,
+        chain: Sequence[csr_array],
+        table_discounts: Sequence[Float64],
+        shorter: Sequence[Int32] | None,
+        continuation: bool,
+    ) -> list[Table]:
+        parents = [chain[0].indices]
+        for n in range(1, len(chain)):
+            # Of the whole tables, the shortened context of row r is the parent of entry r in the table before.
+            row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
+            below = chain[n - 1]
+            parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
+        weighed: list[Table] = []
+        lower, first = self.continuation, self.vocab_size
+        for n, (table, d) in enumerate(zip(chain, table_discounts, strict=True)):
+            if continuation and n + 1 < len(chain):
+                used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
+                first = table.indptr[first]  # from here on entries begin with the start token: nothing precedes them
+                used[first:] = table.data[first:]
+                table, d = as_csr(table.indptr, table.indices, used, table.shape), discounts(used)
+            found, lower = self._weigh(table, parents[n], lower, d)
+            weighed.append(found)
+        return weighed
+
+    def _weigh(self, table: csr_array, parent: Int32, lower: Float64, d: Float64) -> tuple[Table, Float64]:
+        """The weighed table, and the probabilities of its entries: the lower order of the table above it."""
+        total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
+        return Table(table, d, total, mass, u), p
+
+    def _pack(self):
+        nnz = np.cumsum([0, *(table.counts.nnz for table in self.tables)])
+        indptr = [table.counts.indptr[:-1] + start for table, start in zip(self.tables, nnz, strict=False)]
+        return _core.pack(
+            np.concatenate([*indptr, nnz[-1:]]).astype(np.int64),
+            np.concatenate([table.counts.indices for table in self.tables]),
+            np.concatenate([table.u for table in self.tables]),
+            self.n_threads,
+        )
+
+    def contexts(self, ids: Int32, documents: Int64, begins: Bools | None = None) -> Int32:
+        """Row, within its own table, of the context of each position in every table: what precedes ids[t].
+
+        ``begins`` tells which documents are there from their first token, by default all.
+
+        Returns
+        -------
+        ndarray of int32, shape (n_tables, M)
+            -1 where the document has no such context or the row holds no count. The start of a document is a context
+            of the first token: row V of the first table, if the counts know it.
+        """
+        chain = [self.distance[0].counts, *(table.counts for table in self.suffix)]
+        radius = len(self.distance)
+        found = np.full((len(self.tables), ids.size), -1, np.int32)
+        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins, self._start_length)):
+            found[radius + n - 1 if n else 0] = rows
+        age = np.arange(ids.size) - np.repeat(documents, np.diff(np.append(documents, ids.size)))
+        for k in range(2, radius + 1):
+            found[k - 1, k:] = ids[:-k]
+            found[k - 1, age < k] = -1
+        for rows, table in zip(found, self.tables, strict=True):
+            known = rows >= 0
+            rows[known] = np.where(table.total[rows[known]] > 0, rows[known], -1)
+        return found
+
+    def entries(self, rows: Int32, targets: Int32) -> Int32:
+        """Place of each target in its row of every table, or -1; shapes (n_tables, T), (T,) -> (n_tables, T)."""
+        return np.stack(
+            [
+                _core.find(t.counts.indptr, t.counts.indices, np.ascontiguousarray(r), targets, self.n_threads)
+                for t, r in zip(self.tables, rows, strict=True)
+            ]
+        )
+
+    def target_u(self, rows: Int32, targets: Int32) -> Float64:
+        """``u`` of each target in its row of every table; shapes (n_tables, T), (T,) -> (n_tables, T)."""
+        entries = self.entries(rows, targets)
+        return np.stack([take(table.u, entry) for table, entry in zip(self.tables, entries, strict=True)])
+
+    def leave_one_out(self, rows: Int32, targets: Int32) -> tuple[Int32, Float64]:
+        """Rows and target weights of counted positions as they would be had each not been counted itself.
+
+        Parameters
+        ----------
+        rows : ndarray of int32, shape (n_tables, T)
+            From :meth:`contexts`.
+        targets : ndarray of int32, shape (T,)
+
+        Returns
+        -------
+        rows : ndarray of int32, shape (n_tables, T)
+            Rows that held nothing else become -1.
+        target_u : ndarray of float64, shape (n_tables, T)
+            ``u`` of the target with its count, the discounts of its row and the lower orders less by one.
+        """
+        target_u = np.zeros(rows.shape)
+        kept = rows.copy()
+        chain_lower = self.continuation[targets]
+        for j, (table, entry) in enumerate(zip(self.tables, self.entries(rows, targets), strict=True)):
+            in_chain = j == 0 or j >= len(self.distance)
+            lower = chain_lower if in_chain else self.unigram[targets]
+            row = rows[j]
+            total = take(table.total, row) - 1.0
+            kept[j, (row < 0) | (total <= 0)] = -1
+            n = take(table.counts.data, entry)
+            fewer = np.maximum(n - 1, 0)
+            left = fewer - discount_of(fewer, table.discounts)
+            mass = take(table.mass, row) - discount_of(n, table.discounts) + discount_of(fewer, table.discounts)
+            usable = kept[j] >= 0
+            freed = np.where(usable, mass * lower, 1.0)
+            target_u[j] = np.where(usable, np.log1p(left / freed), 0.0)
+            if in_chain:
+                chain_lower = np.where(usable, (left + mass * lower) / np.where(usable, total, 1.0), lower)
+        return kept, target_u

@@ -1,0 +1,4 @@
+"""The roadmap: hundreds of architectures solved on one text, compared, reported and drawn.
+
+May import every model. Read ``roadmap.py`` first.
+"""

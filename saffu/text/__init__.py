@@ -1,0 +1,40 @@
+"""Text as token ids: tokenisers, vocabularies and corpora that are read file by file.
+
+May import ``saffu.utils``. Read ``corpus.py`` first.
+"""
+
+from saffu.text.corpus import (
+    DOCUMENTS,
+    LINE_END_ID,
+    STANDARD_INPUT,
+    TOKENISERS,
+    UNKNOWN,
+    UNKNOWN_ID,
+    Chunk,
+    Corpus,
+    Joiner,
+    ModelVocabulary,
+    Vocabulary,
+    default_documents,
+    default_min_count,
+    detokenise,
+    tokenise,
+)
+
+__all__ = [
+    "DOCUMENTS",
+    "LINE_END_ID",
+    "STANDARD_INPUT",
+    "TOKENISERS",
+    "UNKNOWN",
+    "UNKNOWN_ID",
+    "Chunk",
+    "Corpus",
+    "Joiner",
+    "ModelVocabulary",
+    "Vocabulary",
+    "default_documents",
+    "default_min_count",
+    "detokenise",
+    "tokenise",
+]

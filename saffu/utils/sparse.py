@@ -1,0 +1,123 @@
+"""Sparse rows as the kernels read them: every hidden layer sees its features in this form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+from saffu import _core
+from saffu.utils.validate import INT32_MAX, Matrix
+
+CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
+
+
+class SparseRows:
+    """A CSR matrix with int64 row offsets and int32 columns, whatever its size.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (M + 1,)
+        Where each row begins in the other two.
+    indices : ndarray of int32
+        Columns, ascending in each row.
+    data : ndarray of float32 or float64
+        Values.
+    n_columns : int
+        D.
+    n_threads : int
+        Threads of the kernels.
+    """
+
+    def __init__(
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int32],
+        data: NDArray,
+        n_columns: int,
+        n_threads: int,
+    ):
+        self.indptr, self.indices, self.data = indptr, indices, data
+        self.n_columns, self.n_threads = n_columns, n_threads
+
+    @classmethod
+    def of(cls, matrix: Matrix, n_threads: int) -> SparseRows:
+        """From what ``validate.features`` returns."""
+        if not issparse(matrix):
+            indptr, indices, data = _core.compress(matrix, n_threads)
+            return cls(indptr, indices, data, matrix.shape[1], n_threads)
+        if matrix.shape[1] > INT32_MAX:
+            raise ValueError(f"features must have at most {INT32_MAX} columns, got {matrix.shape[1]}")
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        indptr, indices = matrix.indptr.astype(np.int64, copy=False), matrix.indices.astype(np.int32, copy=False)
+        return cls(indptr, indices, matrix.data, matrix.shape[1], n_threads)
+
+    @classmethod
+    def stacked(cls, parts: list[SparseRows], n_columns: int, dtype: np.dtype, n_threads: int) -> SparseRows:
+        """The rows of all parts, one part after the other."""
+        ends = np.cumsum([0] + [part.indptr[-1] for part in parts])
+        indptr = [np.zeros(1, np.int64)] + [part.indptr[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
+        indices = np.concatenate([np.empty(0, np.int32)] + [part.indices for part in parts])
+        data = np.concatenate([np.empty(0, dtype)] + [part.data for part in parts])
+        return cls(np.concatenate(indptr), indices, data, n_columns, n_threads)
+
+    def __len__(self) -> int:
+        return self.indptr.size - 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return self.data.dtype
+
+    def part(self, begin: int, end: int) -> SparseRows:
+        """Consecutive rows, without a copy of their entries."""
+        indptr = self.indptr[begin : end + 1]
+        entries = slice(indptr[0], indptr[-1])
+        return SparseRows(indptr - indptr[0], self.indices[entries], self.data[entries], self.n_columns, self.n_threads)
+
+    def take(self, rows: NDArray[np.integer]) -> SparseRows:
+        """The rows with these numbers."""
+        lengths = (self.indptr[1:] - self.indptr[:-1])[rows]
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        begins = np.ascontiguousarray(self.indptr[:-1][rows])
+        indices, data = _core.take_rows(begins, indptr, self.indices, self.data, self.n_threads)
+        return SparseRows(indptr, indices, data, self.n_columns, self.n_threads)
+
+    def transposed(self) -> SparseRows:
+        """Columns as rows."""
+        return SparseRows.of(csr_array(self._as_scipy().T), self.n_threads)
+
+    def _as_scipy(self) -> csr_array:
+        # Offsets of another type than the columns would make scipy copy both.
+        indptr = self.indptr.astype(np.int32) if self.indptr[-1] < 2**31 else self.indptr
+        return csr_array((self.data, self.indices, indptr), shape=(len(self), self.n_columns))
+
+    def product(self, B: NDArray, bias: NDArray | None = None) -> NDArray:
+        """``H @ B + bias`` (M, N), in the dtype of the values; B and bias must have it too."""
+        return _core.product(self.indptr, self.indices, self.data, B, bias, self.n_threads)
+
+    def product_double(self, B: NDArray, out: NDArray[np.float64]) -> None:
+        """Write ``H @ B`` into ``out``, summed in float64."""
+        _core.product_double(self.indptr, self.indices, self.data, B, out, self.n_threads)
+
+    def ceiling(self) -> NDArray[np.float64]:
+        """The largest value of each column (D,), 0 where it is empty."""
+        highest = np.zeros(self.n_columns, self.dtype)
+        np.maximum.at(highest, self.indices, self.data)
+        return highest.astype(np.float64)
+
+    def logits(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``H W + bias`` in chunks of rows that fit into memory."""
+        step = max(1, CHUNK_VALUES // max(1, W.shape[1]))
+        for begin in range(0, len(self), step):
+            piece = slice(begin, min(begin + step, len(self)))
+            yield piece, self.part(begin, piece.stop).product(W, bias)
+
+    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+        """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
+        for piece, logits in self.logits(W, bias):
+            yield piece, _core.softmax(logits, False, self.n_threads)

@@ -1,0 +1,256 @@
+"""The experiments run, on made-up data, and their tables say what was measured."""
+
+import csv
+import importlib
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from bench import datasets, drift, experiment, measure, warm_cold
+from bench.datasets import Split
+from bench.experiment import Point, made_up, tuned
+
+
+@pytest.fixture(scope="module")
+def split():
+    return made_up()
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+CONTENDERS = {
+    "near_optimality": ("start", {"mean-norm", "primed", "primed, refined", "random, refined"}),
+    "drift": ("measure", {"layer, weights", "layer, function", "network, hidden weights", "network, function"}),
+    "warm_cold": ("contender", {"warm", "mean-norm", "cold", "cold, equal time"}),
+    "less_data": ("contender", {"explicit", "refined", "cold"}),
+    "curves": ("contender", {"explicit, 30 hidden", "explicit, 100 hidden", "explicit", "explicit, refined"}),
+}
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_quick_run_writes_table_and_figure(name, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    if name == "curves":  # its peers have a test of their own
+        monkeypatch.setattr("bench.curves.installed", lambda library: False)
+    importlib.import_module(f"bench.{name}").main(["--quick", "--out", str(tmp_path)])
+    with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    column, expected = CONTENDERS[name]
+    assert {record[column] for record in records} == expected
+    numbers = [float(record[key]) for record in records for key in record if key in ("nll", "test_nll", "cosine")]
+    assert numbers
+    assert np.isfinite(numbers).all()
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert table.startswith(capsys.readouterr().out[: len(table) - 1])
+    assert "Seeds: " in table
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_what_a_command_needs_is_missed_before_the_work(name, tmp_path, capsys, monkeypatch):
+    command = importlib.import_module(f"bench.{name}")
+    monkeypatch.setattr(command, "run", lambda given: pytest.fail("there was work"))
+    for module, options in (("matplotlib", ["--quick"]), ("sklearn", ["--print"])):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(SystemExit) as ended:
+                command.main([*options, "--out", str(tmp_path / "new")])
+        output, errors = capsys.readouterr()
+        assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
+        assert f"error: this needs {module}; pip install 'saffu[bench]'" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_command_cannot_write_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SAFFU_DATA", str(tmp_path / "data"))
+    for out, message in (("file", "is not a folder"), ("file/new", "is not a folder"), ("data/new", "is an input")):
+        with pytest.raises(SystemExit) as ended:
+            experiment.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
+        output, errors = capsys.readouterr()
+        assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
+        assert message in errors
+    monkeypatch.setattr("bench.measure.RESULTS", tmp_path / "file")
+    with pytest.raises(SystemExit):
+        experiment.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
+    assert "has no lines <!-- drift:begin -->" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+    (tmp_path / "file").write_text("before <!-- drift:begin -->\nold\n<!-- drift:end --> after")
+    measure.publish("drift", "new", False)
+    assert (tmp_path / "file").read_text() == "before <!-- drift:begin -->\nnew\n<!-- drift:end --> after"
+
+
+def test_growth_writes_its_tables(tmp_path, capsys):
+    pytest.importorskip("torch")
+    importlib.import_module("bench.growth").main(["--quick", "--out", str(tmp_path)])
+    with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    assert {record["part"] for record in records} == {"exact", "solved", "progressive", "family"}
+    assert all(float(record["difference"]) < 2e-5 for record in records if record["part"] == "exact")
+    for record in records:
+        if record["part"] == "solved":
+            assert float(record["criterion after"]) <= float(record["criterion before"])
+            assert float(record["perplexity after"]) > 1
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries themselves
+def test_curves_with_every_peer(tmp_path, capsys):
+    for library in ("matplotlib", "torch", "sklearn"):
+        pytest.importorskip(library)
+    importlib.import_module("bench.curves").main(["--quick", "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    for name in ("same network, torch, cold", "ReLU network, torch, cold", "MLPClassifier", "LogisticRegression"):
+        assert f"| {name} |" in table
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_subset_is_a_stratified_share(split, share):
+    part = datasets.subset(split, share, seed=1)
+    sizes = np.bincount(split.y_train)
+    np.testing.assert_array_equal(np.bincount(part.y_train), np.maximum(np.rint(share * sizes), 1))
+    assert part.test is split.test
+    rows = {row.tobytes() for row in split.train}
+    assert all(row.tobytes() in rows for row in part.train)
+
+
+def test_subsets_differ_by_seed_alone(split):
+    first, again, other = (datasets.subset(split, 0.3, seed).train for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_held_out_cuts_the_training_rows_in_two(split):
+    part = datasets.held_out(split, 0.25)
+    together = np.vstack([part.train, part.test])
+    np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(split.train, axis=0))
+    assert together.shape == split.train.shape
+    assert part.y_test.size == pytest.approx(0.25 * split.y_train.size, abs=2)
+
+
+def test_frequent_words_keeps_what_is_in_most_rows():
+    train = csr_array(np.array([[1, 0, 2, 0], [3, 0, 1, 0], [0, 5, 1, 0], [1, 0, 0, 0]], float))
+    test = csr_array(np.array([[0, 7, 0, 1], [1, 0, 3, 0]], float))
+    labels = np.array([0, 1, 0, 1])
+    part = datasets.frequent_words(Split(train, labels, test, labels[:2]), min_rows=2, limit=3)
+    np.testing.assert_allclose(part.test.toarray(), np.log1p([[0, 0], [1, 3]]), rtol=1e-6)
+    assert part.train.dtype == np.float32
+    assert part.train.shape == (4, 2)
+
+
+# ---- tuning and tables -----------------------------------------------------------------------------------------------
+
+
+def test_tuned_takes_the_best_of_those_that_screening_kept():
+    nll = {"late": {1: 3.0, 5: 0.1}, "good": {1: 1.0, 5: 0.5}, "early": {1: 0.9, 5: 0.8}, "broken": {1: np.nan}}
+    asked = []
+
+    def run(setting, epochs):
+        asked.append((setting, epochs))
+        return [Point(0, 0.0, 9.0, 0.0), Point(epochs, 0.0, nll[setting][epochs], 0.0)]
+
+    trial = tuned(list(nll), run, screening=1, epochs=5, keep=2)
+    assert trial == ("good", 0.5, 5)
+    assert [setting for setting, epochs in asked if epochs == 5] == ["early", "good"]
+
+
+def test_a_start_that_beats_all_does_not_decide_between_settings():
+    trial = tuned([1, 2], lambda setting, epochs: [Point(0, 0.0, 0.1, 0.0), Point(1, 0.0, 1 / setting, 0.0)], 1, 1)
+    assert trial == (2, 0.5, 0)
+
+
+def test_stopwatch_stands_still_while_paused(monkeypatch):
+    now = iter([10.0, 13.0, 18.0, 19.0])
+    monkeypatch.setattr(experiment.time, "perf_counter", lambda: next(now))
+    watch = experiment.Stopwatch(1.0)
+    with watch.paused() as seconds:
+        assert seconds == 4.0
+    assert watch.seconds == 5.0
+
+
+def test_time_to_equal_loss():
+    def run(contender, *points):
+        return warm_cold.Run("d", 30, contender, 0, [Point(n, *point, 0.5) for n, point in enumerate(points)])
+
+    warm = run("warm", (1.0, 0.9), (2.0, 0.4))
+    cold = run("cold, equal time", (0.0, 2.0), (3.0, 0.95), (6.0, 0.9))
+    lines = warm_cold.time_table([warm, cold]).splitlines()
+    assert lines[-1] == "| d | 30 | 1.0 | 6.0 | 1.0 | 6x | 0 of 1 |"
+
+
+def test_target_and_budget_tables():
+    curves = importlib.import_module("bench.curves")
+    slow = curves.Run("slow", 10, "", [Point(1, 5.0, 0.2, 0.961), Point(2, 20.0, 0.1, 0.981)])
+    quick = curves.Run("quick", 20, "", [Point(1, 0.5, 0.3, 0.955)])
+    target = curves.target_table([slow, quick]).splitlines()
+    assert target[2] == "| slow | 10 |  | 5.0 | 5.0 | 20.0 | 20.0 | 20.0 | 20.0 | 0.9810 | 0.1000 |"
+    assert target[3].count("not reached") == 5
+    budget = curves.budget_table([slow, quick]).splitlines()
+    assert budget[2].startswith("| slow | - | - | **0.9610** / **0.2000** | **0.9810** / **0.1000** |")
+    assert budget[3].startswith("| quick | **0.9550** / **0.3000** | **0.9550** / **0.3000** | 0.9550 / 0.3000 |")
+
+
+# ---- cosines ---------------------------------------------------------------------------------------------------------
+
+
+def test_matched_cosine_ignores_the_order_of_the_units():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(30, 6))
+    assert drift.matched_cosine(a, 3 * a[:, rng.permutation(6)]) == pytest.approx(1)
+    assert drift.matched_cosine(a, -a) < 0.6
+
+
+def test_contributions_ignore_shifts_and_absent_features():
+    rng = np.random.default_rng(1)
+    X, W = rng.random((20, 5)), rng.normal(size=(5, 3))
+    X[:, 2] = 0
+    for features in (X, csr_array(X)):
+        labels = np.zeros(20, int)
+        found = drift.contributions(W + rng.normal(size=(5, 1)), Split(features, labels, features, labels))
+        centred = W - W.mean(axis=1, keepdims=True)
+        np.testing.assert_allclose(found, np.sqrt((X**2).mean(axis=0))[:, None] * centred, atol=1e-12)
+        assert not found[2].any()
+
+
+# ---- torch -----------------------------------------------------------------------------------------------------------
+
+
+def test_torch_multiplies_sparse_rows_as_dense_ones():
+    torch = pytest.importorskip("torch")
+    from bench.torch_networks import Rows
+
+    sparse = made_up(sparse=True).train
+    rows, W = np.array([5, 0, 77]), torch.randn(20, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    gradients = []
+    for features in (sparse, sparse.toarray()):
+        product = Rows(features).product(rows, W)
+        np.testing.assert_allclose(product.detach().numpy(), sparse[rows] @ W.detach().numpy(), rtol=1e-5, atol=1e-6)
+        gradients.append(torch.autograd.grad((product**2).sum(), W)[0].numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_torch_networks_learn(kind, sparse):
+    pytest.importorskip("torch")
+    from bench import torch_networks
+
+    split = made_up(sparse=sparse)
+
+    def build():
+        if kind == "softmax":
+            return torch_networks.SoftmaxNetwork(20, 16, 4, "glorot")
+        return torch_networks.ReluNetwork(20, 16, 4)
+
+    points = torch_networks.train(build, split, 3e-2, epochs=12, batch_size=16)
+    assert [point.epoch for point in points] == list(range(1, 13))
+    assert points[-1].accuracy > 0.9
+    assert points[-1].nll < points[0].nll
+    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(points))
