@@ -16,8 +16,9 @@ from saffu.attention_lm.model import SaffuLM
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
-from saffu.explicit.log_weights import log_weights, moments
-from saffu.ngram_lm.counts import cooccurrence
+from saffu.explicit.cooccurrence import cooccurrence
+from saffu.explicit.log_weights import log_weights
+from saffu.explicit.moments import moments
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.training.refinement import random_start, refine
 from saffu.transformer.model import Transformer

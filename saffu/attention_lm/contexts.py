@@ -15,16 +15,14 @@ layer above the first needs the hidden states of the positions before, and neigh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.attention_lm.windows import Windows
+from saffu.utils.arrays import Array, Int64, ranges
 from saffu.utils.sparse import SparseRows
-
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from saffu.utils.streams import TokenStream
 
 View = tuple[str, int]  # a context, and K
 
@@ -32,40 +30,13 @@ CONTEXTS = ("block", "radial", "document")
 SEGMENT = 32  # positions
 
 
-class Stream:
-    """Tokens in documents.
-
-    Parameters
-    ----------
-    ids : ndarray of int32, shape (T,)
-    documents : ndarray of int64
-        Ascending places at which documents begin, the first at 0.
-    """
-
-    def __init__(self, ids: Int32, documents: Int64) -> None:
-        self.ids, self.documents = ids, documents
-
-    def begins(self, positions: Int64) -> Int64:
-        """Where the document of each position begins; a position just behind the stream belongs to the last one."""
-        if self.documents.size == 0:
-            return np.zeros_like(positions)
-        return self.documents[np.searchsorted(self.documents, positions, side="right") - 1]
-
-    def segments(self) -> tuple[Int64, Int64]:
-        """First position of each segment, and the one behind its last."""
-        lengths = np.diff(np.append(self.documents, self.ids.size))
-        pieces = -(-lengths // SEGMENT)
-        first = np.repeat(self.documents, pieces) + SEGMENT * ranges(np.zeros_like(pieces), pieces)
-        last = np.minimum(first + SEGMENT, np.repeat(self.documents + lengths, pieces))
-        return first, last
-
-
-def ranges(first: Int64, last: Int64) -> Int64:
-    """All of ``first[i], first[i] + 1, ..., last[i] - 1``, one i after the other."""
-    lengths = np.maximum(last - first, 0)
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if ends.size else 0
-    return np.arange(total) + np.repeat(first - ends + lengths, lengths)
+def segment_bounds(stream: TokenStream) -> tuple[Int64, Int64]:
+    """First position of each segment, and the one behind its last."""
+    lengths = stream.lengths()
+    pieces = -(-lengths // SEGMENT)
+    first = np.repeat(stream.starts, pieces) + SEGMENT * ranges(np.zeros_like(pieces), pieces)
+    last = np.minimum(first + SEGMENT, np.repeat(stream.starts + lengths, pieces))
+    return first, last
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------
@@ -79,13 +50,13 @@ class DocumentMeans:
 
     Parameters
     ----------
-    stream : Stream
+    stream : TokenStream
     positions : ndarray of int64, shape (n,)
     span : int
         How far back a document is read from the start of a segment, tokens.
     """
 
-    def __init__(self, stream: Stream, positions: Int64, span: int) -> None:
+    def __init__(self, stream: TokenStream, positions: Int64, span: int) -> None:
         begins = stream.begins(positions)
         segment = positions - (positions - begins) % SEGMENT
         first = np.maximum(begins, segment - span)
@@ -98,19 +69,19 @@ class DocumentMeans:
         self._ids = stream.ids
         self._scale = 1.0 / np.maximum(positions - first, 1)
 
-    def _rows(self, n_types: int, dtype: np.dtype) -> SparseRows:
+    def _rows(self, n_types: int, dtype: np.dtype[Any]) -> SparseRows:
         indices = self._ids[ranges(self._low, self._high)]
         indptr = np.concatenate([[0], np.cumsum(self._high - self._low)])
         return SparseRows(indptr, indices, np.ones(indices.size, dtype), n_types, 1)
 
-    def forward(self, X: NDArray) -> NDArray:
+    def forward(self, X: Array) -> Array:
         """Means, shape (n, d); zero where nothing precedes."""
         sums = self._rows(X.shape[0], X.dtype).product(X)
         Z = sums[: self.n] + sums[self.n :][self.group]
         Z *= self._scale[:, None].astype(X.dtype)
         return Z
 
-    def backward(self, dZ: NDArray, dX: NDArray) -> None:
+    def backward(self, dZ: Array, dX: Array) -> None:
         """Add the gradient by X (V, d), from the gradient by Z (n, d)."""
         each = dZ * self._scale[:, None].astype(dZ.dtype)
         common = np.zeros((self._low.size - self.n, dZ.shape[1]), dZ.dtype)
@@ -135,12 +106,12 @@ class Chunk(NamedTuple):
     means: DocumentMeans | None
 
 
-def chunk(stream: Stream, first: Int64, last: Int64, views: Iterable[View], n_layers: int, span: int) -> Chunk:
+def chunk(stream: TokenStream, first: Int64, last: Int64, views: Iterable[View], n_layers: int, span: int) -> Chunk:
     """Lay out runs of positions ``first[i] .. last[i] - 1``.
 
     Parameters
     ----------
-    stream : Stream
+    stream : TokenStream
     first, last : ndarray of int64, shape (n_runs,)
         Each run lies in one document.
     views : iterable of (str, int)
@@ -166,7 +137,7 @@ def chunk(stream: Stream, first: Int64, last: Int64, views: Iterable[View], n_la
     return Chunk(positions, scored, windows, means)
 
 
-def token_windows(context: str, stream: Stream, positions: Int64, size: int) -> Windows:
+def token_windows(context: str, stream: TokenStream, positions: Int64, size: int) -> Windows:
     """The windows of tokens that precede the positions."""
     build = Windows.radial_at if context == "radial" else Windows.block_at
     return build(stream.ids, positions, positions - stream.begins(positions), size)

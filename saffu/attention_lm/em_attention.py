@@ -23,17 +23,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-from saffu.attention_lm.contexts import Chunk, Stream, chunk
+from saffu.attention_lm.contexts import Chunk, chunk
 from saffu.attention_lm.units import Unit, aggregate
+from saffu.utils.arrays import Array, Float32, Float64, Int64
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 Passed = tuple[Float32, Float32 | None, Float32 | None]
 State = tuple[Float32, list[Float32], Float64, dict[str, Float32]]
 
@@ -77,7 +74,7 @@ class Solution:
 class Counts:
     """Expected counts of n positions, by name; ``loss`` is the sum of their negative log-likelihoods."""
 
-    arrays: dict[str, NDArray]
+    arrays: dict[str, Array]
     loss: float
     n: int
 
@@ -95,7 +92,7 @@ class AttentiveMixture:
 
     Parameters
     ----------
-    stream : Stream
+    stream : TokenStream
     units : list of Unit
         Of the first layer.
     span : int
@@ -112,7 +109,7 @@ class AttentiveMixture:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: TokenStream,
         units: list[Unit],
         span: int,
         codes: Float32,
@@ -332,5 +329,5 @@ def _first_bias(unit: Unit) -> Float32:
     return bias
 
 
-def _normalised(array: NDArray, axis: int) -> NDArray:
+def _normalised(array: Array, axis: int) -> Array:
     return array / array.sum(axis=axis, keepdims=True)

@@ -17,13 +17,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
+from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64
 
 PART = 1 << 14  # examples whose counts are mixed in at once
 CACHED = 512  # examples whose hidden states stay in a core's cache
@@ -54,7 +50,7 @@ class _Solver:
         self.mass: Float64 = np.zeros(hidden)  # of all words
         self.mean = np.maximum(Z.mean(axis=0, dtype=np.float64), 1e-12)
 
-    def absorb(self, rows: NDArray, R: Float32, inputs: Float32 | Float64, share: float) -> None:
+    def absorb(self, rows: Array, R: Float32, inputs: Float32 | Float64, share: float) -> None:
         """Mix the counts of some examples with targets R into those so far, as if they were all.
 
         ``inputs`` are their sums of z by target, as :meth:`respond` gives them.
@@ -73,12 +69,12 @@ class _Solver:
         self.U = np.log(lift).astype(np.float32)
         self.u = np.log(np.maximum(mass, 1e-3) / mass.sum()).astype(np.float32)
 
-    def word_shares(self, words: NDArray) -> Float32:
+    def word_shares(self, words: Array) -> Float32:
         """B of some words, (n, hidden)."""
         counts = self.kept * self.words[words] + WORD_MASS * self.unigram[words, None]
         return (counts / (self.mass + WORD_MASS)).astype(np.float32)
 
-    def respond(self, rows: NDArray) -> tuple[Float32, Float64]:
+    def respond(self, rows: Array) -> tuple[Float32, Float64]:
         """Targets of some examples, and their sums of z by target; one Newton step of the scale on the way."""
         R, inputs = np.empty((len(rows), self.words.shape[1]), np.float32), np.zeros_like(self.inputs)
         slope, curvature = 0.0, 1e-3
@@ -132,7 +128,7 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
     return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.word_shares(np.arange(unigram.size)))
 
 
-def _parts(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _parts(n: int, rng: np.random.Generator) -> Iterator[Int64]:
     for _ in range(READINGS):
         order = rng.permutation(n)
         for begin in range(0, n, PART):

@@ -17,16 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.attention_lm.contexts import chunk
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.units import Unit, aggregate
 from saffu.attention_lm.windows import Windows
-
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
+from saffu.utils.arrays import Float32, Int64
 
 POSITIONS = 20_000  # at most
 ROWS = 256  # positions whose logits are held at once

@@ -12,12 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.attention_lm import em_attention as explicit_attention
 from saffu.attention_lm import output_layer as output
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import Stream
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.loss import Network
 from saffu.attention_lm.output_classes import Cells
@@ -33,10 +31,10 @@ from saffu.attention_lm.solver import (
 )
 from saffu.attention_lm.sufficient_statistics import WORD_MASS, Classes, Evidence
 from saffu.attention_lm.units import Unit
+from saffu.utils.arrays import Array, Float32, Float64
 from saffu.utils.initializers import Initializer
+from saffu.utils.streams import TokenStream
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 Plan = list[tuple[Unit, int]]  # units, and how many hidden units each has
 
 
@@ -117,7 +115,7 @@ def grown_network(network: Network, plan: Plan) -> Network:
     return network._replace(units=own, n_layers=1 + max(unit.layer for unit in own))
 
 
-def shapes(network: Network, plan: Plan, parameters: Mapping[str, NDArray]) -> dict[str, tuple[int, ...]]:
+def shapes(network: Network, plan: Plan, parameters: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
     """Shapes of the parameters of the units of a plan, by name."""
     widths = {unit.name: parameters[f"{unit.name}.bias"].size for unit in network.units}
     widths |= {unit.name: hidden for unit, hidden in plan}
@@ -162,7 +160,7 @@ def split_classes(
     return found
 
 
-def _apart(weights: Float32, new: NDArray) -> tuple[Float32, Float32]:
+def _apart(weights: Float32, new: Array) -> tuple[Float32, Float32]:
     """``weights`` plus and minus something new, at most half of them, where both are exact: the mean stays as it is."""
     size, unit = np.abs(weights) / 2, np.spacing(np.abs(weights)).astype(np.float64)
     step = np.round(np.clip(new, -size, size) / unit) * unit
@@ -217,7 +215,7 @@ def solved(
         Told of positions done.
     """
     stream = text.stream
-    shared = SharedCounts(stream.ids, stream.documents, text.vocab_size, text.workers.n_threads, room)
+    shared = SharedCounts(stream.ids, stream.starts, text.vocab_size, text.workers.n_threads, room)
     larger, mine = grown_network(network, plan), dict(parameters)
     X = units.embeddings(parameters, shared.n_threads)
     words = {
@@ -245,7 +243,7 @@ def _first_layer(
     X: Float32,
     classes: Classes,
     shared: SharedCounts,
-    stream: Stream,
+    stream: TokenStream,
     attention: str,
     seed: int,
     tick: Callable[[int], Any],
@@ -268,7 +266,7 @@ class _FixedEmbeddings(AttentiveMixture):
 
     def __init__(
         self,
-        stream: Stream,
+        stream: TokenStream,
         new: list[Unit],
         span: int,
         X: Float32,

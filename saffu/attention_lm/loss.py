@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import Chunk, Stream, chunk
+from saffu.attention_lm.contexts import Chunk, chunk
 from saffu.attention_lm.segments import Passage, Passages
 from saffu.attention_lm.windows import ComparisonCache
+from saffu.utils.arrays import Array, Float64, Int64
+from saffu.utils.streams import TokenStream
 
-Parameters = Mapping[str, NDArray]
-Int64 = NDArray[np.int64]
+Parameters = Mapping[str, Array]
 
 WORDS = 2048  # words in a block of the output's gradient
 
@@ -32,7 +32,7 @@ class Network(NamedTuple):
     n_layers: int
     span: int
 
-    def chunk(self, stream: Stream, first: Int64, last: Int64) -> Chunk:
+    def chunk(self, stream: TokenStream, first: Int64, last: Int64) -> Chunk:
         """Runs of positions as this network sees them."""
         return chunk(stream, first, last, [unit.view for unit in self.units], self.n_layers, self.span)
 
@@ -45,16 +45,16 @@ class Network(NamedTuple):
 class Embeddings(NamedTuple):
     """X (V, bits), a cache of its comparisons if it is fixed, and whether its gradient is asked for."""
 
-    X: NDArray
+    X: Array
     cache: ComparisonCache | None
     moving: bool
 
 
-def losses(network: Network, parameters: Parameters, passage: Passage, embeddings: Embeddings) -> NDArray[np.float64]:
+def losses(network: Network, parameters: Parameters, passage: Passage, embeddings: Embeddings) -> Float64:
     """Loss of each segment: nats, over the average number of positions of a segment of the text."""
     text = passage.text
 
-    def one(item: tuple[slice, Int64]) -> NDArray[np.float64]:
+    def one(item: tuple[slice, Int64]) -> Float64:
         segments = item[1]
         first, last = text.first[segments], text.last[segments]
         loss = position_losses(network, parameters, text, embeddings, first, last)
@@ -66,7 +66,7 @@ def losses(network: Network, parameters: Parameters, passage: Passage, embedding
 
 def position_losses(
     network: Network, parameters: Parameters, text: Passages, embeddings: Embeddings, first: Int64, last: Int64
-) -> NDArray[np.float64]:
+) -> Float64:
     """Negative log-probability of the token at each position of some runs, nats."""
     seen = network.chunk(text.stream, first, last)
     positions = seen.positions[seen.scored]
@@ -82,7 +82,7 @@ def loss_and_gradients(
     parameters: Parameters,
     passage: Passage,
     embeddings: Embeddings,
-    gradients: dict[str, NDArray],
+    gradients: dict[str, Array],
 ) -> float:
     """Mean loss of a batch, nats per token; its gradients are written into the given arrays."""
     text, n = passage.text, passage.n_positions
@@ -90,7 +90,7 @@ def loss_and_gradients(
     H = np.empty((n, parameters["output.weights"].shape[1]), G.dtype)
     small = {name: value for name, value in gradients.items() if name not in ("output.weights", "embeddings.logits")}
 
-    def one(item: tuple[slice, Int64]) -> tuple[float, dict[str, NDArray], NDArray | None]:
+    def one(item: tuple[slice, Int64]) -> tuple[float, dict[str, Array], Array | None]:
         place, segments = item
         seen = network.chunk(text.stream, text.first[segments], text.last[segments])
         passed, sources = units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)
@@ -122,7 +122,7 @@ def loss_and_gradients(
     return sum(loss for loss, _, _ in parts) / n
 
 
-def _dropout(passage: Passage, place: slice, h: NDArray) -> NDArray | None:
+def _dropout(passage: Passage, place: slice, h: Array) -> Array | None:
     """Zero hidden states by chance, in place; what they were multiplied by."""
     if passage.dropout == 0:
         return None
@@ -133,7 +133,7 @@ def _dropout(passage: Passage, place: slice, h: NDArray) -> NDArray | None:
     return kept
 
 
-def _output_gradient(text: Passages, H: NDArray, G: NDArray, gradients: dict[str, NDArray]) -> None:
+def _output_gradient(text: Passages, H: Array, G: Array, gradients: dict[str, Array]) -> None:
     def words(begin: int) -> None:
         block = slice(begin, begin + WORDS)
         np.matmul(G[:, block].T, H, out=gradients["output.weights"][block])

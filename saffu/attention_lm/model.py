@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from saffu import _core
 from saffu.attention_lm import growth as new_units
 from saffu.attention_lm import loss as text_loss
 from saffu.attention_lm import online as learning
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import CONTEXTS, SEGMENT, Stream, contexts_in_order
+from saffu.attention_lm.contexts import CONTEXTS, SEGMENT, contexts_in_order
 from saffu.attention_lm.em_attention import ATTENTIONS
 from saffu.attention_lm.loss import Embeddings, Network
 from saffu.attention_lm.online import Known
@@ -27,24 +27,22 @@ from saffu.attention_lm.solver import SharedCounts, most_positions
 from saffu.attention_lm.solver import solve as solve_bottom_up
 from saffu.attention_lm.sufficient_statistics import Classes, Evidence
 from saffu.attention_lm.windows import ComparisonCache
-from saffu.classifier.softmax_layer import history_from, history_to
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import ModelVocabulary, Vocabulary
+from saffu.training.history import history_from, history_to
 from saffu.training.refinement import LEARNING_RATE
 from saffu.training.refinement import random_start as start_at_random
 from saffu.training.refinement import refine as improve
 from saffu.utils import checkpoint, fingerprints, validate
+from saffu.utils.arrays import Array, Float32, Float64, Int64
 from saffu.utils.fingerprints import Multiset
 from saffu.utils.initializers import Init, Initializer
 from saffu.utils.progress import progress_bar
 from saffu.utils.sampling import Drawing
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import one_blas_thread, resolve_threads
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-Parameters = dict[str, NDArray]
+Parameters = dict[str, Array]
 
 BATCH_TOKENS = 512
 ROOM = 1 << 27  # logits that growth holds at once
@@ -228,7 +226,7 @@ class SaffuLM:
         threads = resolve_threads(self.n_threads)
         began = time.perf_counter()
         if shared is None:
-            shared = SharedCounts(stream.ids, stream.documents, vocab_size, threads)
+            shared = SharedCounts(stream.ids, stream.starts, vocab_size, threads)
         source = self._training_source(stream, vocab_size, threads, shared)
         self.seconds["residual"] = time.perf_counter() - began
         began = time.perf_counter()
@@ -252,14 +250,14 @@ class SaffuLM:
         self._values, self._cells = found.parameters, found.cells
         self.attention_losses, self.scalars = found.attention_losses, found.scalars.tolist()
         self._evidence, self._classes = found.evidence, found.classes
-        self._heard = Multiset().plus(fingerprints.of_documents(stream.ids, stream.documents))
+        self._heard = Multiset().plus(fingerprints.of_documents(stream.ids, stream.starts))
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
 
     def _read_text(
         self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None = None
-    ) -> tuple[Stream, int]:
+    ) -> tuple[TokenStream, int]:
         if vocab_size is not None:
             vocab_size = validate.size(vocab_size, "vocab_size")
         if self.residual is not None and self.residual.n_tokens:
@@ -269,16 +267,16 @@ class SaffuLM:
         vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         checked = validate.token_ids(ids, "ids", vocab_size)
         starts = validate.document_starts(documents, checked.size)
-        return Stream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
+        return TokenStream(checked, starts), vocab_size or int(checked.max(initial=0)) + 1
 
     def _training_source(
-        self, stream: Stream, vocab_size: int, n_threads: int, shared: SharedCounts
+        self, stream: TokenStream, vocab_size: int, n_threads: int, shared: SharedCounts
     ) -> HeldOutSource | None:
         """Logits of the residual as if the text around each position had not been counted; one for all who share."""
         if self.residual is None:
             return None
         if not self.residual.n_tokens:
-            self.residual.fit(stream.ids, vocab_size, stream.documents)
+            self.residual.fit(stream.ids, vocab_size, stream.starts)
         residual, least = self.residual, self.min_count
         return shared.source((id(residual), least), lambda: HeldOutSource(residual, stream, least, n_threads))
 
@@ -323,9 +321,9 @@ class SaffuLM:
             with one_blas_thread():
                 self._become(learning.learned(self._network, self._known(), self._new_text(stream), prime))
             if self._heard is not None:
-                self._heard = self._heard.plus(fingerprints.of_documents(stream.ids, stream.documents))
+                self._heard = self._heard.plus(fingerprints.of_documents(stream.ids, stream.starts))
             if self.residual is not None:
-                self.residual.update(stream.ids, stream.documents, prime)
+                self.residual.update(stream.ids, stream.starts, prime)
         return self
 
     def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None) -> Self:
@@ -353,12 +351,12 @@ class SaffuLM:
         stream, _ = self._read_text(ids, documents, self.vocab_size)
         if stream.ids.size:
             known = self._known()
-            keys = fingerprints.of_documents(stream.ids, stream.documents)
+            keys = fingerprints.of_documents(stream.ids, stream.starts)
             learning.check_heard(known.evidence, stream)
             if self._heard is not None and not self._heard.holds(keys):
                 raise ValueError("documents to forget must have been heard, and be given whole")
             if self.residual is not None:
-                self.residual.subtract(stream.ids, stream.documents)
+                self.residual.subtract(stream.ids, stream.starts)
             with one_blas_thread():
                 self._become(learning.unlearned(self._network, known, self._new_text(stream)))
             if self._heard is not None:
@@ -375,7 +373,7 @@ class SaffuLM:
         self._values, self._evidence, self._classes = known.parameters, known.evidence, known.classes
         self.scalars = known.scalars.tolist()
 
-    def _new_text(self, stream: Stream, dtype: DTypeLike = np.float32) -> Passages:
+    def _new_text(self, stream: TokenStream, dtype: DTypeLike = np.float32) -> Passages:
         """Text that was not counted."""
         source = None if self.residual is None else TextSource(self.residual, stream)
         threads = resolve_threads(self.n_threads)
@@ -845,9 +843,9 @@ class SaffuLM:
         """
         checkpoint.save(self, path)
 
-    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
         known = self._known()
-        arrays: dict[str, NDArray] = {f"parameters.{name}": value for name, value in known.parameters.items()}
+        arrays: dict[str, Array] = {f"parameters.{name}": value for name, value in known.parameters.items()}
         arrays |= {f"evidence.{name}": array for name, array in known.evidence.arrays().items()}
         arrays |= {f"classes.{name}": array for name, array in known.classes.arrays().items()}
         if self._cells is not None:
@@ -871,7 +869,7 @@ class SaffuLM:
         return arrays, metadata
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> Self:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Self:
         residual = None
         if "residual" in metadata:
             residual = ExplicitLM._from_checkpoint(checkpoint.with_prefix(arrays, "residual."), metadata["residual"])

@@ -14,23 +14,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import Stream
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.loss import Network
 from saffu.attention_lm.output_layer import pooled
 from saffu.attention_lm.segments import Passages
 from saffu.attention_lm.solver import runs
 from saffu.attention_lm.sufficient_statistics import Classes, Evidence
-from saffu.explicit.log_weights import newton
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from saffu.explicit.newton import newton
+from saffu.utils.arrays import Float32, Float64, Int64
+from saffu.utils.streams import TokenStream
 
 ROWS = 256  # positions whose logits are held at once
 PART = 1 << 13  # positions whose hidden states are computed at once
@@ -95,7 +90,7 @@ def unlearned(network: Network, known: Known, text: Passages) -> Known:
     return _with_classes(network, Known(parameters, evidence, known.classes, known.scalars), text, -1)
 
 
-def check_heard(evidence: Evidence, stream: Stream) -> None:
+def check_heard(evidence: Evidence, stream: TokenStream) -> None:
     """Raise ValueError if a text has more of a word than were counted."""
     left = evidence.counts - np.bincount(stream.ids, minlength=evidence.counts.size)
     if left.min() < 0:
@@ -135,7 +130,7 @@ def _with_classes(network: Network, known: Known, text: Passages, sign: int) -> 
     return replace(known, classes=after, parameters={**known.parameters, "embeddings.logits": logits})
 
 
-def _positions(stream: Stream) -> Int64:
+def _positions(stream: TokenStream) -> Int64:
     """Those with a token of their document before them."""
     positions = np.arange(stream.ids.size)
     return positions[positions > stream.begins(positions)]

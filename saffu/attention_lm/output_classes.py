@@ -12,11 +12,9 @@ the vocabulary is one over the cells, with ``log sum_w exp z(w)`` over its words
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-
-Int32 = NDArray[np.int32]
+from saffu.utils.arrays import Array, Int32
 
 
 class Cells:
@@ -42,7 +40,7 @@ class Cells:
         self._begins = np.concatenate([[0], np.cumsum(sizes)])
 
     @classmethod
-    def frequent(cls, counts: NDArray, n_words: int, classes: NDArray) -> Cells:
+    def frequent(cls, counts: Array, n_words: int, classes: Array) -> Cells:
         """A cell for each of the ``n_words`` most frequent words, and one for each class of the others.
 
         Parameters
@@ -59,6 +57,6 @@ class Cells:
         rank[rest] = n_words + np.unique(classes[rest], return_inverse=True)[1]
         return cls(rank.astype(np.int32))
 
-    def reduce(self, logits: NDArray, out: NDArray) -> None:
+    def reduce(self, logits: Array, out: Array) -> None:
         """Logits of the words (n, V) to those of the cells, ``out`` (n, n_cells)."""
         _core.log_sums(logits, self._words, self._begins, out, 1)

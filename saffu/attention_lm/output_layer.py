@@ -19,17 +19,12 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.attention_lm.sufficient_statistics import Evidence, lift_of_expected, lift_of_unigram
-from saffu.explicit.log_weights import newton
+from saffu.explicit.newton import newton
+from saffu.utils.arrays import Bools, Float32, Float64, Int32, Int64
 from saffu.utils.threads import Workers
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 COMPARED_POSITIONS = 40_000  # on which observed and expected are compared
 READ = 1 << 15  # positions whose hidden states are held at once
@@ -115,9 +110,7 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     return O, (bias - bias.mean()).astype(np.float32), theta, evidence
 
 
-def _read(
-    rows: Rows, positions: Int64, is_primed: NDArray[np.bool_], is_compared: NDArray[np.bool_]
-) -> tuple[Float32, _Scored, _Scored]:
+def _read(rows: Rows, positions: Int64, is_primed: Bools, is_compared: Bools) -> tuple[Float32, _Scored, _Scored]:
     """Sums of hidden states at the places of each output, but for the primed ones; positions primed and compared."""
     width = rows.blocks[-1].stop
     F, mass, counted = np.zeros((rows.n_outputs, width)), np.zeros(rows.n_outputs), (~is_primed).astype(np.float64)

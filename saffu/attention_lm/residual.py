@@ -5,14 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-from saffu.attention_lm.contexts import Stream
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.model import ExplicitLM
-
-Int64 = NDArray[np.int64]
+from saffu.utils.arrays import Array, Int32, Int64
+from saffu.utils.streams import TokenStream
 
 FOLDS = 10
 NEVER = -80.0  # logit of what cannot come, in nats: finite, so that no product with it is NaN
@@ -23,18 +21,18 @@ class HeldOutSource:
 
     Attributes
     ----------
-    stream : Stream
+    stream : TokenStream
         The text as new text would be read: what each block has too rarely elsewhere is unknown there.
     """
 
-    def __init__(self, model: ExplicitLM, stream: Stream, min_count: int, n_threads: int) -> None:
+    def __init__(self, model: ExplicitLM, stream: TokenStream, min_count: int, n_threads: int) -> None:
         if stream.ids.size < 2:
             raise ValueError("ids must hold at least two tokens with a residual, which is left without each in turn")
         folds = min(FOLDS, stream.ids.size)
-        self._folds = HeldOutLogits(model, stream.ids, stream.documents, folds, n_threads, min_count=min_count)
+        self._folds = HeldOutLogits(model, stream.ids, stream.starts, folds, n_threads, min_count=min_count)
         read = stream.ids.copy()
         self._unknown = self._folds.unknown
-        self._rare: list[NDArray[np.int32]] = []
+        self._rare: list[Int32] = []
         counts = model.counts.unigram
         for fold in range(folds):
             positions = self._folds.positions(fold)
@@ -43,9 +41,9 @@ class HeldOutSource:
             self._rare.append(rare[rare != self._unknown])
             read[positions] = self._folds.tokens(fold)[positions]
             self._folds.text(fold).n_threads = 1  # it is called by many workers, a part of the work each
-        self.stream = Stream(read, stream.documents)
+        self.stream = TokenStream(read, stream.starts)
 
-    def fill(self, positions: Int64, out: NDArray) -> None:
+    def fill(self, positions: Int64, out: Array) -> None:
         """Write the logits of ascending positions into ``out`` (n, V)."""
         folds = self._folds.fold_of(positions)
         cuts = [0, *(np.flatnonzero(np.diff(folds)) + 1).tolist(), positions.size]
@@ -53,7 +51,7 @@ class HeldOutSource:
             self._folds.logits(int(folds[low]), positions[low:high], out[low:high])
             self._unite(self._rare[folds[low]], out[low:high])
 
-    def _unite(self, rare: NDArray[np.int32], logits: NDArray) -> None:
+    def _unite(self, rare: Int32, logits: Array) -> None:
         """What a new text would not hold as itself is the unknown word, with the probability of all such words."""
         if rare.size == 0:
             return
@@ -68,21 +66,21 @@ class TextSource:
 
     Attributes
     ----------
-    stream : Stream
+    stream : TokenStream
         The text.
     """
 
-    def __init__(self, model: ExplicitLM, stream: Stream) -> None:
+    def __init__(self, model: ExplicitLM, stream: TokenStream) -> None:
         self.stream = stream
-        self._text = model.read(stream.ids, stream.documents)
+        self._text = model.read(stream.ids, stream.starts)
         self._text.n_threads = 1
 
-    def fill(self, positions: Int64, out: NDArray) -> None:
+    def fill(self, positions: Int64, out: Array) -> None:
         """Write the logits of positions into ``out`` (n, V)."""
         self._text.logits(positions, out)
 
 
-def is_counted(model: ExplicitLM, stream: Stream) -> bool:
+def is_counted(model: ExplicitLM, stream: TokenStream) -> bool:
     """Whether a text is what the model has counted, all of it."""
     counts = model.counts.unigram
     return counts.sum() == stream.ids.size and np.array_equal(np.bincount(stream.ids, minlength=counts.size), counts)

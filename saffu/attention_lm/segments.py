@@ -10,24 +10,23 @@ from __future__ import annotations
 
 import threading
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saffu.attention_lm.contexts import SEGMENT, Stream, ranges
+from saffu.attention_lm.contexts import SEGMENT, segment_bounds
 from saffu.attention_lm.output_classes import Cells
-from saffu.classifier.examples import checksum
+from saffu.utils.arrays import Array, Int32, Int64, checksum, ranges
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
 
-Int64 = NDArray[np.int64]
 CHUNK = 8  # segments
 
 
 class LogitSource(Protocol):
     """Another model's logits of positions of one text."""
 
-    def fill(self, positions: Int64, out: NDArray) -> None:
+    def fill(self, positions: Int64, out: Array) -> None:
         """Write the logits of ascending runs of positions into ``out`` (n, V)."""
         ...
 
@@ -58,7 +57,7 @@ class Passages:
 
     Parameters
     ----------
-    stream : Stream
+    stream : TokenStream
     vocab_size : int
     dtype : dtype
         Of the computation.
@@ -78,9 +77,9 @@ class Passages:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: TokenStream,
         vocab_size: int,
-        dtype: np.dtype,
+        dtype: np.dtype[Any],
         n_threads: int,
         source: LogitSource | None = None,
         cells: Cells | None = None,
@@ -88,7 +87,7 @@ class Passages:
         self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
         self.n_outputs = vocab_size if cells is None else cells.n_cells
         self._room = threading.local()  # memory that each thread uses again
-        self.first, self.last = stream.segments()
+        self.first, self.last = segment_bounds(stream)
         # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
         self.n_threads = 1
         self.workers = Workers(n_threads)
@@ -97,9 +96,7 @@ class Passages:
     def __len__(self) -> int:
         return self.first.size
 
-    def take(
-        self, rows: NDArray[np.int64] | slice, dropout: float = 0.0, rng: np.random.Generator | None = None
-    ) -> Passage:
+    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> Passage:
         """A batch of segments, in the order of the text."""
         segments = np.arange(len(self))[rows] if isinstance(rows, slice) else np.sort(rows)
         seed = 0 if rng is None else int(rng.integers(2**32))
@@ -107,18 +104,18 @@ class Passages:
 
     def checksum(self) -> int:
         """A number that changes with the text."""
-        return checksum([self.stream.ids, self.stream.documents], str(self.vocab_size))
+        return checksum([self.stream.ids, self.stream.starts], str(self.vocab_size))
 
     def positions(self, segments: Int64) -> Int64:
         """Positions of the segments, one segment after the other."""
         return ranges(self.first[segments], self.last[segments])
 
-    def targets(self, positions: Int64) -> NDArray[np.int32]:
+    def targets(self, positions: Int64) -> Int32:
         """Which output is right at each position."""
         words = self.stream.ids[positions]
         return words if self.cells is None else self.cells.of_word[words]
 
-    def fill(self, positions: Int64, logits: NDArray) -> NDArray:
+    def fill(self, positions: Int64, logits: Array) -> Array:
         """Write what lies below the outputs (n, n_outputs), if anything; nats of a word below its output (n)."""
         if self.source is None:
             return np.zeros(positions.size)
@@ -133,7 +130,7 @@ class Passages:
         own = self.stream.ids[positions]
         return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
 
-    def buffer(self, n_rows: int) -> NDArray:
+    def buffer(self, n_rows: int) -> Array:
         """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time that a thread asks."""
         size = n_rows * self.n_outputs
         if getattr(self._room, "logits", np.empty(0)).size < size:

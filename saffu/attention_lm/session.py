@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu import _core
 from saffu.attention_lm import units
@@ -20,10 +20,7 @@ from saffu.attention_lm.units import Parameters, Unit
 from saffu.attention_lm.windows import Windows
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.utils import validate
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
+from saffu.utils.arrays import Float32, Float64, Int32
 
 
 class Session:

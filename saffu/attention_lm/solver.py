@@ -12,27 +12,24 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.attention_lm import em_attention as explicit_attention
 from saffu.attention_lm import em_hidden as latent
 from saffu.attention_lm import gradient_attention as gradient_targets
 from saffu.attention_lm import output_layer as output
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import Stream, ranges
+from saffu.attention_lm.contexts import segment_bounds
 from saffu.attention_lm.loss import Network
 from saffu.attention_lm.output_classes import Cells
 from saffu.attention_lm.segments import LogitSource, Passages
 from saffu.attention_lm.sufficient_statistics import Classes, Evidence
 from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
-from saffu.ngram_lm.weights import smoothed_distribution
+from saffu.explicit.discounting import smoothed_distribution
+from saffu.utils.arrays import Float32, Float64, Int32, Int64, ranges
 from saffu.utils.locks import Lock
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 T = TypeVar("T")
 
 POSITIONS = 130_000  # to solve attention and hidden layers on; layers above the first take half of them
@@ -54,7 +51,7 @@ class SharedCounts:
     """
 
     def __init__(self, ids: Int32, documents: Int64, vocab_size: int, n_threads: int, room: int = 1 << 28) -> None:
-        self.stream = Stream(ids, documents)
+        self.stream = TokenStream(ids, documents)
         self.counts = np.bincount(ids, minlength=vocab_size)
         self.unigram = smoothed_distribution(self.counts, 1.0 / (ids.size + 1.0))
         self.n_threads, self.room = n_threads, room
@@ -76,7 +73,7 @@ class SharedCounts:
             if bits not in self._embeddings:
                 cipher = BitCipher(bits).fit(counts=self.counts)
                 self._embeddings[bits] = enriched_embeddings(
-                    self.stream.ids, cipher, (1, 2), self.stream.documents, "sum", own=False, n_threads=self.n_threads
+                    self.stream.ids, cipher, (1, 2), self.stream.starts, "sum", own=False, n_threads=self.n_threads
                 )
             return self._embeddings[bits]
 
@@ -88,9 +85,9 @@ class SharedCounts:
             return self.sources[key]
 
 
-def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:
+def sample(stream: TokenStream, seed: int, most: float = math.inf) -> Int64:
     """At most so many positions, in whole segments, each with a token of its document before it."""
-    first, last = stream.segments()
+    first, last = segment_bounds(stream)
     share = most / max(stream.ids.size, 1)
     if share < 1:
         chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
@@ -99,7 +96,7 @@ def sample(stream: Stream, seed: int, most: float = math.inf) -> Int64:
     return positions[positions > stream.begins(positions)]
 
 
-def most_positions(network: Network, plan: list[tuple[units.Unit, int]], stream: Stream, attention: str) -> int:
+def most_positions(network: Network, plan: list[tuple[units.Unit, int]], stream: TokenStream, attention: str) -> int:
     """The most positions that solving the units of a plan tells ``tick`` of: rounds end where they gain no more."""
     whole, part = stream.ids.size, min(stream.ids.size, POSITIONS)
     told = 2 * whole  # attention settles, and the output is solved, on all
@@ -136,7 +133,7 @@ class Solved(NamedTuple):
 def solve(
     network: Network,
     shared: SharedCounts,
-    stream: Stream,
+    stream: TokenStream,
     bits: int,
     hidden: int,
     attention: str,
@@ -151,7 +148,7 @@ def solve(
     ----------
     network : Network
     shared : SharedCounts
-    stream : Stream
+    stream : TokenStream
         The text, or the text as another model reads it: as long, with the same documents.
     bits, hidden : int
         Width of the embeddings and of each unit.
@@ -184,7 +181,7 @@ def solve(
 def _attention(
     network: Network,
     shared: SharedCounts,
-    stream: Stream,
+    stream: TokenStream,
     bits: int,
     attention: str,
     every: Int64,
@@ -218,7 +215,7 @@ def _solve_layer(
     layer: int,
     network: Network,
     shared: SharedCounts,
-    stream: Stream,
+    stream: TokenStream,
     hidden: int,
     found: explicit_attention.Solution,
     seed: int,
@@ -246,7 +243,7 @@ def hidden_layers(
     X: Float32,
     starts: Mapping[str, Float32],
     shared: SharedCounts,
-    stream: Stream,
+    stream: TokenStream,
     seed: int,
     tick: Callable[[int], Any],
 ) -> dict[str, latent.Layer]:
@@ -287,7 +284,7 @@ def hidden_layers(
     return found
 
 
-def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> NDArray[np.int64]:
+def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> Int64:
     """The hidden unit that most often goes before each word."""
     return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
 
@@ -385,7 +382,7 @@ def _aggregated(
     network: Network,
     parameters: dict[str, Float32],
     own: list[units.Unit],
-    stream: Stream,
+    stream: TokenStream,
     positions: Int64,
     X: Float32,
     workers: Workers,

@@ -10,27 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saffu.ngram_lm.weights import smoothed_distribution
+from saffu.explicit.discounting import smoothed_distribution
 from saffu.utils import checkpoint
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
+from saffu.utils.arrays import Array, Float32, Float64, Int64
 
 WORD_MASS = 3.0  # tokens of the unigram that the words of a hidden unit are smoothed by
 COMPARED_MASS = 3.0  # occurrences added to what was observed and to what was expected
 
 
-def lift_of_unigram(observed: NDArray, unigram: Float64) -> Float32:
+def lift_of_unigram(observed: Array, unigram: Float64) -> Float32:
     """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm; (V, hidden)."""
     mass = observed.sum(axis=0, dtype=np.float64) + WORD_MASS
     lift = (observed + WORD_MASS * unigram[:, None]) / mass / unigram[:, None]
     return np.log(lift).astype(np.float32)
 
 
-def lift_of_expected(observed: NDArray, expected: NDArray) -> Float32:
+def lift_of_expected(observed: Array, expected: Array) -> Float32:
     """By how much each hidden unit makes each word likelier than was expected without it, a logarithm; (V, hidden)."""
     return np.log((observed + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
 
@@ -76,7 +72,7 @@ class Evidence:
     def _told(self, block: slice) -> slice:
         return slice(block.start - self.n_alone, block.stop - self.n_alone)
 
-    def plus(self, block: slice, observed: NDArray, expected: NDArray | None) -> Evidence:
+    def plus(self, block: slice, observed: Array, expected: Array | None) -> Evidence:
         """With counts of one unit added, which may be negative; what rounding leaves below zero is zero."""
         F, E = self.observed.copy(), self.expected.copy()
         F[:, block] = np.maximum(F[:, block] + observed, 0)
@@ -100,13 +96,13 @@ class Evidence:
         nothing = np.zeros(shape, np.float32)
         return cls(nothing, nothing, counts, np.zeros((1 + n_units, 1 + n_units)))
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, Array]:
         """What a file keeps."""
         return dict(vars(self))
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
+        cls, arrays: Mapping[str, Array], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
     ) -> Evidence:
         """Of the arrays of a file, checked; ``shape`` is that of the output."""
         observed = checkpoint.checked(arrays, "observed", np.float32, shape)
@@ -167,13 +163,13 @@ class Classes:
         }
         return replace(self, X=X, more=more, words=np.tile(self.words, times), attention=attention)
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, Array]:
         """What a file keeps."""
         arrays = {name: getattr(self, name) for name in ("X", "mass", "more", "words", "shares")}
         return arrays | self.attention
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
+    def from_arrays(cls, arrays: Mapping[str, Array], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
         """Of the arrays of a file, checked; the shapes of the attention are not."""
         n_units = len(units)
         X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))

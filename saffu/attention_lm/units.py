@@ -22,13 +22,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.attention_lm.contexts import Chunk, View
 from saffu.attention_lm.windows import ComparisonCache
+from saffu.utils.arrays import Array
 
-Parameters = Mapping[str, NDArray]
+Parameters = Mapping[str, Array]
 
 
 class Unit(NamedTuple):
@@ -53,10 +53,10 @@ class Unit(NamedTuple):
 class Seen(NamedTuple):
     """What a unit computed for a chunk, kept for the way back."""
 
-    Z: NDArray
-    A: NDArray | None
-    S: NDArray | None
-    H: NDArray
+    Z: Array
+    A: Array | None
+    S: Array | None
+    H: Array
 
 
 def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layers: int) -> list[Unit]:
@@ -94,7 +94,7 @@ def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def embeddings(parameters: Parameters, n_threads: int) -> NDArray:
+def embeddings(parameters: Parameters, n_threads: int) -> Array:
     """X (V, bits): rows of unit sum."""
     return _core.softmax(parameters["embeddings.logits"], False, n_threads)
 
@@ -103,10 +103,10 @@ def aggregate(
     parameters: Parameters,
     unit: Unit,
     chunk: Chunk,
-    source: NDArray,
+    source: Array,
     cache: ComparisonCache | None = None,
     n_threads: int = 1,
-) -> tuple[NDArray, NDArray | None, NDArray | None]:
+) -> tuple[Array, Array | None, Array | None]:
     """Z (n, D) of a unit, and its attention and comparisons; ``source`` are embeddings or rows of the layer below."""
     if unit.context == "document":
         assert chunk.means is not None
@@ -118,8 +118,8 @@ def aggregate(
 
 
 def forward(
-    parameters: Parameters, units: list[Unit], chunk: Chunk, X: NDArray, cache: ComparisonCache | None = None
-) -> tuple[list[Seen], list[NDArray]]:
+    parameters: Parameters, units: list[Unit], chunk: Chunk, X: Array, cache: ComparisonCache | None = None
+) -> tuple[list[Seen], list[Array]]:
     """Run all layers on a chunk.
 
     Returns
@@ -143,18 +143,18 @@ def forward(
     return seen, sources
 
 
-def joined(seen: list[Seen], units: list[Unit], layer: int) -> NDArray:
+def joined(seen: list[Seen], units: list[Unit], layer: int) -> Array:
     """Hidden states of a layer, side by side and of unit sum."""
     states = [s.H for s, unit in zip(seen, units, strict=False) if unit.layer == layer]
     return np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
 
 
-def hidden(seen: list[Seen], chunk: Chunk) -> NDArray:
+def hidden(seen: list[Seen], chunk: Chunk) -> Array:
     """The hidden states of the scored positions, side by side, shape (m, H)."""
     return np.concatenate([s.H[chunk.scored] for s in seen], axis=1)
 
 
-def add_logits(parameters: Parameters, H: NDArray, logits: NDArray, below: bool = True) -> None:
+def add_logits(parameters: Parameters, H: Array, logits: Array, below: bool = True) -> None:
     """``logits += H O + o``, in place; without what lies ``below``, ``logits = H O + o``."""
     # matmul leaves Python's lock to other workers, and scipy's gemm, which could add in place, does not.
     O = parameters["output.weights"].T  # noqa: E741 - the name of the equation
@@ -173,10 +173,10 @@ def backward(
     units: list[Unit],
     chunk: Chunk,
     seen: list[Seen],
-    sources: list[NDArray],
-    dH: NDArray,
-    gradients: dict[str, NDArray],
-    dX: NDArray | None,
+    sources: list[Array],
+    dH: Array,
+    gradients: dict[str, Array],
+    dX: Array | None,
 ) -> None:
     """Add the gradients of everything below the output.
 
@@ -190,7 +190,7 @@ def backward(
         That of the embeddings is added to it.
     """
     offsets = np.cumsum([0, *(s.H.shape[1] for s in seen)])
-    below: NDArray | None = None  # gradient by the joined states of the layer at hand, from the layer above
+    below: Array | None = None  # gradient by the joined states of the layer at hand, from the layer above
     for layer in range(max(unit.layer for unit in units), -1, -1):
         numbers = [i for i, unit in enumerate(units) if unit.layer == layer]
         passed = dX if layer == 0 else np.zeros_like(sources[layer])
@@ -211,10 +211,10 @@ def _unit_backward(
     unit: Unit,
     chunk: Chunk,
     seen: Seen,
-    source: NDArray,
-    dH: NDArray,
-    gradients: dict[str, NDArray],
-    d_source: NDArray | None,
+    source: Array,
+    dH: Array,
+    gradients: dict[str, Array],
+    d_source: Array | None,
 ) -> None:
     """From the gradient by h to those of the unit, and of what it looks at. dH is used up."""
     name = unit.name
@@ -238,6 +238,6 @@ def _unit_backward(
     gradients[f"{name}.attention_bias"] += dw
 
 
-def embedding_gradient(X: NDArray, dX: NDArray, n_threads: int) -> None:
+def embedding_gradient(X: Array, dX: Array, n_threads: int) -> None:
     """From the gradient by X to that by the logits whose softmax it is, in place."""
     _core.softmax_backward(X, dX, n_threads)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu import _core
 from saffu.utils import validate
+from saffu.utils.arrays import Array, Int32, Int64
 from saffu.utils.threads import resolve_threads
-
-Int64 = NDArray[np.int64]
 
 MAX_CACHE_BYTES = 1 << 26  # about 4,000 types in float32
 WIDE_BYTES = 1 << 10  # of an embedding, from which on a table of some of the types is quicker than computing all
@@ -65,7 +64,7 @@ class Windows:
             raise ValueError(f"step must be 1 or -1, got {step}")
         self._set(stream, np.array(first), lengths, np.array(head), int(step), n_positions)
 
-    def _set(self, ids: NDArray[np.int32], first: NDArray, length: NDArray, head: NDArray, step: int, K: int) -> None:
+    def _set(self, ids: Int32, first: Array, length: Array, head: Array, step: int, K: int) -> None:
         self.ids, self.step, self.n_positions = ids, step, K
         self.first = np.ascontiguousarray(first, np.int64)
         self.head = np.ascontiguousarray(head, np.int64)
@@ -73,9 +72,7 @@ class Windows:
         self._view = _core.View(self.ids, self.first, self.length, self.head, step, K)
 
     @classmethod
-    def _checked(
-        cls, ids: NDArray[np.int32], first: NDArray, length: NDArray, head: NDArray, step: int, K: int
-    ) -> Windows:
+    def _checked(cls, ids: Int32, first: Array, length: Array, head: Array, step: int, K: int) -> Windows:
         """Of parts that are known to be right: a long stream is not read to cut a few windows from it."""
         windows = cls.__new__(cls)
         windows._set(ids, first, length, head, step, K)
@@ -103,7 +100,7 @@ class Windows:
         return cls.radial_at(*_offsets(ids, documents, positions), radius)
 
     @classmethod
-    def radial_at(cls, ids: NDArray[np.int32], places: Int64, offset: Int64, radius: int) -> Windows:
+    def radial_at(cls, ids: Int32, places: Int64, offset: Int64, radius: int) -> Windows:
         """``radial`` of a checked stream at positions that are ``offset`` tokens from the start of their document."""
         newest = np.maximum(places - 1, 0)
         return cls._checked(ids, newest, np.minimum(offset, radius), newest, -1, radius)
@@ -126,15 +123,13 @@ class Windows:
         return cls.block_at(*_offsets(ids, documents, positions), block)
 
     @classmethod
-    def block_at(cls, ids: NDArray[np.int32], places: Int64, offset: Int64, block: int) -> Windows:
+    def block_at(cls, ids: Int32, places: Int64, offset: Int64, block: int) -> Windows:
         """``block`` of a checked stream at positions that are ``offset`` tokens from the start of their document."""
         length = np.where(offset > 0, (offset - 1) % block + 1, 0)
         return cls._checked(ids, places - length, length, np.maximum(places - 1, 0), 1, block)
 
 
-def _offsets(
-    ids: ArrayLike, documents: ArrayLike | None, positions: ArrayLike
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+def _offsets(ids: ArrayLike, documents: ArrayLike | None, positions: ArrayLike) -> tuple[Int32, Int64, Int64]:
     """The stream, the positions, and how far each is from the start of its document."""
     stream = validate.token_ids(ids, keep=True)
     starts = validate.document_starts(documents, stream.size)
@@ -170,15 +165,15 @@ class ComparisonCache:
         What is cached; None if nothing is.
     """
 
-    def __init__(self, X: NDArray | None = None, max_bytes: int = MAX_CACHE_BYTES, n_threads: int | None = None):
+    def __init__(self, X: Array | None = None, max_bytes: int = MAX_CACHE_BYTES, n_threads: int | None = None):
         self.max_bytes = validate.integer(max_bytes, "max_bytes", 0)
         self.n_threads = resolve_threads(n_threads)
-        self.table: NDArray | None = None
-        self._source: NDArray | None = None
+        self.table: Array | None = None
+        self._source: Array | None = None
         if X is not None:
             self.refresh(X)
 
-    def refresh(self, X: NDArray) -> None:
+    def refresh(self, X: Array) -> None:
         """Fill the table from these embeddings, which must not be written to before ``invalidate``."""
         X = validate.features(X, "X")
         n = min(X.shape[0], math.isqrt(self.max_bytes // X.itemsize))
@@ -191,7 +186,7 @@ class ComparisonCache:
         """Forget everything: the embeddings change. Until ``refresh`` all comparisons are computed."""
         self.table = self._source = None
 
-    def table_of(self, X: NDArray) -> NDArray | None:
+    def table_of(self, X: Array) -> Array | None:
         """The table, or None if nothing is cached.
 
         Raises
@@ -206,7 +201,7 @@ class ComparisonCache:
         raise ValueError("the cache holds comparisons of other embeddings; refresh it with these, or invalidate it")
 
 
-def aligned(X: NDArray) -> NDArray:
+def aligned(X: Array) -> Array:
     """A copy of an array that begins on a boundary of 64 bytes.
 
     Embeddings are read a vector of 64 bytes at a time, and numpy's own arrays rarely begin on such a boundary: aligned,
@@ -222,8 +217,8 @@ def aligned(X: NDArray) -> NDArray:
 
 
 def comparisons(
-    windows: Windows, X: NDArray, cache: ComparisonCache | None = None, n_threads: int | None = None
-) -> NDArray:
+    windows: Windows, X: Array, cache: ComparisonCache | None = None, n_threads: int | None = None
+) -> Array:
     """Comparisons ``s_k = x_head . x_k`` of each window.
 
     Parameters
@@ -254,13 +249,13 @@ def comparisons(
 
 def attend(
     windows: Windows,
-    X: NDArray,
-    W: NDArray,
-    bias: NDArray | None = None,
+    X: Array,
+    W: Array,
+    bias: Array | None = None,
     cache: ComparisonCache | None = None,
     n_threads: int | None = None,
-    comparisons: NDArray | None = None,
-) -> tuple[NDArray, NDArray, NDArray]:
+    comparisons: Array | None = None,
+) -> tuple[Array, Array, Array]:
     """Attention of each window: ``a = softmax(s W + bias)`` and ``z = sum_k a_k x_k``.
 
     Parameters
@@ -303,15 +298,15 @@ def attend(
 
 def attend_backward(
     windows: Windows,
-    X: NDArray,
-    W: NDArray,
-    dZ: NDArray,
-    A: NDArray,
-    S: NDArray,
-    dX: NDArray | None = None,
+    X: Array,
+    W: Array,
+    dZ: Array,
+    A: Array,
+    S: Array,
+    dX: Array | None = None,
     by_comparisons: bool = False,
     n_threads: int | None = None,
-) -> tuple[NDArray, NDArray, NDArray | None]:
+) -> tuple[Array, Array, Array | None]:
     """Gradients of a loss by the parameters of ``attend``, from its gradient by Z.
 
     Parameters
@@ -350,6 +345,6 @@ def attend_backward(
     return _core.attend_backward(windows._view, X, W, S, A, dZ, by_comparisons, dX, resolve_threads(n_threads))
 
 
-def _like(X: NDArray, array):
+def _like(X: Array, array):
     """The array in the dtype of X, contiguous; None stays None."""
     return None if array is None else np.ascontiguousarray(array, X.dtype)

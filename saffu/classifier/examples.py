@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
+from saffu.utils.arrays import Int32, Int64, checksum
 from saffu.utils.validate import Matrix
 
-Batch = tuple[Matrix, NDArray[np.int32]]
+Batch = tuple[Matrix, Int32]
 
 
 class Examples:
@@ -40,19 +39,17 @@ class Examples:
 
     sample_rows, check_all = 10_000, True
 
-    def __init__(self, features: Matrix, targets: NDArray[np.int32], n_threads: int, blas: bool = False):
+    def __init__(self, features: Matrix, targets: Int32, n_threads: int, blas: bool = False):
         self.features = features
         self.targets = targets
-        self.dtype: np.dtype = features.dtype
+        self.dtype: np.dtype[Any] = features.dtype
         self.n_threads = 1 if blas or not issparse(features) else n_threads
         self._buffer = np.empty((0, features.shape[1]), features.dtype)
 
     def __len__(self) -> int:
         return self.targets.shape[0]
 
-    def take(
-        self, rows: NDArray[np.int64] | slice, dropout: float = 0.0, rng: np.random.Generator | None = None
-    ) -> Batch:
+    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> Batch:
         """Features and targets of some rows.
 
         Parameters
@@ -76,7 +73,7 @@ class Examples:
             features = _dropped(features, dropout, rng)
         return features, self.targets[rows]
 
-    def _rows(self, rows: NDArray[np.int64] | slice) -> Matrix:
+    def _rows(self, rows: Int64 | slice) -> Matrix:
         if issparse(self.features) or isinstance(rows, slice):
             return self.features[rows]
         if self._buffer.shape[0] < rows.size:
@@ -89,15 +86,6 @@ class Examples:
         whole = self.features
         parts = [whole.data, whole.indices, whole.indptr] if issparse(whole) else [whole]
         return checksum([*parts, self.targets], f"{whole.shape}")
-
-
-def checksum(arrays: Iterable[NDArray], text: str = "") -> int:
-    """CRC-32 of a text and of arrays with their dtypes and shapes."""
-    total = zlib.crc32(text.encode())
-    for array in arrays:
-        total = zlib.crc32(f"{array.dtype} {array.shape}".encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, total)
-    return total
 
 
 def _dropped(features: Matrix, dropout: float, rng: np.random.Generator) -> Matrix:

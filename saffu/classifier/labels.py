@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Classes = NDArray[Any]
+from saffu.utils.arrays import Array, Bools, Int32
+
+Classes = Array
 
 
-def distinct(labels: NDArray) -> Classes:
+def distinct(labels: Array) -> Classes:
     """The distinct labels, ascending: of integers by marking where they are dense, by sorting elsewhere."""
     if labels.dtype.kind not in "iu":
         return np.unique(labels)
@@ -30,7 +31,7 @@ def distinct(labels: NDArray) -> Classes:
     return np.flatnonzero(seen) + low
 
 
-def numbers_of(labels: NDArray, classes: Classes, name: str = "y") -> NDArray[np.int32]:
+def numbers_of(labels: Array, classes: Classes, name: str = "y") -> Int32:
     """The place of each label in ``classes``.
 
     Raises
@@ -71,14 +72,14 @@ def same(classes: Classes, others: Classes) -> bool:
     return kinds[0] == kinds[1] and bool(np.array_equal(classes, others))
 
 
-def _found(labels: NDArray, classes: Classes, places: NDArray, name: str) -> NDArray[np.int32]:
+def _found(labels: Array, classes: Classes, places: Array, name: str) -> Int32:
     wild = classes[np.minimum(places, classes.size - 1)] != labels
     if wild.any():
         raise _unknown(labels, classes, wild, name)
     return places.astype(np.int32)
 
 
-def _unknown(labels: NDArray, classes: Classes, wild: NDArray[np.bool_], name: str) -> ValueError:
+def _unknown(labels: Array, classes: Classes, wild: Bools, name: str) -> ValueError:
     place = int(wild.argmax())
     label = labels[place].item()
     return ValueError(f"{name} must be one of the {classes.size} classes, got {label!r} at position {place}")
@@ -87,14 +88,14 @@ def _unknown(labels: NDArray, classes: Classes, wild: NDArray[np.bool_], name: s
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def classes_to_file(classes: Classes) -> tuple[NDArray, list[str] | None]:
+def classes_to_file(classes: Classes) -> tuple[Array, list[str] | None]:
     """What a file keeps of the classes: an array, and the names where labels are strings (an array holds none)."""
     if classes.dtype.kind == "U":
         return np.arange(classes.size), classes.tolist()
     return classes, None
 
 
-def classes_from_file(array: NDArray, names: Any) -> Classes:
+def classes_from_file(array: Array, names: Any) -> Classes:
     """Undo ``classes_to_file``; ValueError if the classes are damaged."""
     classes = array
     if names is not None:

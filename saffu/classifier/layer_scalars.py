@@ -31,10 +31,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-from saffu.explicit.log_weights import Evaluation, newton, primed_loss
+from saffu.explicit.newton import Evaluation, newton, primed_loss
+from saffu.utils.arrays import Array, Float64
 
 STRENGTH = 80.0  # half of it is what a scalar pays, in nats, that is e times its centre
 LARGEST_PULL = 0.035  # of a row, as a share of all that holds a scalar: outliers above it count less
@@ -44,14 +44,13 @@ CLIP_ROUNDS = 8
 FLOOR = 2.5  # standard errors of a pair's mean that the mean is taken for at the least
 LARGEST_FLOOR = 0.3  # deviations, likewise
 
-Float64 = NDArray[np.float64]
 Loss = Callable[[Float64, bool], Evaluation]
 
 
 def fitted_scalars(
     log_prior: Float64,
     likelihood: Float64,
-    targets: NDArray,
+    targets: Array,
     repeats: Float64,
     weights: Float64,
     fallback: float,
@@ -93,7 +92,7 @@ def fitted_scalars(
     return float(alpha), float(scale)
 
 
-def _on_logarithms(groups: list[Float64], targets: NDArray, weights: Float64, start: Float64, n_threads: int) -> Loss:
+def _on_logarithms(groups: list[Float64], targets: Array, weights: Float64, start: Float64, n_threads: int) -> Loss:
     """The mean loss with its ridge, by the logarithms of the scalars."""
     loss = primed_loss(groups, targets, weights, n_threads)
     ridge = STRENGTH / max(float(weights.sum()), 1e-6)
@@ -117,7 +116,7 @@ def _on_logarithms(groups: list[Float64], targets: NDArray, weights: Float64, st
 
 def _limited(
     groups: list[Float64],
-    targets: NDArray,
+    targets: Array,
     repeats: Float64,
     weights: Float64,
     counted: Float64,
@@ -138,7 +137,7 @@ def _limited(
     return weights * factor
 
 
-def centre(likelihood: Float64, targets: NDArray, weights: Float64) -> float | None:
+def centre(likelihood: Float64, targets: Array, weights: Float64) -> float | None:
     """The slope at which log-ratios of classes would be calibrated if they were normal; None if there are none.
 
     Deviations are clipped, so that a row far off moves it little. Each class gets one row more, at 0, and a mean that

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
 from saffu.classifier.subclass_em import Rows, Source, SubClasses, Units, in_memory, shared_out
-from saffu.explicit.log_weights import Evaluation, newton
+from saffu.explicit.newton import Evaluation, newton
+from saffu.utils.arrays import Array, Float64, Int32, Int64
 from saffu.utils.sparse import SparseRows
 
 MANY_ROWS = 10_000  # from here on one fold is held out, below each of five in turn
@@ -57,10 +57,10 @@ class Fold:
 class Layer:
     """A solved hidden layer, with the scalars of its priming: likelihood, share, output."""
 
-    weights: NDArray  # (D, H)
-    bias: NDArray  # (H,)
-    output_counts: NDArray[np.float64]  # (H, N): activations by class
-    scalars: NDArray[np.float64]
+    weights: Array  # (D, H)
+    bias: Array  # (H,)
+    output_counts: Float64  # (H, N): activations by class
+    scalars: Float64
     corrections: int
 
 
@@ -91,7 +91,7 @@ def folds_of_batches(source: Source, n_batches: int) -> list[Fold]:
     return [Fold(lambda: (rows.split(_fold_numbers(rows) == N_FOLDS - 1)[0] for rows in source()), together)]
 
 
-def _fold_numbers(rows: Rows) -> NDArray[np.int64]:
+def _fold_numbers(rows: Rows) -> Int64:
     """The fold of each row; a class with fewer rows than folds is in the last ones, its first row in none (-1)."""
     sizes = rows.class_sizes[rows.targets]
     rank = np.arange(rows.targets.size) - rows.starts[rows.targets]
@@ -107,13 +107,13 @@ def _fold_numbers(rows: Rows) -> NDArray[np.int64]:
 class Scores:
     """What held-out rows look like to units that were solved without them."""
 
-    likelihood: NDArray  # (M, H): log-likelihoods, up to a constant a row
-    log_share: NDArray[np.float64]  # (H,)
-    log_output: NDArray[np.float64]  # (H, N): log p(class | unit)
-    targets: NDArray[np.int32]  # (M,)
+    likelihood: Array  # (M, H): log-likelihoods, up to a constant a row
+    log_share: Float64  # (H,)
+    log_output: Float64  # (H, N): log p(class | unit)
+    targets: Int32  # (M,)
 
 
-def mixture_loss(pieces: list[Scores]) -> Callable[[NDArray[np.float64], bool], Evaluation]:
+def mixture_loss(pieces: list[Scores]) -> Callable[[Float64, bool], Evaluation]:
     """Mean cross-entropy of ``softmax(s l + a log share) softmax(t log output)`` by (s, a, t), for ``newton``.
 
     The second derivative is Gauss and Newton's, ``mean_m sum_y p' p'^T / p``: positive, whatever the point.
@@ -121,7 +121,7 @@ def mixture_loss(pieces: list[Scores]) -> Callable[[NDArray[np.float64], bool], 
     n_rows = sum(piece.targets.size for piece in pieces)
     step = 2048
 
-    def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
+    def evaluate(theta: Float64, derivatives: bool) -> Evaluation:
         value, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
         for piece in pieces:
             output = _core.softmax(np.ascontiguousarray(theta[2] * piece.log_output), False, 1)
@@ -137,8 +137,8 @@ def mixture_loss(pieces: list[Scores]) -> Callable[[NDArray[np.float64], bool], 
 
 
 def _rows_loss(
-    piece: Scores, rows: slice, theta: NDArray, output: NDArray, derivatives: bool
-) -> tuple[float, NDArray | float, NDArray | float]:
+    piece: Scores, rows: slice, theta: Array, output: Array, derivatives: bool
+) -> tuple[float, Array | float, Array | float]:
     likelihood, targets = piece.likelihood[rows].astype(np.float64), piece.targets[rows]
     h = _core.softmax(theta[0] * likelihood + theta[1] * piece.log_share, False, 1)  # BLAS has the other threads
     p = np.maximum(h @ output, 1e-300)
@@ -156,7 +156,7 @@ def _rows_loss(
     return value, gradient, flat @ flat.T
 
 
-def primed(pieces: list[Scores], start: NDArray[np.float64]) -> NDArray[np.float64]:
+def primed(pieces: list[Scores], start: Float64) -> Float64:
     """The scalars that fit held-out rows, drawn towards typical ones.
 
     Rows of separable classes would let them grow without end, and the share's has no say at all where all units have
@@ -166,7 +166,7 @@ def primed(pieces: list[Scores], start: NDArray[np.float64]) -> NDArray[np.float
     centre = start * TYPICAL
     weight = np.array(HELD) / sum(piece.targets.size for piece in pieces)
 
-    def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
+    def evaluate(theta: Float64, derivatives: bool) -> Evaluation:
         value, gradient, hessian = loss(theta, derivatives)
         off = theta / centre - 1.0
         value += 0.5 * float(weight @ (off * off))
@@ -200,9 +200,9 @@ class LayerSolver:
     def __init__(
         self,
         n_units: int,
-        class_sizes: NDArray[np.int64],
+        class_sizes: Int64,
         n_features: int,
-        ceiling: NDArray[np.float64] | None,
+        ceiling: Float64 | None,
         options: Options,
     ):
         n_classes = class_sizes.size
@@ -286,11 +286,11 @@ class LayerSolver:
         counts = output_counts(fold.source, *subclasses.layer(units, scale, 1.0, dtype))
         return Scores(likelihood, units.log_share, log_output(counts, self.options.smoothing), held.targets)
 
-    def prime(self, scores: list[Scores]) -> NDArray[np.float64]:
+    def prime(self, scores: list[Scores]) -> Float64:
         """The three scalars."""
         return primed(scores, np.array([self._soft_scale(), 1.0, 1.0]))
 
-    def layer(self, source: Source, units: Units, scalars: NDArray[np.float64], corrections: int, dtype) -> Layer:
+    def layer(self, source: Source, units: Units, scalars: Float64, corrections: int, dtype) -> Layer:
         """The layer with its scalars folded in."""
         W, b = self.subclasses.layer(units, scalars[0], scalars[1], dtype)
         return Layer(W, b, output_counts(source, W, b), scalars, corrections)
@@ -304,7 +304,7 @@ def class_scale(pieces: list[Scores]) -> float:
     """
     loss = mixture_loss(pieces)
 
-    def evaluate(theta: NDArray[np.float64], derivatives: bool) -> Evaluation:
+    def evaluate(theta: Float64, derivatives: bool) -> Evaluation:
         value, gradient, hessian = loss(np.array([theta[0], 1.0, 1.0]), derivatives)
         if not derivatives:
             return value, None, None
@@ -334,9 +334,9 @@ def _sample(held: Rows, n_units: int) -> Rows:
 # ---- output ------------------------------------------------------------------------------------------------------
 
 
-def output_counts(source: Source, W: NDArray, b: NDArray) -> NDArray[np.float64]:
+def output_counts(source: Source, W: Array, b: Array) -> Float64:
     """Activations summed by class (H, N): the moments of the output layer."""
-    total: NDArray[np.float64] | None = None
+    total: Float64 | None = None
     for rows in source():
         n_classes = rows.starts.size - 1
         if total is None:
@@ -349,7 +349,7 @@ def output_counts(source: Source, W: NDArray, b: NDArray) -> NDArray[np.float64]
     return total
 
 
-def log_output(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+def log_output(counts: Float64, smoothing: float) -> Float64:
     """``log p(class | unit)``, smoothed towards the shares of the classes."""
     prior = counts.sum(axis=0) + smoothing
     smoothed = counts + smoothing * prior / prior.sum()
@@ -363,9 +363,9 @@ def solve(
     whole: Source,
     folds: list[Fold],
     hidden: tuple[int, ...],
-    class_sizes: NDArray[np.int64],
+    class_sizes: Int64,
     n_features: int,
-    ceiling: NDArray[np.float64] | None,
+    ceiling: Float64 | None,
     options: Options,
 ) -> list[Layer]:
     """Solve hidden layers one on top of the other.
@@ -397,7 +397,7 @@ def solve(
     return layers
 
 
-def _solve_layer(solver: LayerSolver, whole: Source, folds: list[Fold]) -> tuple[Layer, list[tuple[NDArray, NDArray]]]:
+def _solve_layer(solver: LayerSolver, whole: Source, folds: list[Fold]) -> tuple[Layer, list[tuple[Array, Array]]]:
     """The layer solved from all rows, and weights and bias of those that the folds were solved for."""
     solved: list[tuple[Units, int]] = []
     corrections, scalars = 0, np.ones(3)
@@ -413,7 +413,7 @@ def _solve_layer(solver: LayerSolver, whole: Source, folds: list[Fold]) -> tuple
     return layer, lower
 
 
-def deeper(source: Source, layer: tuple[NDArray, NDArray], keep: bool) -> Source:
+def deeper(source: Source, layer: tuple[Array, Array], keep: bool) -> Source:
     """The rows as the next layer sees them; kept in memory if the rows themselves are."""
     if keep:
         (rows,) = source()
@@ -421,11 +421,11 @@ def deeper(source: Source, layer: tuple[NDArray, NDArray], keep: bool) -> Source
     return lambda: (_activated(batch, layer) for batch in source())
 
 
-def _activated(rows: Rows, layer: tuple[NDArray, NDArray]) -> Rows:
+def _activated(rows: Rows, layer: tuple[Array, Array]) -> Rows:
     return Rows(activated(rows.features, *layer), rows.targets, rows.starts.size - 1)
 
 
-def activated(features: SparseRows, W: NDArray, b: NDArray) -> SparseRows:
+def activated(features: SparseRows, W: Array, b: Array) -> SparseRows:
     """The activations of a layer, without the faint ones, as features of the next."""
     pieces = []
     for _, activations in features.activations(W, b):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from saffu import _core
 from saffu.classifier import layer_solver as hidden
@@ -15,10 +15,11 @@ from saffu.classifier import softmax_mlp as stack
 from saffu.classifier.examples import Batch, Examples
 from saffu.classifier.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of
 from saffu.classifier.layer_solver import Fold, Layer, Options
-from saffu.classifier.softmax_layer import history_from, history_to
 from saffu.classifier.subclass_em import Rows, Source, in_memory
-from saffu.explicit.log_weights import add_moments
+from saffu.explicit.moments import add_moments
+from saffu.training.history import history_from, history_to
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.progress import progress_bar
 from saffu.utils.sparse import SparseRows
 from saffu.utils.threads import resolve_threads
@@ -131,11 +132,11 @@ class ExplicitNetwork:
         self.n_threads = n_threads
         self.history: list[dict[str, Any]] | None = None
         self._classes: Classes = np.empty(0, np.int64)
-        self._layers: list[tuple[NDArray, NDArray]] = []
-        self._scalars: NDArray[np.float64] = np.empty((0, 3))
+        self._layers: list[tuple[Array, Array]] = []
+        self._scalars: Float64 = np.empty((0, 3))
         self._corrections: list[int] = []
-        self._counts: NDArray[np.float64] = np.empty((0, 0))  # (N, H)
-        self._output: NDArray | None = None  # of a refined network
+        self._counts: Float64 = np.empty((0, 0))  # (N, H)
+        self._output: Array | None = None  # of a refined network
 
     # ---- solving ----
 
@@ -214,10 +215,10 @@ class ExplicitNetwork:
         folds = hidden.folds_of_batches(source, survey.n_batches) if self.priming == "primed" else []
         return self._solve(source, folds, survey, ceiling, progress)
 
-    def _survey(self, batches: Batches, classes: ArrayLike | None) -> tuple[_Survey, NDArray[np.float64]]:
+    def _survey(self, batches: Batches, classes: ArrayLike | None) -> tuple[_Survey, Float64]:
         """One pass that learns the sizes."""
         sizes: dict[Any, int] = {}
-        ceiling: NDArray[np.float64] | None = None
+        ceiling: Float64 | None = None
         n_batches, dtypes = 0, []
         for X, y in _one_pass(batches):
             matrix = self._checked(X, None if ceiling is None else ceiling.size, empty=True)
@@ -243,7 +244,7 @@ class ExplicitNetwork:
         return _Survey(known, class_sizes, ceiling.size, np.result_type(*dtypes), n_batches), ceiling
 
     def _solve(
-        self, source: Source, folds: list[Fold], survey: _Survey, ceiling: NDArray[np.float64], progress: bool
+        self, source: Source, folds: list[Fold], survey: _Survey, ceiling: Float64, progress: bool
     ) -> ExplicitNetwork:
         ceiling = np.where(ceiling > 0, ceiling, 1.0)
         solves = (len(folds) + 1) * len(self.hidden)
@@ -358,25 +359,25 @@ class ExplicitNetwork:
         return self._classes
 
     @property
-    def weights(self) -> list[NDArray]:
+    def weights(self) -> list[Array]:
         """Weights of the hidden layers."""
         self._solved()
         return [weights for weights, _ in self._layers]
 
     @property
-    def biases(self) -> list[NDArray]:
+    def biases(self) -> list[Array]:
         """Biases of the hidden layers."""
         self._solved()
         return [bias for _, bias in self._layers]
 
     @property
-    def output_counts(self) -> NDArray[np.float64]:
+    def output_counts(self) -> Float64:
         """Activations by class (H, N)."""
         self._solved()
         return self._counts.T
 
     @property
-    def output(self) -> NDArray:
+    def output(self) -> Array:
         """Logits of the components (H, N): scaled log-counts, unless the network was refined."""
         self._solved()
         if self._output is not None:
@@ -405,7 +406,7 @@ class ExplicitNetwork:
 
     # ---- predicting ----
 
-    def _logits(self, X: Matrix) -> Iterator[tuple[slice, NDArray]]:
+    def _logits(self, X: Matrix) -> Iterator[tuple[slice, Array]]:
         """The last hidden layer's logits, in chunks of rows."""
         (weights, bias), *rest = self._layers
         for piece, logits in SparseRows.of(X.astype(weights.dtype, copy=False), self._threads()).logits(weights, bias):
@@ -415,7 +416,7 @@ class ExplicitNetwork:
                 logits = SparseRows.of(activations, self._threads()).product(weights, bias)
             yield piece, logits
 
-    def predict_proba(self, X: Any) -> NDArray:
+    def predict_proba(self, X: Any) -> Array:
         """Probability of each class.
 
         Parameters
@@ -440,7 +441,7 @@ class ExplicitNetwork:
             p[piece] = _core.softmax(logits, False, self._threads()) @ components
         return p
 
-    def predict_log_proba(self, X: Any) -> NDArray:
+    def predict_log_proba(self, X: Any) -> Array:
         """Log-probability of each class, in nats, shape (M, N), however small; see ``predict_proba``."""
         matrix = self._checked(X, self._n_features)
         log_components = np.ascontiguousarray(_core.softmax(self.output, True, self._threads()).T)
@@ -451,13 +452,13 @@ class ExplicitNetwork:
                 log_p[piece, number] = _core.mixture(logits, log_components, targets, self._threads())
         return log_p
 
-    def predict(self, X: Any) -> NDArray:
+    def predict(self, X: Any) -> Array:
         """Label of the most probable class of each row, shape (M,); see ``predict_proba``."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     # ---- refining ----
 
-    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, NDArray]:
+    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, Array]:
         parameters = {}
         for depth, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             parameters[f"hidden{depth}.weights"] = (soften * weights).astype(dtype)
@@ -472,14 +473,14 @@ class ExplicitNetwork:
         return Examples(matrix.astype(self._layers[0][0].dtype, copy=False), targets, n_threads, blas=deep)
 
     def _loss_and_gradients(
-        self, parameters: dict[str, NDArray], batch: Batch, gradients: dict[str, NDArray], n_threads: int
+        self, parameters: dict[str, Array], batch: Batch, gradients: dict[str, Array], n_threads: int
     ) -> float:
         return stack.loss_and_gradients(parameters, *batch, n_threads=n_threads, out=gradients)[0]
 
-    def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
+    def _losses(self, parameters: dict[str, Array], batch: Batch, n_threads: int) -> Float64:
         return stack.losses(parameters, *batch, n_threads)
 
-    def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> ExplicitNetwork:
+    def _with_parameters(self, parameters: dict[str, Array], history: list[dict[str, Any]]) -> ExplicitNetwork:
         network = self._like()
         network._classes, network._scalars = self._classes, self._scalars
         network._corrections, network._counts = list(self._corrections), self._counts
@@ -504,7 +505,7 @@ class ExplicitNetwork:
         """Write the network to one file; see :func:`saffu.load`. An old file is replaced only when this is whole."""
         checkpoint.save(self, path)
 
-    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal network."""
         self._solved()
         classes, names = classes_to_file(self._classes)
@@ -522,7 +523,7 @@ class ExplicitNetwork:
         return arrays, metadata
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> ExplicitNetwork:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> ExplicitNetwork:
         network = checkpoint.parse(lambda: cls(**metadata["settings"]))
         network.history = checkpoint.parse(history_from, metadata["history"])
         network._corrections = checkpoint.parse(
@@ -564,9 +565,9 @@ class _Survey:
     def __init__(
         self,
         classes: Classes,
-        class_sizes: NDArray[np.int64],
+        class_sizes: Int64,
         n_features: int,
-        dtype: np.dtype,
+        dtype: np.dtype[Any],
         n_batches: int,
     ):
         self.classes, self.class_sizes = classes, class_sizes

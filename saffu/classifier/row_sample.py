@@ -10,26 +10,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse, vstack
 
 from saffu import _core
 from saffu.utils import fingerprints
+from saffu.utils.arrays import Array, Bools, Float64, Int64, UInt64
 from saffu.utils.validate import Matrix
 
 SAMPLE_ROWS = 20_000  # two scalars need no more
 SAMPLE_VALUES = 4_000_000  # stored feature values; a bound on the memory that a sample takes
-
-Float64 = NDArray[np.float64]
-Int64 = NDArray[np.int64]
-UInt64 = NDArray[np.uint64]
 
 
 class Primed(NamedTuple):
     """Rows for priming, equal ones together, in an order that follows from their content."""
 
     features: Matrix
-    targets: NDArray
+    targets: Array
     repeats: Float64  # the weight of each row, in rows of weight one
     weights: Float64  # the same times the rows that each stands for
 
@@ -63,7 +59,7 @@ class RowSample:
         index: Int64 | None = None,
         key: Float64 | None = None,
         features: Matrix = None,
-        targets: NDArray | None = None,
+        targets: Array | None = None,
         weights: Float64 | None = None,
     ):
         self.n_seen = n_seen
@@ -74,7 +70,7 @@ class RowSample:
         self.features, self.targets = features, targets
         self.weights = np.empty(0) if weights is None else weights
 
-    def add(self, features: Matrix, targets: NDArray, weights: Float64 | None, n_classes: int) -> None:
+    def add(self, features: Matrix, targets: Array, weights: Float64 | None, n_classes: int) -> None:
         """Take what is due from the next rows of the stream."""
         self._make_room(n_classes)
         n, stratum = targets.shape[0], strata(targets)
@@ -104,7 +100,7 @@ class RowSample:
             self.bound, self.mass = np.ones(n_classes), np.zeros(n_classes)
 
     def _take(
-        self, index: Int64, key: Float64, features: Matrix, targets: NDArray, weights: Float64, n_more: int
+        self, index: Int64, key: Float64, features: Matrix, targets: Array, weights: Float64, n_more: int
     ) -> None:
         """Rows of the next ``n_more`` of the stream; what is dropped is found before their features are copied."""
         own = self.index.size
@@ -159,7 +155,7 @@ class RowSample:
         return Primed(features[rows], targets[rows], repeats, repeats * stands_for[stratum[rows]])
 
 
-def strata(targets: NDArray) -> Int64:
+def strata(targets: Array) -> Int64:
     """The class among whose rows each row is chosen."""
     return targets.astype(np.int64) if targets.ndim == 1 else targets.argmax(axis=1)
 
@@ -171,7 +167,7 @@ def row_sizes(features: Matrix) -> Int64:
     return np.full(features.shape[0], features.shape[1], np.int64)
 
 
-def _joined(parts: list[tuple[Matrix, NDArray, Float64, Int64]]) -> tuple[Matrix, NDArray, Float64]:
+def _joined(parts: list[tuple[Matrix, Array, Float64, Int64]]) -> tuple[Matrix, Array, Float64]:
     """Features, targets and weights of some rows of each part."""
     chosen = [
         (features if rows.size == weights.size else features[rows], targets[rows], weights[rows])
@@ -192,7 +188,7 @@ def _overfull(sizes: Int64) -> int | None:
     return end + 1 if end < sizes.size else None
 
 
-def _smallest(key: Float64, stratum: Int64, sizes: Int64, max_rows: int, max_values: int) -> NDArray[np.bool_]:
+def _smallest(key: Float64, stratum: Int64, sizes: Int64, max_rows: int, max_values: int) -> Bools:
     """The rows of each class with the smallest keys, as many of each while it has them, so that all fit.
 
     At least one row is kept.
@@ -230,7 +226,7 @@ def keys(index: Int64) -> Float64:
     return (mixed(index.astype(np.uint64)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def content_keys(features: Matrix, targets: NDArray) -> tuple[UInt64, UInt64]:
+def content_keys(features: Matrix, targets: Array) -> tuple[UInt64, UInt64]:
     """Two hashes of each row and its target; the same for the same values, dense or sparse, in any float type.
 
     Each is a sum of the bits of the values, each times an odd number of its column's own, so that zeros do not count.
@@ -256,7 +252,7 @@ def content_keys(features: Matrix, targets: NDArray) -> tuple[UInt64, UInt64]:
     return keys[0], keys[1]
 
 
-def _folded_bits(values: NDArray) -> UInt64:
+def _folded_bits(values: Array) -> UInt64:
     """The bits of float64, those of the exponent also in the lower half, so that products reach all of a hash."""
     bits = np.ascontiguousarray(values, np.float64).view(np.uint64)
     return bits ^ (bits >> np.uint64(32))

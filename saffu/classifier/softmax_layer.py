@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
@@ -15,8 +15,11 @@ from saffu.classifier.labels import Classes, classes_from_file, classes_to_file,
 from saffu.classifier.layer_scalars import fitted_scalars
 from saffu.classifier.row_sample import Primed, RowSample, keys
 from saffu.classifier.softmax_mlp import product, product_transposed
-from saffu.explicit.log_weights import add_moments, log_weights
+from saffu.explicit.log_weights import log_weights
+from saffu.explicit.moments import add_moments
+from saffu.training.history import history_from, history_to
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Array, Float64, Int32
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.threads import resolve_threads
 from saffu.utils.validate import Matrix
@@ -97,13 +100,13 @@ class SoftmaxLayer:
         self._forget()
 
     def _forget(self) -> None:
-        self._F: NDArray[np.float64] | None = None  # (N, D)
-        self._mass: NDArray[np.float64] = np.empty(0)  # (N,)
+        self._F: Float64 | None = None  # (N, D)
+        self._mass: Float64 = np.empty(0)  # (N,)
         self._classes: Classes = np.empty(0, np.int64)
         self._soft = False
         self._sample = RowSample()
         self._lock = Lock()
-        self._solution: tuple[NDArray, NDArray, dict[str, float]] | None = None
+        self._solution: tuple[Array, Array, dict[str, float]] | None = None
         self.history: list[dict[str, Any]] | None = None
 
     # ---- counting ----
@@ -252,7 +255,7 @@ class SoftmaxLayer:
         validate.counts_like(matrix, "H", self._threads())
         return matrix
 
-    def _count(self, H: Matrix, targets: NDArray, weights, classes: NDArray) -> None:
+    def _count(self, H: Matrix, targets: Array, weights, classes: Array) -> None:
         first = self._F is None
         if self._F is None:
             self._F, self._mass = np.empty((classes.size, H.shape[1])), np.empty(classes.size)
@@ -264,7 +267,7 @@ class SoftmaxLayer:
 
     # ---- weighing and priming ----
 
-    def _counted(self) -> NDArray[np.float64]:
+    def _counted(self) -> Float64:
         if self._F is None:
             raise ValueError("this SoftmaxLayer has seen no data: call fit or partial_fit first")
         return self._F
@@ -283,7 +286,7 @@ class SoftmaxLayer:
             raise ValueError(f"every class needs at least one row of positive weight, but {empty.tolist()} have none")
 
     @made_once("_solution")
-    def _solve(self) -> tuple[NDArray, NDArray, dict[str, float]]:
+    def _solve(self) -> tuple[Array, Array, dict[str, float]]:
         if self._solution is None:
             F = self._counted()
             self._check_mass()
@@ -306,11 +309,11 @@ class SoftmaxLayer:
                 self._solution = V, alpha * log_prior, {"prior": alpha, "likelihood": scale}
         return self._solution
 
-    def _log_prior(self) -> NDArray[np.float64]:
+    def _log_prior(self) -> Float64:
         smoothed = self._mass + self.smoothing
         return np.log(smoothed / smoothed.sum())
 
-    def _primed_scalars(self, V: NDArray, log_prior: NDArray) -> tuple[float, float]:
+    def _primed_scalars(self, V: Array, log_prior: Array) -> tuple[float, float]:
         if self._mass.size == 1:
             return 1.0, 1.0
         norm = float(self._F.sum() / self._mass.sum()) if self._F is not None else 0.0
@@ -325,7 +328,7 @@ class SoftmaxLayer:
             log_prior, likelihood, rows.targets, rows.repeats, rows.weights, fallback, self._threads()
         )
 
-    def _left_out(self, sample: Primed, V: NDArray) -> tuple[NDArray, Primed]:
+    def _left_out(self, sample: Primed, V: Array) -> tuple[Array, Primed]:
         """Log-likelihoods (R, N) of the sampled rows, each row left out of its own class, and these rows.
 
         One of equal rows is left out, not all, and of a row of weight k one of its k. What would leave nothing of a
@@ -350,9 +353,7 @@ class SoftmaxLayer:
             return likelihood, sample
         return likelihood[used], Primed(*(part[used] for part in sample))
 
-    def _scores_left_out(
-        self, features: Matrix, rows: NDArray[np.int32], columns: NDArray[np.int32], amounts: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _scores_left_out(self, features: Matrix, rows: Int32, columns: Int32, amounts: Float64) -> Float64:
         F, threads = self._counted(), self._threads()
         S, amounts = F.sum(axis=1), np.ascontiguousarray(amounts)
         if not issparse(features):
@@ -363,12 +364,12 @@ class SoftmaxLayer:
         return _core.leave_one_out_csr(indptr, indices, data, rows, columns, amounts, F, S, self.smoothing, threads)
 
     @property
-    def counts(self) -> NDArray[np.float64]:
+    def counts(self) -> Float64:
         """The moments F (D, N), float64."""
         return self._counted().T
 
     @property
-    def class_mass(self) -> NDArray[np.float64]:
+    def class_mass(self) -> Float64:
         """Number, or total weight, of the rows of each class (N,)."""
         self._counted()
         return self._mass
@@ -380,12 +381,12 @@ class SoftmaxLayer:
         return self._classes
 
     @property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Float64:
         """Weights (D, N)."""
         return self._solve()[0]
 
     @property
-    def bias(self) -> NDArray[np.float64]:
+    def bias(self) -> Float64:
         """Bias (N,)."""
         return self._solve()[1]
 
@@ -396,7 +397,7 @@ class SoftmaxLayer:
 
     # ---- predicting ----
 
-    def logits(self, H: Any) -> NDArray:
+    def logits(self, H: Any) -> Array:
         """Logits of each row, up to a constant in each row.
 
         Parameters
@@ -420,21 +421,21 @@ class SoftmaxLayer:
         centred = (weights - weights.mean(axis=1, keepdims=True)).astype(matrix.dtype)
         return np.ascontiguousarray(matrix @ centred + bias.astype(matrix.dtype), matrix.dtype)
 
-    def predict_log_proba(self, H: Any) -> NDArray:
+    def predict_log_proba(self, H: Any) -> Array:
         """Log-probability of each class, in nats, shape (M, N); see ``logits``."""
         return _core.softmax(self.logits(H), True, self._threads())
 
-    def predict_proba(self, H: Any) -> NDArray:
+    def predict_proba(self, H: Any) -> Array:
         """Probability of each class, shape (M, N); see ``logits``."""
         return _core.softmax(self.logits(H), False, self._threads())
 
-    def predict(self, H: Any) -> NDArray:
+    def predict(self, H: Any) -> Array:
         """Label of the most probable class of each row, shape (M,); see ``logits``."""
         return self.classes_[self.logits(H).argmax(axis=1)]
 
     # ---- refinement ----
 
-    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, NDArray]:
+    def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, Array]:
         """Centred weights (D, N) and bias (N); there is no hidden layer to soften."""
         weights, bias, _ = self._solve()
         centred = weights - weights.mean(axis=1, keepdims=True)
@@ -448,7 +449,7 @@ class SoftmaxLayer:
         return Examples(matrix, numbers_of(validate.labels(y, "y", matrix.shape[0]), self._classes), n_threads)
 
     def _loss_and_gradients(
-        self, parameters: dict[str, NDArray], batch: Batch, gradients: dict[str, NDArray], n_threads: int
+        self, parameters: dict[str, Array], batch: Batch, gradients: dict[str, Array], n_threads: int
     ) -> float:
         """Write the gradients of the mean cross-entropy of a batch: H^T (p - y) and the sum of p - y; return it."""
         features, targets = batch
@@ -461,13 +462,13 @@ class SoftmaxLayer:
         np.sum(delta, axis=0, out=gradients["bias"])
         return float(loss)
 
-    def _losses(self, parameters: dict[str, NDArray], batch: Batch, n_threads: int) -> NDArray[np.float64]:
+    def _losses(self, parameters: dict[str, Array], batch: Batch, n_threads: int) -> Float64:
         """Cross-entropy of each row of a batch (M,), in nats."""
         features, targets = batch
         logits = product(features, parameters["weights"], parameters["bias"], n_threads)
         return _core.cross_entropy_labels(logits, targets, n_threads)
 
-    def _with_parameters(self, parameters: dict[str, NDArray], history: list[dict[str, Any]]) -> SoftmaxLayer:
+    def _with_parameters(self, parameters: dict[str, Array], history: list[dict[str, Any]]) -> SoftmaxLayer:
         """A layer with these weights and bias, and this one's counts and scalars."""
         layer = SoftmaxLayer(self.priming, self.smoothing, self.n_threads)
         layer._F, layer._mass, layer._classes = self._counted().copy(), self._mass.copy(), self._classes
@@ -483,12 +484,12 @@ class SoftmaxLayer:
         """Write the layer to one file; see :func:`saffu.load`. An existing file is replaced only when this is whole."""
         checkpoint.save(self, path)
 
-    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Arrays and JSON-able metadata from which ``_from_checkpoint`` makes an equal layer."""
         weights, bias, scalars = self._solve()
         sample = self._sample
         classes, names = classes_to_file(self._classes)
-        arrays: dict[str, NDArray] = {
+        arrays: dict[str, Array] = {
             "counts": self._counted(),
             "class_mass": self._mass,
             "classes": classes,
@@ -519,7 +520,7 @@ class SoftmaxLayer:
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> SoftmaxLayer:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> SoftmaxLayer:
         """Undo ``_to_checkpoint``; ValueError if a part is missing or does not fit the others."""
         try:
             layer = cls(metadata["priming"], metadata["smoothing"])
@@ -546,23 +547,7 @@ class SoftmaxLayer:
 SCALARS = ("prior", "likelihood")
 
 
-def history_to(history: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The history as JSON can hold it: a loss that is not finite, as after a divergence, is None."""
-    if history is None:
-        return None
-    return [{key: None if value != value or value == np.inf else value for key, value in r.items()} for r in history]
-
-
-def history_from(history: Any) -> list[dict[str, Any]] | None:
-    """The history in a checkpoint: None, or a list of records."""
-    if history is None:
-        return None
-    if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
-        raise ValueError("the history is damaged")
-    return [r | {"training_loss": np.nan} if r.get("training_loss", 0) is None else r for r in history]
-
-
-def _sample_from(arrays: dict[str, NDArray], metadata: dict[str, Any], shape: tuple[int, ...]) -> RowSample:
+def _sample_from(arrays: dict[str, Array], metadata: dict[str, Any], shape: tuple[int, ...]) -> RowSample:
     features: Matrix = arrays.get("sample.features")
     index, n_seen = arrays["sample.index"], int(metadata["rows_seen"])
     if "sample.data" in arrays:

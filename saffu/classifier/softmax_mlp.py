@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
+from saffu.utils.arrays import Array, Float64, Int32, Int64
 from saffu.utils.validate import Matrix
 
-Parameters = Mapping[str, NDArray]
+Parameters = Mapping[str, Array]
 
 
 def depth(parameters: Parameters) -> int:
@@ -39,7 +39,7 @@ def depth(parameters: Parameters) -> int:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def product(X: Matrix, W: NDArray, bias: NDArray, n_threads: int) -> NDArray:
+def product(X: Matrix, W: Array, bias: Array, n_threads: int) -> Array:
     """``X W + bias``; X dense or CSR, all C-contiguous and of one dtype."""
     if issparse(X):
         return _core.product(*_parts(X), W, bias, n_threads)
@@ -48,7 +48,7 @@ def product(X: Matrix, W: NDArray, bias: NDArray, n_threads: int) -> NDArray:
     return Z
 
 
-def product_transposed(X: Matrix, dZ: NDArray, n_threads: int, out: NDArray) -> None:
+def product_transposed(X: Matrix, dZ: Array, n_threads: int, out: Array) -> None:
     """Write ``X^T dZ`` into ``out``; X dense or CSR, all of one dtype."""
     if issparse(X):
         _core.product(*_parts(csr_array(X.T)), dZ, None, n_threads, out)
@@ -56,14 +56,14 @@ def product_transposed(X: Matrix, dZ: NDArray, n_threads: int, out: NDArray) -> 
         np.matmul(X.T, dZ, out=out)
 
 
-def _parts(X: csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray]:
+def _parts(X: csr_array) -> tuple[Int64, Int32, Array]:
     return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------
 
 
-def forward(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[NDArray], NDArray]:
+def forward(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[Array], Array]:
     """Hidden activations and class probabilities.
 
     Parameters
@@ -87,9 +87,9 @@ def forward(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[NDA
     return activations, activations[-1] @ _core.softmax(parameters["output.weights"], False, n_threads)
 
 
-def _last_logits(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[NDArray], NDArray]:
+def _last_logits(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[Array], Array]:
     """Activations of all hidden layers but the last, and the logits of the last."""
-    activations: list[NDArray] = []
+    activations: list[Array] = []
     below = X
     for layer in range(depth(parameters)):
         logits = product(below, parameters[f"hidden{layer}.weights"], parameters[f"hidden{layer}.bias"], n_threads)
@@ -99,7 +99,7 @@ def _last_logits(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[lis
     return activations, logits
 
 
-def _log_output(parameters: Parameters, n_threads: int) -> NDArray:
+def _log_output(parameters: Parameters, n_threads: int) -> Array:
     """The log of softmax(O), class by class: (N, H)."""
     return np.ascontiguousarray(_core.softmax(parameters["output.weights"], True, n_threads).T)
 
@@ -107,7 +107,7 @@ def _log_output(parameters: Parameters, n_threads: int) -> NDArray:
 # ---- loss ------------------------------------------------------------------------------------------------------------
 
 
-def losses(parameters: Parameters, X: Matrix, y: NDArray[np.int32], n_threads: int) -> NDArray[np.float64]:
+def losses(parameters: Parameters, X: Matrix, y: Int32, n_threads: int) -> Float64:
     """Cross-entropy of each row, in nats, shape (M,); see ``loss_and_gradients``."""
     logits = _last_logits(parameters, X, n_threads)[1]
     return -_core.mixture(logits, _log_output(parameters, n_threads), y, n_threads)
@@ -116,11 +116,11 @@ def losses(parameters: Parameters, X: Matrix, y: NDArray[np.int32], n_threads: i
 def loss_and_gradients(
     parameters: Parameters,
     X: Matrix,
-    y: NDArray[np.int32],
-    weights: NDArray[np.float64] | None = None,
+    y: Int32,
+    weights: Float64 | None = None,
     n_threads: int = 1,
-    out: dict[str, NDArray] | None = None,
-) -> tuple[float, dict[str, NDArray]]:
+    out: dict[str, Array] | None = None,
+) -> tuple[float, dict[str, Array]]:
     """Mean cross-entropy and its gradient by every parameter.
 
     Parameters
@@ -172,9 +172,7 @@ def loss_and_gradients(
     return -float(log_prob @ scale), gradients
 
 
-def _output_gradient(
-    posterior: NDArray, y: NDArray[np.int32], log_output: NDArray, out: NDArray, n_threads: int
-) -> None:
+def _output_gradient(posterior: Array, y: Int32, log_output: Array, out: Array, n_threads: int) -> None:
     """Write dO (H, N) from the scaled posteriors (M, H) and log softmax(O)^T (N, H)."""
     seen, mass = np.empty(log_output.shape), np.empty(log_output.shape[0])
     _core.moments_labels(posterior, y, None, seen, mass, False, n_threads)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
+from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64
 from saffu.utils.sparse import SparseRows
 
 PACE = 3.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
@@ -45,7 +46,7 @@ class Rows:
         N.
     """
 
-    def __init__(self, features: SparseRows, targets: NDArray[np.int32], n_classes: int):
+    def __init__(self, features: SparseRows, targets: Int32, n_classes: int):
         order = np.argsort(targets, kind="stable")
         in_order = bool((order[1:] > order[:-1]).all())
         self.features = features if in_order else features.take(order)
@@ -54,7 +55,7 @@ class Rows:
         self._transposed: dict[int, SparseRows] = {}
 
     @property
-    def class_sizes(self) -> NDArray[np.int64]:
+    def class_sizes(self) -> Int64:
         """The number of rows of each class (N,)."""
         return np.diff(self.starts)
 
@@ -68,11 +69,11 @@ class Rows:
             self._transposed[number] = self.part(number).transposed()
         return self._transposed[number]
 
-    def split(self, held: NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    def split(self, held: Bools) -> tuple[Rows, Rows]:
         """The rows that are not marked, and those that are."""
         return self._take(np.flatnonzero(~held)), self._take(np.flatnonzero(held))
 
-    def _take(self, numbers: NDArray[np.int64]) -> Rows:
+    def _take(self, numbers: Int64) -> Rows:
         return Rows(self.features.take(numbers), self.targets[numbers], self.starts.size - 1)
 
 
@@ -84,7 +85,7 @@ def in_memory(rows: Rows) -> Source:
     return lambda: [rows]
 
 
-def shared_out(n_units: int, class_sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def shared_out(n_units: int, class_sizes: Int64) -> Int64:
     """Divide the units over the classes: equal parts, but no more than a class has rows while others have room.
 
     Returns
@@ -107,8 +108,8 @@ def shared_out(n_units: int, class_sizes: NDArray[np.int64]) -> NDArray[np.int64
 class Counts:
     """What the units have counted: F (D, H) and their mass (H,), the rows that they stand for."""
 
-    F: NDArray[np.float64]
-    mass: NDArray[np.float64]
+    F: Float64
+    mass: Float64
 
     @classmethod
     def zeros(cls, n_features: int, n_units: int) -> Counts:
@@ -126,8 +127,8 @@ class Counts:
 class Units:
     """A solved hidden layer: the mean row of each unit (D, H), in [0, 1] with complements, and its log share (H,)."""
 
-    means: NDArray[np.float64]
-    log_share: NDArray[np.float64]
+    means: Float64
+    log_share: Float64
 
 
 class SubClasses:
@@ -152,8 +153,8 @@ class SubClasses:
 
     def __init__(
         self,
-        blocks: NDArray[np.int64],
-        ceiling: NDArray[np.float64] | None,
+        blocks: Int64,
+        ceiling: Float64 | None,
         shrinkage: float,
         smoothing: float,
         n_threads: int,
@@ -179,10 +180,10 @@ class SubClasses:
         share = counts.mass + self.shrinkage / np.diff(self.blocks)[self.owner]
         return Units(means, np.log(share / share.sum()))
 
-    def _scaled(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _scaled(self, F: Float64) -> Float64:
         return F if self.ceiling is None else F / self.ceiling[:, None]
 
-    def _class_means(self, F: NDArray, mass: NDArray) -> NDArray[np.float64]:
+    def _class_means(self, F: Array, mass: Array) -> Float64:
         """The mean row of each class (D, N), shrunk towards the mean of all rows."""
         class_F, class_mass = np.add.reduceat(F, self.blocks[:-1], axis=1), np.add.reduceat(mass, self.blocks[:-1])
         total, n_rows = class_F.sum(axis=1), class_mass.sum()
@@ -191,7 +192,7 @@ class SubClasses:
             overall *= total.sum() / (n_rows * overall.sum())
         return (class_F + self.shrinkage * overall[:, None]) / (class_mass + self.shrinkage)
 
-    def likelihood(self, units: Units) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def likelihood(self, units: Units) -> tuple[Float64, Float64]:
         """Weights (D, H) and bias (H,) of the log-likelihood of a row under each unit: the explicit solution.
 
         With complements ``W = log(F / m) - log(1 - F / m)`` and ``b = sum log(1 - F / m)``; without them
@@ -206,7 +207,7 @@ class SubClasses:
         weights /= self.ceiling[:, None]
         return weights, absent.sum(axis=0)
 
-    def layer(self, units: Units, scale: float, prior: float, dtype: np.dtype) -> tuple[NDArray, NDArray]:
+    def layer(self, units: Units, scale: float, prior: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         """Weights and bias of the softmax layer: ``scale`` log-likelihood + ``prior`` log share."""
         W, b = self.likelihood(units)
         # What all units have in common says nothing; without it float32 keeps more digits.
@@ -220,7 +221,7 @@ class SubClasses:
     def random_counts(self, source: Source, n_features: int, rng: np.random.Generator) -> Counts:
         """Counts of rows that are dealt out at random, evenly, over the units of their class."""
 
-        def dealt(rows: Rows) -> Iterator[tuple[int, NDArray]]:
+        def dealt(rows: Rows) -> Iterator[tuple[int, Array]]:
             for number, size in enumerate(rows.class_sizes):
                 posterior = np.zeros((size, self.blocks[number + 1] - self.blocks[number]), rows.features.dtype)
                 posterior[np.arange(size), rng.permutation(size) % posterior.shape[1]] = 1
@@ -252,16 +253,16 @@ class SubClasses:
                 self._blend(counts, found, step())
         return total if step is None else counts
 
-    def _within_classes(self, counts: Counts, scale: float, dtype: np.dtype) -> tuple[NDArray, NDArray]:
+    def _within_classes(self, counts: Counts, scale: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         return self.layer(self.units(counts), scale, 1.0, dtype)
 
-    def _posteriors(self, rows: Rows, W: NDArray, b: NDArray) -> Iterator[tuple[int, NDArray]]:
+    def _posteriors(self, rows: Rows, W: Array, b: Array) -> Iterator[tuple[int, Array]]:
         """For each class its rows' posterior over its own units (M_c, H_c)."""
         for number, (first, last) in enumerate(zip(self.blocks[:-1], self.blocks[1:], strict=True)):
             z = rows.part(number).product(W[:, first:last], b[first:last])
             yield number, _core.softmax(z, False, self.n_threads)
 
-    def _counted(self, rows: Rows, posteriors: Iterable[tuple[int, NDArray]]) -> Counts:
+    def _counted(self, rows: Rows, posteriors: Iterable[tuple[int, Array]]) -> Counts:
         counts = Counts.zeros(rows.features.n_columns, self.n_units)
         for number, posterior in posteriors:
             if posterior.size:
@@ -298,7 +299,7 @@ class SubClasses:
 
     def _compared(self, source: Source, units: Units, scale: float) -> Comparison:
         comparison = Comparison.zeros(*units.means.shape)
-        layer: tuple[NDArray, NDArray] | None = None
+        layer: tuple[Array, Array] | None = None
         for rows in source():
             layer = layer or self.layer(units, scale, 1.0, rows.features.dtype)
             for piece, activations in rows.features.activations(*layer):
@@ -306,9 +307,7 @@ class SubClasses:
                 comparison.collect(rows.features, unsettled + piece.start, difference)
         return comparison
 
-    def _compare(
-        self, targets: NDArray[np.int32], activations: NDArray, comparison: Comparison
-    ) -> tuple[NDArray[np.int64], NDArray]:
+    def _compare(self, targets: Int32, activations: Array, comparison: Comparison) -> tuple[Int64, Array]:
         """The rows that are not settled, and observed minus expected activations of each (.., H)."""
         p = np.add.reduceat(activations, self.blocks[:-1], axis=1)[np.arange(targets.size), targets]
         p = np.maximum(p, 1e-30)
@@ -344,18 +343,18 @@ class Comparison:
     Rows are counted when the co-occurrences are asked for: those of the last units tried never are.
     """
 
-    F: NDArray[np.float64]
-    mass: NDArray[np.float64]
-    taken: NDArray[np.float64]
+    F: Float64
+    mass: Float64
+    taken: Float64
     loss: float
-    pending: list[tuple[SparseRows, NDArray]]
+    pending: list[tuple[SparseRows, Array]]
 
     @classmethod
     def zeros(cls, n_features: int, n_units: int) -> Comparison:
         """Nothing compared yet."""
         return cls(np.zeros((n_features, n_units)), np.zeros(n_units), np.zeros(n_units), 0.0, [])
 
-    def collect(self, features: SparseRows, numbers: NDArray[np.int64], difference: NDArray) -> None:
+    def collect(self, features: SparseRows, numbers: Int64, difference: Array) -> None:
         """Keep some rows, and observed minus expected activations of each, to be counted."""
         for begin in range(0, numbers.size, COUNTED_ROWS):
             piece = slice(begin, begin + COUNTED_ROWS)
@@ -363,7 +362,7 @@ class Comparison:
         if sum(part.size for _, part in self.pending) > PENDING_VALUES:
             self.counted()
 
-    def counted(self) -> NDArray[np.float64]:
+    def counted(self) -> Float64:
         """F, all collected rows counted."""
         part = np.empty_like(self.F) if self.pending else self.F
         for features, difference in self.pending:

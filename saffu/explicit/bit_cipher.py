@@ -12,15 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.ngram_lm.counts import cooccurrence
-from saffu.ngram_lm.weights import discounts, smoothed_distribution
+from saffu.explicit.cooccurrence import cooccurrence
+from saffu.explicit.discounting import discounts, smoothed_distribution
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Array, Float32, Int32, Int64
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.sparse import SparseRows
 from saffu.utils.threads import resolve_threads
 
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 Bits = NDArray[np.uint8]
 
 LARGEST_GUESS = 1 << 24  # a larger vocabulary has to be asked for: one stray id would take all the memory
@@ -148,7 +147,7 @@ class BitCipher:
         codes = self._codes
         return _unit_sum(self.bit_sets[ids], self.bits) if codes is None else codes[ids]
 
-    def decode(self, codes: ArrayLike) -> NDArray[np.int32]:
+    def decode(self, codes: ArrayLike) -> Int32:
         """The type of each code: the inverse of :meth:`encode`.
 
         Parameters
@@ -177,7 +176,7 @@ class BitCipher:
             found[begin : begin + step] = self._decode(vectors[begin : begin + step])
         return found
 
-    def _decode(self, vectors: NDArray) -> Int64:
+    def _decode(self, vectors: Array) -> Int64:
         sets = np.packbits(vectors > 0, axis=1)
         keys, (known, order) = _keys(sets), self._lookup()
         place = np.minimum(np.searchsorted(known, keys), known.size - 1)
@@ -202,12 +201,12 @@ class BitCipher:
         """Write the cipher to one file; see :func:`saffu.load`. An existing file is replaced only when it is whole."""
         checkpoint.save(self, path)
 
-    def _to_checkpoint(self) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """The ranking says it all: codes follow from ranks."""
         return {"ranking": self.ranking}, {"bits": self.bits}
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, NDArray], metadata: dict[str, Any]) -> BitCipher:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> BitCipher:
         """Undo ``_to_checkpoint``; ValueError if the ranking is not one."""
         cipher = checkpoint.parse(cls, metadata["bits"])
         ranking = arrays["ranking"]
@@ -291,7 +290,7 @@ def _keys(sets: Bits) -> NDArray[np.void]:
     return np.ascontiguousarray(sets).view(f"V{sets.shape[1]}").ravel()
 
 
-def _nearest(vectors: NDArray, codes: Float32) -> Int64:
+def _nearest(vectors: Array, codes: Float32) -> Int64:
     """The number of the nearest code of each vector: the largest ``x . c - |c|^2 / 2``, the first of several."""
     codes = codes.astype(vectors.dtype, copy=False)
     half = np.square(codes).sum(axis=1) / 2
@@ -389,7 +388,7 @@ def enriched_embeddings(
 class _Averages:
     """Average codes of the neighbours in a stream."""
 
-    def __init__(self, ids: NDArray[np.int32], cipher: BitCipher, documents: Any, weights: str, n_threads: int):
+    def __init__(self, ids: Int32, cipher: BitCipher, documents: Any, weights: str, n_threads: int):
         self.ids, self.documents, self.n_threads = ids, documents, n_threads
         self.codes = cipher.codes
         counts = np.bincount(ids, minlength=cipher.vocab_size)

@@ -7,88 +7,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.utils import validate
+from saffu.explicit.cooccurrence import as_csr, count_pairs
+from saffu.explicit.discounting import repeats
+from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.threads import resolve_threads
 
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 IntArray = TypeVar("IntArray", Int32, Int64)
 Combined = tuple[csr_array, Int64, Int64]
-MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
 Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
-
-
-def cooccurrence(
-    ids: ArrayLike,
-    distances: ArrayLike | int,
-    vocab_size: int | None = None,
-    documents: ArrayLike | None = None,
-    n_threads: int | None = None,
-) -> csr_array:
-    """Count which token follows which at the given distances.
-
-    Parameters
-    ----------
-    ids : array_like of int, shape (M,)
-        Token ids, 0 <= id < vocab_size.
-    distances : int or array_like of int
-        Distances k >= 1; the pair (ids[t], ids[t + k]) counts for every k listed.
-    vocab_size : int, optional
-        V; by default the largest id plus one.
-    documents : array_like of int, optional
-        Start offsets of documents in ``ids``; pairs never cross from one document into the next.
-    n_threads : int, optional
-        By default every available CPU. The result does not depend on it.
-
-    Returns
-    -------
-    csr_array of int64, shape (V, V)
-        Entry (c, w) is the number of times w stands at one of the distances after c; sorted columns.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ids are out of range or not integers, or a distance is below 1.
-
-    Notes
-    -----
-    Kernels ``saffu_bucket`` and ``saffu_count_rows``: a counting sort of the positions by context, then a dense
-    scratch of V counters per thread that is emitted row by row.
-
-    Examples
-    --------
-    >>> cooccurrence([0, 1, 0, 1], distances=1).toarray()
-    array([[0, 2],
-           [1, 0]])
-    """
-    if vocab_size is not None:
-        vocab_size = validate.size(vocab_size, "vocab_size", 0)
-    ids = validate.token_ids(ids, "ids", vocab_size)
-    if vocab_size is None:
-        vocab_size = int(ids.max()) + 1 if ids.size else 0
-    starts = validate.document_starts(documents, ids.size)
-    return count_pairs(ids, ids, validate.distances(distances), starts, vocab_size, vocab_size, n_threads)
-
-
-def count_pairs(contexts, targets, distances, documents, n_rows: int, n_cols: int, n_threads: int | None) -> csr_array:
-    """Count pairs (contexts[t], targets[t + k]) of validated int32 streams; contexts below 0 are none."""
-    indptr, indices, counts = _core.count(
-        contexts, targets, distances, documents, n_rows, n_cols, resolve_threads(n_threads)
-    )
-    return as_csr(indptr, indices, counts, (n_rows, n_cols))
-
-
-def as_csr(indptr, indices, counts, shape: tuple[int, int]) -> csr_array:
-    """Wrap arrays that are already canonical CSR, without a copy or a check of their order."""
-    table = csr_array(shape, dtype=counts.dtype)
-    table.data, table.indices, table.indptr = counts, indices, indptr
-    table.has_canonical_format = True
-    return table
 
 
 class NgramCounts:
@@ -290,13 +219,6 @@ class Statistics:
         return Statistics(
             self.n_tokens + piece.n_tokens, self.unigram + piece.unigram, followed, self.repeats + np.stack(moved)
         )
-
-
-def repeats(counts: Int64) -> Int64:
-    """How many of these counts are 1, 2, 3, 4, and 5 or more, at these indices; shape (6,), nothing at 0."""
-    found = np.bincount(np.minimum(counts, MOST_REPEATS), minlength=MOST_REPEATS + 1)
-    found[0] = 0
-    return found
 
 
 def suffix_contexts(

@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu import _core
-from saffu.attention_lm.contexts import ranges
 from saffu.ngram_lm.counts import NgramCounts, suffix_contexts
 from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.model import ExplicitLM
@@ -17,13 +16,10 @@ from saffu.ngram_lm.scorer import PooledText, Real
 from saffu.ngram_lm.text_sample import BLOCK
 from saffu.text import UNKNOWN_ID
 from saffu.utils import validate
+from saffu.utils.arrays import Float64, Int32, Int64, ranges
 from saffu.utils.fingerprints import mixed
 from saffu.utils.locks import Lock
 from saffu.utils.threads import resolve_threads
-
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 BLOCKS_A_FOLD = 4  # at least, if the text has as many tokens: a fold is to be spread over the text
 MEMORY = 2 << 30  # bytes of weights kept

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.ngram_lm.counts import NgramCounts, Statistics, as_csr, suffix_contexts, without_starts
+from saffu.explicit.cooccurrence import as_csr
+from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts, without_starts
+from saffu.utils.arrays import Array, Bools, Int32, Int64
 from saffu.utils.locks import Lock, made_once
-
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 
 class Rows(NamedTuple):
@@ -171,7 +169,7 @@ class _Chosen(NamedTuple):
     number: Int32
 
     @classmethod
-    def of(cls, names: NDArray, ends: Int64, known: NDArray[np.bool_]) -> _Chosen:
+    def of(cls, names: Array, ends: Int64, known: Bools) -> _Chosen:
         """Contexts told apart by the name that the stream has for them at ``ends``."""
         columns = np.flatnonzero(known)
         _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)

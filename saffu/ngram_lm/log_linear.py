@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu import _core
-from saffu.ngram_lm.weights import NgramWeights, take
+from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils import validate
+from saffu.utils.arrays import Float64, Int32, Int64, take
 
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 Packed = _core.Packed
 
 INDUCTION_MASS = 2.0

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
+from saffu.explicit.cooccurrence import as_csr
 from saffu.ngram_lm import text_sample_files as sample_files
-from saffu.ngram_lm.counts import NgramCounts, as_csr
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import Ledger
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars, previous_places
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
@@ -21,14 +22,11 @@ from saffu.ngram_lm.text_sample import Piece, TokenSample
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.progress import progress_bar
 from saffu.utils.sampling import Drawing
 from saffu.utils.threads import resolve_threads
-
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
 BATCH = 1 << 15  # positions scored at a time

@@ -13,17 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saffu.explicit.log_weights import newton
+from saffu.explicit.newton import newton
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars
 from saffu.ngram_lm.text_sample import BLOCK, Pieces, TokenSample
-from saffu.utils.fingerprints import UInt64, mixed
-
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from saffu.utils.arrays import Float64, Int32, Int64, UInt64
+from saffu.utils.fingerprints import mixed
 
 POSITIONS = 40_000  # positions to prime on; the scalars are a hundred at most
 COARSE_POSITIONS = 6_000

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu import _core
 from saffu.ngram_lm.log_linear import Packed, PooledModel, previous_places
+from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64
 
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-Real = NDArray[np.float32] | NDArray[np.float64]
+Real = Float32 | Float64
 
 
 class PooledText:
@@ -125,7 +123,7 @@ class PooledText:
         )
 
 
-def _read_only(array: NDArray) -> NDArray:
+def _read_only(array: Array) -> Array:
     """A view that cannot be written through."""
     view = array.view()
     view.flags.writeable = False

@@ -13,14 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saffu.attention_lm.contexts import ranges
 from saffu.utils import fingerprints
-from saffu.utils.fingerprints import Counted, Multiset, Rolling, UInt64, mixed
-
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+from saffu.utils.arrays import Array, Bools, Int32, Int64, UInt64, ranges
+from saffu.utils.fingerprints import Counted, Multiset, Rolling, mixed
 
 BLOCK = 8192  # tokens
 LIMIT = 256 * BLOCK  # tokens kept, about two million
@@ -112,7 +108,7 @@ class Blocks(NamedTuple):
         ids = np.concatenate([part.ids for part in parts])
         return cls(*found, before, lengths[place], ids[ranges(first, first + lengths[place])])
 
-    def only(self, kept: NDArray[np.bool_]) -> Blocks:
+    def only(self, kept: Bools) -> Blocks:
         """Some of them."""
         of_kept = np.repeat(kept, self.lengths)
         return Blocks(self.keys[kept], self.counts[kept], self.before[kept], self.lengths[kept], self.ids[of_kept])
@@ -126,7 +122,7 @@ class Blocks(NamedTuple):
             halvings += 1
 
     @property
-    def opens(self) -> NDArray[np.bool_]:
+    def opens(self) -> Bools:
         """Which blocks open a document."""
         return (self.before == 0) | (self.before == OPENS_UNKNOWN)
 
@@ -141,10 +137,10 @@ class Pieces(NamedTuple):
     keys: UInt64
     first: Int64
     lengths: Int64
-    opens: NDArray[np.bool_]
+    opens: Bools
     ids: Int32
 
-    def only(self, chosen: NDArray) -> Pieces:
+    def only(self, chosen: Array) -> Pieces:
         """Some of them."""
         return Pieces(self.keys[chosen], self.first[chosen], self.lengths[chosen], self.opens[chosen], self.ids)
 
@@ -385,7 +381,7 @@ def _settled(parts: list[Blocks], halvings: int) -> tuple[list[Blocks], int]:
     return [part for part in parts if part.keys.size], halvings
 
 
-def _occur(blocks: Blocks, ids: Int32, starts: Int64) -> NDArray[np.bool_]:
+def _occur(blocks: Blocks, ids: Int32, starts: Int64) -> Bools:
     """Which blocks occur in one of some documents, anywhere; told by a hash of 64 bits that rolls along the text."""
     first = np.cumsum(blocks.lengths) - blocks.lengths
     own = Rolling(blocks.ids).hashes(first, blocks.lengths)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.ngram_lm.text_sample import (
     BLOCK,
@@ -20,16 +19,17 @@ from saffu.ngram_lm.text_sample import (
     threshold,
 )
 from saffu.utils import fingerprints, validate
+from saffu.utils.arrays import Array
 from saffu.utils.fingerprints import Multiset
 
-Arrays = Mapping[str, NDArray]
+Arrays = Mapping[str, Array]
 DAMAGED = "the sample of text is damaged"
 
 
-def write(sample: TokenSample) -> tuple[dict[str, NDArray], dict[str, Any]]:
+def write(sample: TokenSample) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays by their names, and what goes into the metadata. Equal text gives equal arrays."""
     blocks, halvings = TokenSample(sample.parts, sample.halvings).blocks()
-    arrays: dict[str, NDArray] = {f"sample.{name}": array for name, array in blocks._asdict().items()}
+    arrays: dict[str, Array] = {f"sample.{name}": array for name, array in blocks._asdict().items()}
     metadata: dict[str, Any] = {"halvings": halvings, "open": None}
     if sample.open is not None:
         arrays["sample.open"] = sample.open.ids

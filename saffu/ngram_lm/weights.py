@@ -7,73 +7,15 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.ngram_lm.counts import Bools, NgramCounts, Statistics, as_csr, repeats, suffix_contexts
+from saffu.explicit.cooccurrence import as_csr
+from saffu.explicit.discounting import discount_of, discounts, discounts_from, smoothed_distribution
+from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts
 from saffu.ngram_lm.incremental_counts import Rows
+from saffu.utils.arrays import Bools, Float64, Int32, Int64, take
 from saffu.utils.threads import resolve_threads
-
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-
-SMALLEST_DISCOUNT = 1e-3
-
-
-def discounts(counts: Int64) -> Float64:
-    """Discounts D(1), D(2), D(3+) of a table, from its counts of counts.
-
-    With n_k the number of entries that occur k times, ``D(k) = k - (k + 1) Y n_{k+1} / n_k`` and
-    ``Y = n_1 / (n_1 + 2 n_2)`` (Chen and Goodman 1998, modified Kneser-Ney). Where a small table makes that
-    undefined, the discount below it is used (first 1/2), and each is kept within [0.001, k] so that every row
-    frees some mass.
-
-    Parameters
-    ----------
-    counts : ndarray of int64
-
-    Returns
-    -------
-    ndarray of float64, shape (3,)
-    """
-    return discounts_from(repeats(counts))
-
-
-def discounts_from(counts_of_counts: Int64) -> Float64:
-    """The same from the numbers of entries that occur 1, 2, 3 and 4 times, at these indices."""
-    n = counts_of_counts.astype(np.float64)
-    shared = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.0
-    found = np.empty(3)
-    previous = 0.5
-    for k in (1, 2, 3):
-        if shared and n[k] and n[k + 1]:
-            previous = k - (k + 1) * shared * n[k + 1] / n[k]
-        found[k - 1] = previous = min(max(previous, SMALLEST_DISCOUNT), k)
-    return found
-
-
-def discount_of(counts: Int64, table_discounts: Float64) -> Float64:
-    """D(n) of every count; D(0) = 0."""
-    return np.concatenate([[0.0], table_discounts])[np.minimum(counts, 3)]
-
-
-def take(values: NDArray, index: NDArray) -> NDArray:
-    """``values[index]``, and zero where the index is -1."""
-    found = np.zeros(index.shape, values.dtype)
-    known = index >= 0
-    found[known] = values[index[known]]
-    return found
-
-
-def smoothed_distribution(counts: Int64, unseen_share: float) -> Float64:
-    """Relative frequencies in which the types never seen, if there are any, share ``unseen_share``."""
-    unseen = counts == 0
-    if not unseen.any():
-        return counts / counts.sum()
-    seen = counts * ((1.0 - unseen_share) / max(counts.sum(), 1))
-    return np.where(unseen, unseen_share / np.count_nonzero(unseen), seen)
 
 
 @dataclass

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.utils import validate
+from saffu.utils.arrays import Int64
 
 CONTEXTS = ("block", "radial", "document")
 ATTENTIVE = ("block", "radial")  # contexts whose positions are weighed by attention heads; a document is a plain sum
@@ -246,7 +246,7 @@ def levels(architectures: Sequence[Architecture], name: str) -> list[Any]:
     return sorted(values, key=lambda value: (len(value), value) if name == "contexts" else value)
 
 
-def codes(architectures: Sequence[Architecture], name: str) -> NDArray[np.int64]:
+def codes(architectures: Sequence[Architecture], name: str) -> Int64:
     """For each architecture the place of its value among :func:`levels`, or -1 where it has none."""
     places: dict[Any, int] = {value: place for place, value in enumerate(levels(architectures, name))}
     return np.array([places.get(getattr(item, name), -1) for item in architectures], np.int64)
@@ -292,7 +292,7 @@ def balanced_sample(architectures: Sequence[Architecture], size: int, seed: int 
 class _Tally:
     """How often each value of a column has been chosen; -1 is no value and costs nothing."""
 
-    def __init__(self, column: NDArray[np.int64], weight: int) -> None:
+    def __init__(self, column: Int64, weight: int) -> None:
         self.column, self.weight = column, weight
         self.counts = np.zeros(int(column.max(initial=-1)) + 1, np.int64)
 
@@ -303,7 +303,7 @@ class _Tally:
         _, column = np.unique(np.append(pairs, -1), return_inverse=True)
         return _Tally(column[:-1] - 1, 1)
 
-    def excess(self) -> NDArray[np.int64]:
+    def excess(self) -> Int64:
         """For each row, how much more often its value has been chosen than the rarest, times the weight."""
         excess = np.append(self.counts - self.counts.min(), 0)  # the last one is reached by -1
         return self.weight * excess[self.column]

@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from saffu.utils.arrays import Float64, Int64
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
-Front = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.int64]]
+Front = Callable[[Float64, Float64], Int64]
 
 
 class Series(NamedTuple):
@@ -28,11 +29,11 @@ class Series(NamedTuple):
     """
 
     name: str
-    parameters: NDArray[np.float64]
-    seconds: NDArray[np.float64]
-    perplexity: NDArray[np.float64]
-    refined: NDArray[np.float64]
-    refined_seconds: NDArray[np.float64]
+    parameters: Float64
+    seconds: Float64
+    perplexity: Float64
+    refined: Float64
+    refined_seconds: Float64
 
 
 def check() -> None:
@@ -98,9 +99,7 @@ def pareto(series: Sequence[Series], unigram_perplexity: float, front: Front) ->
     return figure
 
 
-def _draw_series(
-    axes: Any, one: Series, cost: NDArray[np.float64], refined_cost: NDArray[np.float64], front: Front, colour: str
-) -> None:
+def _draw_series(axes: Any, one: Series, cost: Float64, refined_cost: Float64, front: Front, colour: str) -> None:
     axes.scatter(cost, one.perplexity, s=12, alpha=0.5, color=colour, label=one.name)
     best = front(cost, one.perplexity)
     axes.step(cost[best], one.perplexity[best], where="post", color=colour, label=f"{one.name}, Pareto front")

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from saffu.search import architectures as grid
 from saffu.search import figures as plot
 from saffu.search.architectures import Architecture
+from saffu.utils.arrays import Float64, Int64
 from saffu.utils.checkpoint import replacing
 
 TABLE, SUMMARY, FIGURE = "results.csv", "summary.md", "figure.png"
@@ -88,7 +89,7 @@ def ranked(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=rank)
 
 
-def column(results: Iterable[Result | Refined], name: str) -> NDArray[np.float64]:
+def column(results: Iterable[Result | Refined], name: str) -> Float64:
     """An attribute of each result as a float, NaN where there is none."""
     return np.array([getattr(result, name) for result in results], np.float64)
 
@@ -105,7 +106,7 @@ def of_kind(results: Iterable[Result], residual: bool | None) -> list[Result]:
 # ---- analysis --------------------------------------------------------------------------------------------------------
 
 
-def pareto_front(cost: ArrayLike, perplexity: ArrayLike) -> NDArray[np.int64]:
+def pareto_front(cost: ArrayLike, perplexity: ArrayLike) -> Int64:
     """Which models no other one beats at the same cost or less.
 
     Parameters
@@ -222,13 +223,13 @@ class _Fit:
         lost = {name: self._error(np.delete(self.design, place, 1)) - full for name, place in self.columns.items()}
         return {name: max(value, 0.0) / total if total > 0 else 0.0 for name, value in lost.items()}
 
-    def _error(self, design: NDArray[np.float64]) -> float:
+    def _error(self, design: Float64) -> float:
         outcome = self.outcomes[:, PERPLEXITY]
         residual = outcome - design @ (np.linalg.pinv(design) @ outcome)
         return float(residual @ residual)
 
 
-def _contrasts(n: int) -> NDArray[np.float64]:
+def _contrasts(n: int) -> Float64:
     """Rows of n values with sum zero, of n - 1 columns; one more row, which index -1 reaches, for none: zero."""
     return np.vstack([np.eye(n - 1), -np.ones((1, n - 1)), np.zeros((1, n - 1))])
 
@@ -459,7 +460,7 @@ def _size_paragraph(solved: Sequence[Result], kind: str) -> str:
     return text
 
 
-def _share_of_larger(parameters: NDArray[np.float64], perplexity: NDArray[np.float64]) -> float:
+def _share_of_larger(parameters: Float64, perplexity: Float64) -> float:
     """Of all pairs that differ in size, the share in which the larger model has the lower perplexity."""
     larger = parameters[:, None] > parameters
     better = perplexity[:, None] < perplexity

@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu.attention_lm.model import SaffuLM
 from saffu.attention_lm.solver import SharedCounts
+from saffu.explicit.discounting import smoothed_distribution
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.ngram_lm.weights import smoothed_distribution
 from saffu.search import report
 from saffu.search.architectures import Architecture, distinct
 from saffu.search.report import Refined, Result
@@ -30,6 +30,7 @@ from saffu.search.result_log import Journal
 from saffu.search.result_log import check_free as check_journal_free
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk, Corpus, Vocabulary, default_min_count
 from saffu.utils import validate
+from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.progress import progress_bar
 from saffu.utils.threads import resolve_threads
 
@@ -90,10 +91,10 @@ class Split:
         If ids are out of range, not integers or absent.
     """
 
-    ids: NDArray[np.int32]
-    documents: NDArray[np.int64]
-    held_out: NDArray[np.int32]
-    held_out_documents: NDArray[np.int64]
+    ids: Int32
+    documents: Int64
+    held_out: Int32
+    held_out_documents: Int64
     vocab_size: int
     vocabulary: Vocabulary | None = None
 
@@ -222,7 +223,7 @@ def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advan
     return Chunk(np.concatenate(ids), np.concatenate(starts), 0)
 
 
-def _held_out(text: Chunk, most: int) -> NDArray[np.bool_]:
+def _held_out(text: Chunk, most: int) -> Bools:
     """Which tokens to hold out: every twentieth document, or the last twentieth; at most about ``most``."""
     size = text.ids.size
     held = np.zeros(size, bool)
@@ -242,7 +243,7 @@ def _held_out(text: Chunk, most: int) -> NDArray[np.bool_]:
     raise ValueError(f"the text has {size} tokens, too few to hold some out; give more, or a held-out text of its own")
 
 
-def _kept(text: Chunk, chosen: NDArray[np.bool_], most: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _kept(text: Chunk, chosen: Bools, most: int) -> tuple[Int32, Int64]:
     """The first so many chosen tokens as a text of their own, and where its documents start."""
     begins = np.zeros(text.ids.size, bool)
     begins[text.documents] = True
@@ -251,7 +252,7 @@ def _kept(text: Chunk, chosen: NDArray[np.bool_], most: int) -> tuple[NDArray[np
     return text.ids[chosen][:most], np.flatnonzero(begins)
 
 
-def _frequent(every_type: Vocabulary, ids: NDArray[np.int32], min_count: int) -> tuple[Vocabulary, NDArray[np.int32]]:
+def _frequent(every_type: Vocabulary, ids: Int32, min_count: int) -> tuple[Vocabulary, Int32]:
     """The vocabulary of a training text, and the new id of each old one."""
     found, first, counts = np.unique(ids, return_index=True, return_counts=True)
     kept = (counts >= min_count) & (found > max(UNKNOWN_ID, LINE_END_ID))

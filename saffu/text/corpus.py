@@ -30,10 +30,11 @@ from itertools import pairwise, repeat
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu.text import compressed
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Int32, Int64
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
 UNKNOWN_ID, LINE_END_ID = 0, 1
@@ -294,7 +295,7 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} types, tokeniser={self.tokeniser!r}, documents={self.documents!r})"
 
-    def encode(self, tokens: Sequence[str]) -> NDArray[np.int32]:
+    def encode(self, tokens: Sequence[str]) -> Int32:
         """Return the id of each token; tokens outside the vocabulary are 0, ``<unk>``.
 
         Parameters
@@ -310,7 +311,7 @@ class Vocabulary:
         ids = self._look_up(tokens)
         return np.abs(ids, out=ids)
 
-    def encode_text(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def encode_text(self, text: str) -> tuple[Int32, Int64]:
         """Return the ids of a text and the offsets at which documents begin after the first.
 
         They are those that :class:`Corpus` gives for a file with this text, but that no ``<eos>`` is added at the end,
@@ -341,10 +342,10 @@ class Vocabulary:
         ids = validate.token_ids(ids, "ids", len(self))
         return float(np.mean(ids == UNKNOWN_ID)) if ids.size else 0.0
 
-    def _look_up(self, tokens: Sequence[str]) -> NDArray[np.int32]:
+    def _look_up(self, tokens: Sequence[str]) -> Int32:
         return np.fromiter(map(self._ids.get, tokens, repeat(UNKNOWN_ID)), np.int32, len(tokens))
 
-    def _encode_block(self, tokens: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _encode_block(self, tokens: Sequence[str]) -> tuple[Int32, Int64]:
         """Ids, and the offsets behind each document end (the last may equal the number of tokens)."""
         ids = self._look_up(tokens)
         starts = np.flatnonzero(ids == DOCUMENT_END_ID) + 1
@@ -438,8 +439,8 @@ class Chunk(NamedTuple):
         How many characters the tokens stand for, line ends included.
     """
 
-    ids: NDArray[np.int32]
-    documents: NDArray[np.int64]
+    ids: Int32
+    documents: Int64
     n_characters: int
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from saffu import _core
-from saffu.classifier.examples import checksum
 from saffu.utils import checkpoint as files
 from saffu.utils import validate
+from saffu.utils.arrays import Array, Float64, Int64, checksum
 from saffu.utils.progress import progress_bar
 from saffu.utils.threads import resolve_threads
 
@@ -26,7 +26,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 BLOCK_ROWS = 2048  # rows in one evaluation
 KIND = "refinement"
 
-Parameters = dict[str, NDArray]
+Parameters = dict[str, Array]
 Record = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ Record = dict[str, Any]
 class Rows(Protocol):
     """Prepared training rows, such as :class:`saffu.classifier.examples.Examples`."""
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     n_threads: int
     sample_rows: int  # training rows whose loss is taken after every epoch
     check_all: bool  # whether the loss of all training rows is compared at the end, or that of the sample
@@ -78,7 +78,7 @@ class Refinable(Protocol):
         """Write the gradients of a batch's mean loss into the given arrays; return that loss, in nats."""
         ...
 
-    def _losses(self, parameters: Parameters, batch: Any, n_threads: int) -> NDArray[np.float64]:
+    def _losses(self, parameters: Parameters, batch: Any, n_threads: int) -> Float64:
         """Loss of each row of a batch, in nats."""
         ...
 
@@ -267,8 +267,8 @@ class _Data:
         rng = np.random.default_rng([seed, 0])
         if n_rows == 0:
             raise ValueError("X must have at least one row, got none")
-        self.training: NDArray[np.int64] = np.arange(n_rows)
-        self.held_out: NDArray[np.int64] | None = None
+        self.training: Int64 = np.arange(n_rows)
+        self.held_out: Int64 | None = None
         self.other: Rows | None = None
         if isinstance(validation, (tuple, list)):
             if len(validation) != 2:
@@ -303,7 +303,7 @@ class _Data:
         return [self.rows.checksum(), *parts, self.training.size]
 
 
-def _mean_loss(model: Refinable, parameters: Parameters, rows: Rows, numbers: NDArray[np.int64]) -> float:
+def _mean_loss(model: Refinable, parameters: Parameters, rows: Rows, numbers: Int64) -> float:
     """Mean loss of ascending row numbers, block by block; a view where they are all rows."""
     everything = numbers.size == len(rows)
     total = 0.0
@@ -582,11 +582,11 @@ def random_start(model: Model, scale: str | float = "glorot", seed: int = 0) -> 
     return model._with_parameters(parameters, [])
 
 
-def _fixed(name: str, value: NDArray) -> NDArray:
+def _fixed(name: str, value: Array) -> Array:
     return np.zeros_like(value) if name.endswith("bias") else np.ones_like(value)
 
 
-def _random(shape: tuple[int, ...], scale: str | float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _random(shape: tuple[int, ...], scale: str | float, rng: np.random.Generator) -> Float64:
     inputs = shape[max(len(shape) - 2, 0)]
     if scale == "glorot":
         limit = math.sqrt(6 / (inputs + shape[-1]))

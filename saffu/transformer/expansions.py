@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saffu.transformer.model import LayerSizes, layer_name, layer_shapes, sizes_of
 from saffu.utils import validate
+from saffu.utils.arrays import Array
 from saffu.utils.initializers import Init, Initializer
 
 Model = TypeVar("Model")
-Arrays = dict[str, NDArray]
+Arrays = dict[str, Array]
 
 
 def mlp(
@@ -243,7 +243,7 @@ class _Work:
         for part, shape in layer_shapes(width, sizes).items():
             name = layer_name(place, part)
             if part in ("merge", "contract", "contract_bias"):
-                made: NDArray = np.zeros(shape)
+                made: Array = np.zeros(shape)
             else:
                 made = np.ones(shape) if part.endswith("gain") else self.free(name, shape)
             self.arrays[name] = np.array(made, dtype)

@@ -20,23 +20,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.special import erf
 
 from saffu import _core
-from saffu.attention_lm.contexts import ranges
-from saffu.classifier.examples import checksum
-from saffu.classifier.softmax_layer import history_from, history_to
+from saffu.training.history import history_from, history_to
 from saffu.training.refinement import refine
 from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64, checksum, ranges
 from saffu.utils.initializers import initial
 from saffu.utils.progress import progress_bar
 from saffu.utils.threads import resolve_threads
 
-Arrays = dict[str, NDArray]
-Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
+Arrays = dict[str, Array]
 
 ACTIVATIONS = ("relu", "gelu")
 EPSILON = 1e-8
@@ -150,18 +146,18 @@ def _shape(arrays: Mapping[str, Any], name: str, n_axes: int) -> tuple[int, ...]
 class _Seen(NamedTuple):
     """What the backward pass of a layer needs of its forward pass."""
 
-    norm1: tuple[NDArray, NDArray, NDArray]
-    q: NDArray
-    k: NDArray
-    v: NDArray
-    a: NDArray
-    o: NDArray
-    norm2: tuple[NDArray, NDArray, NDArray]
-    before: NDArray
-    after: NDArray
+    norm1: tuple[Array, Array, Array]
+    q: Array
+    k: Array
+    v: Array
+    a: Array
+    o: Array
+    norm2: tuple[Array, Array, Array]
+    before: Array
+    after: Array
 
 
-def _norm(x: NDArray, gain: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def _norm(x: Array, gain: Array) -> tuple[Array, Array, Array]:
     """norm(x), the same without the gain, and the factor of each row."""
     factor = math.sqrt(x.shape[-1]) / np.sqrt(np.einsum("...i,...i->...", x, x)[..., None] + EPSILON)
     factor = factor.astype(x.dtype)
@@ -169,13 +165,13 @@ def _norm(x: NDArray, gain: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     return unit * gain, unit, factor
 
 
-def _activated(x: NDArray, activation: str) -> NDArray:
+def _activated(x: Array, activation: str) -> Array:
     if activation == "relu":
         return np.maximum(x, 0)
     return x * (0.5 * (1 + erf(x * math.sqrt(0.5)))).astype(x.dtype)
 
 
-def _slope(x: NDArray, activation: str) -> NDArray:
+def _slope(x: Array, activation: str) -> Array:
     """Derivative of the activation."""
     if activation == "relu":
         return (x > 0).astype(x.dtype)
@@ -183,17 +179,17 @@ def _slope(x: NDArray, activation: str) -> NDArray:
     return (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * normal).astype(x.dtype)
 
 
-def _heads(n: NDArray, W: NDArray) -> NDArray:
+def _heads(n: Array, W: Array) -> Array:
     """N W_e for all heads: (B, T, h) and (E, h, k) give (B, E, T, k)."""
     return np.tensordot(n, W, ((2,), (1,))).transpose(0, 2, 1, 3)
 
 
-def _softmax(scores: NDArray) -> NDArray:
+def _softmax(scores: Array) -> Array:
     flat = np.ascontiguousarray(scores).reshape(-1, scores.shape[-1])
     return _core.softmax(flat, False, 1).reshape(scores.shape)
 
 
-def attended(ids: Int64, causal: bool) -> NDArray[np.bool_]:
+def attended(ids: Int64, causal: bool) -> Bools:
     """Which places each place looks at, (B or 1, 1, T, T): tokens, and with ``causal`` none that follow."""
     T = ids.shape[1]
     if causal:  # what is appended to fill a row follows all of it
@@ -201,10 +197,10 @@ def attended(ids: Int64, causal: bool) -> NDArray[np.bool_]:
     return (ids != NOTHING)[:, None, None, :]
 
 
-def _layer(x: NDArray, arrays: Arrays, layer: int, mask: NDArray[np.bool_], activation: str) -> tuple[NDArray, _Seen]:
+def _layer(x: Array, arrays: Arrays, layer: int, mask: Bools, activation: str) -> tuple[Array, _Seen]:
     """One layer."""
 
-    def part(name: str) -> NDArray:
+    def part(name: str) -> Array:
         return arrays[layer_name(layer, name)]
 
     norm1 = _norm(x, part("attention_gain"))
@@ -220,7 +216,7 @@ def _layer(x: NDArray, arrays: Arrays, layer: int, mask: NDArray[np.bool_], acti
     return x, _Seen(norm1, q, k, v, a, o, norm2, before, after)
 
 
-def forward(arrays: Arrays, ids: Int64, causal: bool, activation: str) -> tuple[NDArray, list[NDArray], list[_Seen]]:
+def forward(arrays: Arrays, ids: Int64, causal: bool, activation: str) -> tuple[Array, list[Array], list[_Seen]]:
     """Logits of sequences, and what the backward pass needs.
 
     Parameters
@@ -250,12 +246,12 @@ def forward(arrays: Arrays, ids: Int64, causal: bool, activation: str) -> tuple[
 # ---- backward --------------------------------------------------------------------------------------------------------
 
 
-def _sum_outer(x: NDArray, dy: NDArray) -> NDArray:
+def _sum_outer(x: Array, dy: Array) -> Array:
     """Sum of outer products over all places."""
     return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
 
 
-def _norm_backward(norm: tuple[NDArray, NDArray, NDArray], gain: NDArray, dy: NDArray) -> tuple[NDArray, NDArray]:
+def _norm_backward(norm: tuple[Array, Array, Array], gain: Array, dy: Array) -> tuple[Array, Array]:
     """Gradients by x and by the gain."""
     _, unit, factor = norm
     d_unit = dy * gain
@@ -263,18 +259,18 @@ def _norm_backward(norm: tuple[NDArray, NDArray, NDArray], gain: NDArray, dy: ND
     return factor * (d_unit - unit * along), np.einsum("bti,bti->i", dy, unit)
 
 
-def _heads_backward(n: NDArray, W: NDArray, dq: NDArray) -> tuple[NDArray, NDArray]:
+def _heads_backward(n: Array, W: Array, dq: Array) -> tuple[Array, Array]:
     """Gradients by n and by W of :func:`_heads`."""
     return np.tensordot(dq, W, ((1, 3), (0, 2))), np.tensordot(dq, n, ((0, 2), (0, 1))).swapaxes(1, 2)
 
 
-def _layer_backward(dx: NDArray, arrays: Arrays, layer: int, seen: _Seen, activation: str, out: Arrays) -> NDArray:
+def _layer_backward(dx: Array, arrays: Arrays, layer: int, seen: _Seen, activation: str, out: Arrays) -> Array:
     """Write the gradients of a layer; return that by its input."""
 
-    def part(name: str) -> NDArray:
+    def part(name: str) -> Array:
         return arrays[layer_name(layer, name)]
 
-    def put(name: str, gradient: NDArray) -> None:
+    def put(name: str, gradient: Array) -> None:
         out[layer_name(layer, name)][...] = gradient
 
     put("contract", _sum_outer(seen.after, dx))
@@ -305,8 +301,8 @@ def _layer_backward(dx: NDArray, arrays: Arrays, layer: int, seen: _Seen, activa
 def backward(
     arrays: Arrays,
     ids: Int64,
-    d_logits: NDArray,
-    states: list[NDArray],
+    d_logits: Array,
+    states: list[Array],
     seen: list[_Seen],
     activation: str,
     out: Arrays,
@@ -536,7 +532,7 @@ class Transformer:
         return len(self.arrays["positions"])
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """Of the arrays."""
         return self.arrays["output"].dtype
 
@@ -561,7 +557,7 @@ class Transformer:
 
     # ---- scoring ----
 
-    def logits(self, ids: ArrayLike) -> NDArray:
+    def logits(self, ids: ArrayLike) -> Array:
         """Logits of every place of some sequences.
 
         Parameters

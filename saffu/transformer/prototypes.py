@@ -12,14 +12,13 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu import _core
 from saffu.transformer.model import NOTHING, Transformer, forward
 from saffu.utils import validate
+from saffu.utils.arrays import Array
 from saffu.utils.initializers import initial
-
-Float64 = NDArray[np.float64]
 
 TOKENS = 20_000
 SEEN = 5  # times that a word must follow
@@ -65,7 +64,7 @@ class Prototypes:
         self._n_words = model.vocab_size
         self._rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
 
-    def __call__(self, name: str, shape: tuple[int, ...]) -> NDArray:
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
         """An array of the grown model, by its name there."""
         made = initial(name, shape, self._rng)
         found = re.fullmatch(r"layer(\d+)\.(value|expand|expand_bias)", name)
@@ -85,7 +84,7 @@ class Prototypes:
                 made[head, : some.shape[0], : some.shape[1]] = some
         return made
 
-    def _columns(self, states: NDArray) -> tuple[NDArray, NDArray]:
+    def _columns(self, states: Array) -> tuple[Array, Array]:
         """Directions (h, n_words), those that explain most first, and what makes their projections zero on average."""
         sums, mass = np.zeros((self._n_words, states.shape[1])), np.zeros(self._n_words)
         rows = np.ascontiguousarray(states)

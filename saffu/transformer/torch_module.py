@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu.transformer.model import ACTIVATIONS, EPSILON, LAYER_PARTS, MASKED, NOTHING, layer_name, sizes_of
 from saffu.utils import validate
+from saffu.utils.arrays import Array
 
 try:
     import torch
@@ -107,7 +108,7 @@ class Transformer(nn.Module):
         return x @ self.output
 
     @property
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, Array]:
         """Copies of all parameters as numpy arrays."""
         found = {name: getattr(self, name) for name in ("embedding", "positions", "output")}
         for layer, module in enumerate(self.layers):

@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
-UInt64 = NDArray[np.uint64]
+from saffu.utils.arrays import Array, Int32, Int64, UInt64
 
 SLICE = 1 << 15  # tokens mixed at once: they stay in the cache
 
@@ -157,12 +154,12 @@ class Multiset:
         """Everything in one piece."""
         return unite(self.pieces)[0] if self.pieces else Counted(np.empty(0, np.uint64), np.empty(0, np.int64))
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, Array]:
         """What a file keeps."""
         return dict(self.all()._asdict())
 
     @classmethod
-    def from_arrays(cls, keys: NDArray, counts: NDArray) -> Multiset:
+    def from_arrays(cls, keys: Array, counts: Array) -> Multiset:
         """Of the arrays of a file, checked."""
         shaped = keys.dtype == np.uint64 and counts.dtype == np.int64 and keys.ndim == 1 and keys.shape == counts.shape
         if not shaped or (keys[1:] <= keys[:-1]).any() or (counts < 1).any():

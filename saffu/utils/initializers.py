@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu.utils import validate
+from saffu.utils.arrays import Array, Float32
 
 Init = str | Callable[[str, tuple[int, ...]], ArrayLike]
 INITS = ("normal", "zeros")
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Float32:
     """Random weights of an array: gains are 1, biases 0, the rest normal, of standard deviation 1 / sqrt(inputs)."""
     if name.endswith("gain"):
         return np.ones(shape, np.float32)
@@ -43,7 +44,7 @@ class Initializer:
         self._init = init if callable(init) else validate.choice(init, "init", INITS)
         self._rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
 
-    def __call__(self, name: str, shape: tuple[int, ...]) -> NDArray:
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
         """A new array; ValueError if a callable gives one of another shape."""
         if self._init == "zeros":
             return np.zeros(shape)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from saffu.utils import validate
-
-Float64 = NDArray[np.float64]
+from saffu.utils.arrays import Float64
 
 LEAST_TEMPERATURE = 1e-300  # above 0: the logarithm of any probability stays finite when it is divided by it
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
+from saffu.utils.arrays import Array, Float64, Int32, Int64
 from saffu.utils.validate import INT32_MAX, Matrix
 
 CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
@@ -33,9 +35,9 @@ class SparseRows:
 
     def __init__(
         self,
-        indptr: NDArray[np.int64],
-        indices: NDArray[np.int32],
-        data: NDArray,
+        indptr: Int64,
+        indices: Int32,
+        data: Array,
         n_columns: int,
         n_threads: int,
     ):
@@ -57,7 +59,7 @@ class SparseRows:
         return cls(indptr, indices, matrix.data, matrix.shape[1], n_threads)
 
     @classmethod
-    def stacked(cls, parts: list[SparseRows], n_columns: int, dtype: np.dtype, n_threads: int) -> SparseRows:
+    def stacked(cls, parts: list[SparseRows], n_columns: int, dtype: np.dtype[Any], n_threads: int) -> SparseRows:
         """The rows of all parts, one part after the other."""
         ends = np.cumsum([0] + [part.indptr[-1] for part in parts])
         indptr = [np.zeros(1, np.int64)] + [part.indptr[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
@@ -69,7 +71,7 @@ class SparseRows:
         return self.indptr.size - 1
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """Of the values."""
         return self.data.dtype
 
@@ -96,28 +98,28 @@ class SparseRows:
         indptr = self.indptr.astype(np.int32) if self.indptr[-1] < 2**31 else self.indptr
         return csr_array((self.data, self.indices, indptr), shape=(len(self), self.n_columns))
 
-    def product(self, B: NDArray, bias: NDArray | None = None) -> NDArray:
+    def product(self, B: Array, bias: Array | None = None) -> Array:
         """``H @ B + bias`` (M, N), in the dtype of the values; B and bias must have it too."""
         return _core.product(self.indptr, self.indices, self.data, B, bias, self.n_threads)
 
-    def product_double(self, B: NDArray, out: NDArray[np.float64]) -> None:
+    def product_double(self, B: Array, out: Float64) -> None:
         """Write ``H @ B`` into ``out``, summed in float64."""
         _core.product_double(self.indptr, self.indices, self.data, B, out, self.n_threads)
 
-    def ceiling(self) -> NDArray[np.float64]:
+    def ceiling(self) -> Float64:
         """The largest value of each column (D,), 0 where it is empty."""
         highest = np.zeros(self.n_columns, self.dtype)
         np.maximum.at(highest, self.indices, self.data)
         return highest.astype(np.float64)
 
-    def logits(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+    def logits(self, W: Array, bias: Array) -> Iterator[tuple[slice, Array]]:
         """``H W + bias`` in chunks of rows that fit into memory."""
         step = max(1, CHUNK_VALUES // max(1, W.shape[1]))
         for begin in range(0, len(self), step):
             piece = slice(begin, min(begin + step, len(self)))
             yield piece, self.part(begin, piece.stop).product(W, bias)
 
-    def activations(self, W: NDArray, bias: NDArray) -> Iterator[tuple[slice, NDArray]]:
+    def activations(self, W: Array, bias: Array) -> Iterator[tuple[slice, Array]]:
         """``softmax(H W + bias)`` in chunks of rows that fit into memory."""
         for piece, logits in self.logits(W, bias):
             yield piece, _core.softmax(logits, False, self.n_threads)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
+from saffu.utils.arrays import Array, Float64, Int32, Int64
 
 INT32_MAX = 2**31 - 1
 LABELS = "integer labels, booleans or strings"
@@ -31,7 +32,7 @@ LARGEST = {
     "vocab_size": INT32_MAX,
 }
 
-Matrix = Any  # NDArray | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
+Matrix = Any  # Array | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
 
 
 def integer(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
@@ -57,9 +58,7 @@ def choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def token_ids(
-    values: ArrayLike, name: str = "ids", vocab_size: int | None = None, keep: bool = False
-) -> NDArray[np.int32]:
+def token_ids(values: ArrayLike, name: str = "ids", vocab_size: int | None = None, keep: bool = False) -> Int32:
     """A stream of token ids as a contiguous int32 vector, every id in [0, vocab_size).
 
     It may be the caller's own memory. Who keeps it beyond the call says ``keep``, and gets a copy: what is trusted not
@@ -83,9 +82,7 @@ def token_ids(
     return np.array(array, np.int32) if keep else np.ascontiguousarray(array, np.int32)
 
 
-def document_starts(
-    values: ArrayLike | None, n_tokens: int, name: str = "documents", from_zero: bool = True
-) -> NDArray[np.int64]:
+def document_starts(values: ArrayLike | None, n_tokens: int, name: str = "documents", from_zero: bool = True) -> Int64:
     """Ascending start offsets of documents in a stream of ``n_tokens``, in a new array; None means one document.
 
     With ``from_zero`` the stream's first token always begins a document, whether or not 0 is listed.
@@ -107,7 +104,7 @@ def document_starts(
     return array
 
 
-def distances(values: ArrayLike | int, name: str = "distances") -> NDArray[np.int64]:
+def distances(values: ArrayLike | int, name: str = "distances") -> Int64:
     """Ascending, distinct, positive distances; an integer stands for itself alone."""
     array = np.atleast_1d(np.asarray(values))
     if array.size and not np.issubdtype(array.dtype, np.integer):
@@ -184,7 +181,7 @@ def _sparse_parts(matrix: Any) -> None:
     _core.check_csr(indptr, indices, n_columns, len(data), min(_core.max_threads(), _core.MAX_THREADS))
 
 
-def _integers(values: Any) -> NDArray[Any]:
+def _integers(values: Any) -> Array:
     """A vector of int32 or int64."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -221,7 +218,7 @@ def is_soft(values: Any) -> bool:
     return len(shape) == 2 and shape[1] != 1
 
 
-def labels(values: ArrayLike, name: str, n_rows: int) -> NDArray:
+def labels(values: ArrayLike, name: str, n_rows: int) -> Array:
     """A vector of labels, one for each row: integers of any size, booleans or strings (dtype ``U``).
 
     ``values`` may be a column, floats with integral values, or objects that are labels of one kind.
@@ -248,7 +245,7 @@ def labels(values: ArrayLike, name: str, n_rows: int) -> NDArray:
     return array
 
 
-def _labels_of_one_kind(objects: NDArray[np.object_], name: str) -> NDArray:
+def _labels_of_one_kind(objects: NDArray[np.object_], name: str) -> Array:
     kinds = np.array([_kind_of_label(value) for value in objects])
     if kinds[0] == "":
         raise TypeError(f"{name} must be {LABELS}, got {objects[0]!r} at position 0")
@@ -276,7 +273,7 @@ def _kind_of_label(value: Any) -> str:
     return "number" if isinstance(value, (int, float, np.integer, np.floating)) else ""
 
 
-def _integral(array: NDArray[np.floating], name: str) -> NDArray[np.int64]:
+def _integral(array: NDArray[np.floating], name: str) -> Int64:
     bound = 2.0**63
     wrong = ~((array == np.rint(array)) & (array >= -bound) & (array < bound))
     if wrong.any():
@@ -285,7 +282,7 @@ def _integral(array: NDArray[np.floating], name: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | None = None) -> NDArray[np.int32]:
+def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | None = None) -> Int32:
     """Labels that are class numbers, 0 <= label < n_classes."""
     array = labels(values, name, n_rows)
     if array.dtype.kind == "U":
@@ -300,7 +297,7 @@ def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | No
     return np.ascontiguousarray(array, np.int32)
 
 
-def soft_targets(values: ArrayLike, name: str, n_rows: int, n_classes: int | None, n_threads: int) -> NDArray:
+def soft_targets(values: ArrayLike, name: str, n_rows: int, n_classes: int | None, n_threads: int) -> Array:
     """Targets (n_rows, n_classes): not negative, each row with unit sum (within 1e-3)."""
     array = features(values, name, n_classes)
     if issparse(array):
@@ -315,7 +312,7 @@ def soft_targets(values: ArrayLike, name: str, n_rows: int, n_classes: int | Non
     return array
 
 
-def sample_weights(values: ArrayLike | None, n_rows: int, name: str = "sample_weight") -> NDArray[np.float64] | None:
+def sample_weights(values: ArrayLike | None, n_rows: int, name: str = "sample_weight") -> Float64 | None:
     """Finite weights that are not negative, one for each row; None stays None."""
     if values is None:
         return None

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffu.attention_lm.contexts import SEGMENT, DocumentMeans, Stream, chunk, contexts_in_order, ranges, token_windows
+from saffu.attention_lm.contexts import SEGMENT, DocumentMeans, chunk, contexts_in_order, segment_bounds, token_windows
+from saffu.utils.arrays import ranges
+from saffu.utils.streams import TokenStream
 
 N_TYPES = 6
 LENGTHS = st.lists(st.sampled_from([0, 1, 2, 5, 31, 32, 33, 64, 70]), min_size=0, max_size=6)
@@ -14,7 +16,7 @@ LENGTHS = st.lists(st.sampled_from([0, 1, 2, 5, 31, 32, 33, 64, 70]), min_size=0
 def stream_of(lengths, seed=0):
     """Documents of these lengths, empty ones too."""
     ids = np.random.default_rng(seed).integers(0, N_TYPES, sum(lengths)).astype(np.int32)
-    return Stream(ids, np.cumsum([0, *lengths[:-1]]).astype(np.int64) if lengths else np.empty(0, np.int64))
+    return TokenStream(ids, np.cumsum([0, *lengths[:-1]]).astype(np.int64) if lengths else np.empty(0, np.int64))
 
 
 def document_of(lengths):
@@ -52,7 +54,7 @@ def test_documents_and_segments(lengths):
     stream, begins = stream_of(lengths), document_of(lengths)
     n = len(begins)
     assert stream.begins(np.arange(n)).tolist() == begins
-    first, last = stream.segments()
+    first, last = segment_bounds(stream)
     expected = [t for t in range(n) if (t - begins[t]) % SEGMENT == 0]
     assert first.tolist() == expected
     assert last.tolist() == [*expected[1:], *([n] if n else [])]
@@ -142,7 +144,7 @@ def test_document_means_in_float32():
 def test_chunks_hold_all_that_their_positions_see(lengths, sizes, n_layers):
     """Every window reached from a scored position, through all layers, is that of the whole text."""
     stream, begins = stream_of(lengths), document_of(lengths)
-    first, last = stream.segments()
+    first, last = segment_bounds(stream)
     for chosen in ([i] for i in range(len(first))):
         _check_chunk(stream, begins, first[chosen], last[chosen], sizes, n_layers)
     _check_chunk(stream, begins, first[::2], last[::2], sizes, n_layers)

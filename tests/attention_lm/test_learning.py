@@ -5,9 +5,9 @@ import pytest
 
 from saffu import ExplicitLM, SaffuLM
 from saffu.attention_lm import units
-from saffu.attention_lm.contexts import Stream
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.solver import runs
+from saffu.utils.streams import TokenStream
 
 V = 24
 SMALL = {"bits": 8, "hidden": 12, "radius": 2, "span": 64, "n_threads": 1}
@@ -84,7 +84,7 @@ def test_the_counts_are_those_of_the_text():
     model, before = solved(contexts=("radial", "document")), solved(contexts=("radial", "document"))
     ids, starts = chain(150, 7, 5), np.array([0, 70])
     model.update(ids, starts)
-    stream = Stream(ids, starts)
+    stream = TokenStream(ids, starts)
     positions = np.array([t for t in range(150) if t not in starts])
     mixture = AttentiveMixture(
         stream, model._network.units[:1], 64, *[before._classes.X] * 2, before._evidence.unigram,

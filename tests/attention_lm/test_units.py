@@ -7,11 +7,12 @@ from helpers import reference
 from saffu.attention_lm import loss as text_loss
 from saffu.attention_lm import units
 from saffu.attention_lm import windows as attention
-from saffu.attention_lm.contexts import Stream
+from saffu.attention_lm.contexts import segment_bounds
 from saffu.attention_lm.loss import Embeddings, Network
 from saffu.attention_lm.output_classes import Cells
 from saffu.attention_lm.segments import Passages
 from saffu.attention_lm.windows import ComparisonCache
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE, BITS, HIDDEN, SPAN = 9, 4, 3, 32
 SIZES = {"block": 4, "radial": 3, "document": 0}
@@ -41,7 +42,7 @@ def random_parameters(network, seed=0, dtype=np.float64, vocab_size=VOCAB_SIZE, 
 
 def stream_of(n, documents=DOCUMENTS, vocab_size=VOCAB_SIZE, seed=1):
     ids = np.random.default_rng(seed).integers(0, vocab_size, n).astype(np.int32)
-    return Stream(ids, np.array([d for d in documents if d < n], np.int64))
+    return TokenStream(ids, np.array([d for d in documents if d < n], np.int64))
 
 
 def moving(parameters):
@@ -112,7 +113,7 @@ def test_losses_are_those_of_the_equations(contexts, heads, layers, source):
         logits += source.logits
     expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
     text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
-    whole = text_loss.position_losses(network, parameters, text, moving(parameters), *stream.segments())
+    whole = text_loss.position_losses(network, parameters, text, moving(parameters), *segment_bounds(stream))
     np.testing.assert_allclose(whole, expected, rtol=1e-10, atol=1e-12)
     for i in range(len(text)):  # one segment, which must find what it needs before it
         edges = text.first[i : i + 1], text.last[i : i + 1]

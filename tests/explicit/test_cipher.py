@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import saffu
 from helpers import reference
 from saffu.explicit.bit_cipher import code_sets
-from saffu.ngram_lm.weights import discounts
+from saffu.explicit.discounting import discounts
 
 FIVE_BITS = (
     "10000 01000 00100 00010 00001 "

@@ -5,7 +5,7 @@ import pytest
 
 import saffu
 from helpers import reference
-from saffu.explicit.log_weights import newton, primed_loss
+from saffu.explicit.newton import newton, primed_loss
 
 
 def softmax_problem(soft, seed=0):

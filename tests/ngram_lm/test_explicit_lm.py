@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import saffu
 from helpers import reference
 from helpers.made_up import told_by_two
+from saffu.explicit.discounting import discounts
 from saffu.ngram_lm import text_sample_files as sample_files
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel
-from saffu.ngram_lm.weights import NgramWeights, discounts
+from saffu.ngram_lm.weights import NgramWeights
 
 VOCAB_SIZE = 23
 

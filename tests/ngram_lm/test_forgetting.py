@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import saffu
 from helpers.made_up import told_by_two
-from saffu.attention_lm.contexts import ranges
 from saffu.ngram_lm import text_sample as sample
 from saffu.utils import checkpoint
+from saffu.utils.arrays import ranges
 
 VOCAB_SIZE = 13
 SHAPE = {"radius": 2, "order": 3, "windows": (9,), "induction": 10}

@@ -8,8 +8,8 @@ import pytest
 import saffu
 from helpers import reference
 from helpers.made_up import told_by_two
+from saffu.explicit.discounting import discounts
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
-from saffu.ngram_lm.weights import discounts
 
 VOCAB_SIZE = 23
 SETTINGS = {"radius": 3, "order": 4, "windows": (7, 150), "induction": 60}  # windows longer and shorter than a block

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_info
 
 import saffu
 from helpers.made_up import told_by_two
-from saffu.attention_lm.contexts import Stream
 from saffu.attention_lm.segments import Passages
 from saffu.attention_lm.solver import SharedCounts
 from saffu.ngram_lm import model as explicit_lm
@@ -22,6 +21,7 @@ from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.text import Vocabulary
 from saffu.utils import locks as _locks
 from saffu.utils.locks import Lock, made_once
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import one_blas_thread
 
 N_THREADS = 4
@@ -213,7 +213,7 @@ def test_units(readers, explicit, on_top):
 
 
 def test_passages_of_a_text(readers):
-    text = Passages(Stream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
+    text = Passages(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
     text.buffer(40)
 
     def filled(value):
