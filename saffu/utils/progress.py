@@ -8,7 +8,10 @@ from typing import Any
 from tqdm import tqdm
 
 
-class Bar(tqdm):
+DELAY = 0.5  # seconds
+
+
+class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
     """A bar that never passes its end, and stands there when the work inside ``with`` is done.
 
     Iterations that may stop early are counted by the most that there can be.
@@ -19,7 +22,8 @@ class Bar(tqdm):
 
     def update(self, n: float = 1) -> bool | None:
         """Advance by ``n`` steps."""
-        return super().update(n if self.total is None else min(n, self.total - self.n))
+        drawn: bool | None = super().update(n if self.total is None else min(n, self.total - self.n))
+        return drawn
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         if exc_type is None and not self.disable:
@@ -29,10 +33,14 @@ class Bar(tqdm):
         super().__exit__(exc_type, exc_value, traceback)
 
 
-def progress_bar(total: int | None, description: str, show: bool, in_bytes: bool = False) -> Bar:
-    """A bar of ``total`` steps or bytes (None: not known); silent without ``show`` or without a terminal."""
-    unit = {"unit": "B", "unit_scale": True} if in_bytes else {}
-    return Bar(total=total, desc=description, leave=False, disable=not (show and on_terminal()), **unit)
+def progress_bar(total: int | None, description: str, show: bool | None, in_bytes: bool = False) -> Bar:
+    """A bar of ``total`` steps or bytes (None: not known), on a terminal only.
+
+    ``show`` is whether to draw it; None draws it if the work takes longer than DELAY.
+    """
+    unit: dict[str, Any] = {"unit": "B", "unit_scale": True} if in_bytes else {}
+    hidden = show is False or not on_terminal()
+    return Bar(total=total, desc=description, leave=False, disable=hidden, delay=0 if show else DELAY, **unit)
 
 
 def on_terminal() -> bool:

@@ -55,13 +55,13 @@ class Drawing:
             raise ValueError("exclude must leave at least one token to draw")
         self._rng = np.random.default_rng(None if seed is None else validate.integer(seed, "seed", 0))
 
-    def tokens(self, distribution: Callable[[], Float64], hear: Callable[[int], object]) -> Iterator[int]:
-        """Draw; ``distribution()`` is that of the next token, and ``hear(token)`` is told of each before the next."""
+    def tokens(self, distribution: Callable[[], Float64], append: Callable[[int], object]) -> Iterator[int]:
+        """Draw; ``distribution()`` is that of the next token, and ``append(token)`` takes each before the next."""
         for left in range(self.n_tokens - 1, -1, -1):
             token = self._one(distribution())
             yield token
             if left:
-                hear(token)
+                append(token)
 
     def _one(self, p: Float64) -> int:
         p[self.barred] = 0.0
