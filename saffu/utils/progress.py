@@ -7,7 +7,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-
 DELAY = 0.5  # seconds
 
 
