@@ -1,4 +1,8 @@
-"""Shared fixtures. The tests run against the installed package, not against an unbuilt checkout beside them."""
+"""Shared fixtures. The tests run against the installed package, not against an unbuilt checkout beside them.
+
+Where ``CI`` is set the data sets must be there; with ``SAFFU_TEST_LIBRARIES=all`` a test that would be skipped because
+a library is not installed fails instead.
+"""
 
 import os
 import sys
@@ -23,5 +27,27 @@ def data_folder() -> Path:
     """Folder of the real data sets, or skip."""
     folder = os.environ.get("SAFFU_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("set SAFFU_DATA to the folder of the data sets to run this test")
+        message = "set SAFFU_DATA to the folder of the data sets to run this test"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     return Path(folder)
+
+
+def _strict(report):
+    """The report of a test or a module, failed if it was skipped for want of a library that must be there."""
+    if (
+        os.environ.get("SAFFU_TEST_LIBRARIES") == "all"
+        and report.skipped
+        and "could not import" in str(report.longrepr)
+    ):
+        report.outcome, report.longrepr = "failed", f"a library is missing: {report.longrepr[-1]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return _strict((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _strict((yield))
