@@ -20,22 +20,22 @@ README = ROOT / "README.md"
 
 # Name of the table -> module and arguments of the command that measures it, the quick ones first.
 COMMANDS: dict[str, list[str]] = {
-    "speed": ["bench.speed"],
-    "quality": ["bench.quality"],
-    "small-sets": ["bench.small_sets"],
-    "attention": ["bench.attention"],
-    "saffu-throughput": ["bench.saffu_throughput"],
-    "drift": ["bench.drift"],
-    "on-the-spot": ["bench.on_the_spot"],
-    "saffu-residual-100000": ["bench.saffu_residual", "--tokens", "100000"],
-    "saffu-attention": ["bench.saffu_attention"],
-    "saffu-warm-cold": ["bench.saffu_warm_cold"],
-    "near-optimality": ["bench.near_optimality"],
-    "growth": ["bench.growth"],
-    "curves": ["bench.curves"],
-    "less-data": ["bench.less_data"],
-    "warm-cold": ["bench.warm_cold"],
-    "saffu-residual": ["bench.saffu_residual"],
+    "speed": ["bench.experiments.speed"],
+    "quality": ["bench.experiments.quality"],
+    "small-sets": ["bench.experiments.small_sets"],
+    "attention-kernels": ["bench.experiments.attention_kernels"],
+    "attention-lm-throughput": ["bench.experiments.attention_lm_throughput"],
+    "drift": ["bench.experiments.drift"],
+    "learning-on-the-spot": ["bench.experiments.learning_on_the_spot"],
+    "attention-lm-residual-100000": ["bench.experiments.attention_lm_residual", "--tokens", "100000"],
+    "attention-lm-ablation": ["bench.experiments.attention_lm_ablation"],
+    "attention-lm-warm-start": ["bench.experiments.attention_lm_warm_start"],
+    "near-optimality": ["bench.experiments.near_optimality"],
+    "growth": ["bench.experiments.growth"],
+    "accuracy-over-time": ["bench.experiments.accuracy_over_time"],
+    "less-data": ["bench.experiments.less_data"],
+    "network-warm-start": ["bench.experiments.network_warm_start"],
+    "attention-lm-residual": ["bench.experiments.attention_lm_residual"],
 }
 
 # Rows of the README's table. ``{table: row: column}`` stands for a cell of RESULTS.md, the row named by its first

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
-from bench import corpora  # noqa: E402
+from bench.data import corpora  # noqa: E402
 from saffu.text import LINE_END_ID, Chunk, Vocabulary  # noqa: E402
 
 LINES = ["the cat sat on the mat", "a dog ran to the cat", "the dog sat", "a cat ran on a mat to the dog"]
@@ -38,7 +38,7 @@ class Ticks:
 @pytest.fixture
 def peers(torch, monkeypatch):
     """The module with short windows, so that short streams have many; float32 and one thread wherever it runs."""
-    from bench import torch_language_models as module
+    from bench.peers import torch_language_models as module
 
     torch.set_num_threads(1)
     monkeypatch.setattr(module, "available_cpus", lambda: 1)
@@ -66,7 +66,7 @@ def unruly(torch, model):
 @pytest.mark.parametrize("vocab_size", [1_000, 6_000, 20_000])
 @pytest.mark.parametrize("per_type", [20, 61, 137])
 def test_budget_is_met(torch, vocab_size, per_type):
-    from bench import torch_language_models as peers
+    from bench.peers import torch_language_models as peers
 
     budget = per_type * vocab_size
     for build in (peers.transformer_of, peers.lstm_of, lambda *sizes: peers.lstm_of(*sizes, layers=2)):
@@ -78,7 +78,7 @@ def test_budget_is_met(torch, vocab_size, per_type):
 
 
 def test_a_budget_too_small_is_refused(torch):
-    from bench import torch_language_models as peers
+    from bench.peers import torch_language_models as peers
 
     for build in (peers.transformer_of, peers.lstm_of):
         with pytest.raises(ValueError, match="n_parameters must suit a vocabulary"):
@@ -288,7 +288,7 @@ def test_a_beginning_without_a_line_end_is_refused():
 
 
 def test_table(torch, peers, folder, tmp_path, capsys, monkeypatch):
-    from bench import neural_peers
+    from bench.experiments import neural_peers
 
     monkeypatch.setenv("SAFFU_DATA", str(folder))
     out = tmp_path / "made" / "table.md"
@@ -311,6 +311,6 @@ def test_table(torch, peers, folder, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("epochs", "expected"), [(0.5, 0.0), (3.0, 0.2), (7.0, 0.2), (100.0, 0.4)])
 def test_dropout_grows_with_the_epochs(torch, epochs, expected):
-    from bench import torch_language_models as peers
+    from bench.peers import torch_language_models as peers
 
     assert peers.sensible_dropout(epochs) == expected

@@ -14,10 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
-from bench import corpora, saffu_residual, saffu_warm_cold  # noqa: E402
-from bench.saffu_residual import Row  # noqa: E402
-from bench.saffu_trials import Moment, best, made_up, solve, trained  # noqa: E402
-from bench.saffu_warm_cold import COLD, COLD_AS_LONG, WARM, Run  # noqa: E402
+from bench.data import corpora  # noqa: E402
+from bench.experiments import attention_lm_residual, attention_lm_warm_start  # noqa: E402
+from bench.experiments.attention_lm_residual import Row  # noqa: E402
+from bench.experiments.attention_lm_warm_start import COLD, COLD_AS_LONG, WARM, Run  # noqa: E402
+from bench.trials.attention_lm import Moment, best, made_up, solve, trained  # noqa: E402
 from saffu import ExplicitLM  # noqa: E402
 from saffu.text import LINE_END_ID  # noqa: E402
 
@@ -34,7 +35,7 @@ def text():
 
 
 def quick(name, folder):
-    importlib.import_module(f"bench.{name}").main(["--quick", "--out", str(folder)])
+    importlib.import_module(f"bench.experiments.{name}").main(["--quick", "--out", str(folder)])
     with open(folder / "results.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     table = (folder / "table.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def quick(name, folder):
 
 def test_warm_and_cold(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    records, table = quick("saffu_warm_cold", tmp_path)
+    records, table = quick("attention_lm_warm_start", tmp_path)
     assert table in capsys.readouterr().out
     assert {record["contender"] for record in records} == {WARM, COLD, COLD_AS_LONG}
     assert {record["budget"] for record in records} == {"1", "2"}
@@ -59,7 +60,7 @@ def test_warm_and_cold(tmp_path, capsys):
 
 
 def test_attention_contexts_and_embeddings(tmp_path):
-    records, table = quick("saffu_attention", tmp_path)
+    records, table = quick("attention_lm_ablation", tmp_path)
     assert {record["part"] for record in records} == {"attention", "contexts", "embeddings"}
     assert {"uniform, and stays so", "learned from random weights", "block + radial + document"} <= {
         record["name"] for record in records
@@ -74,11 +75,11 @@ def test_attention_contexts_and_embeddings(tmp_path):
 def test_residual(with_torch, tmp_path, monkeypatch):
     if with_torch:
         pytest.importorskip("torch")
-        monkeypatch.setattr("bench.torch_language_models.EVALUATIONS", 1)
-        monkeypatch.setattr("bench.torch_language_models.available_cpus", lambda: 1)  # others may need the rest
+        monkeypatch.setattr("bench.peers.torch_language_models.EVALUATIONS", 1)
+        monkeypatch.setattr("bench.peers.torch_language_models.available_cpus", lambda: 1)  # others may need the rest
     else:
-        monkeypatch.setattr("bench.saffu_residual.installed", lambda library: False)
-    records, table = quick("saffu_residual", tmp_path)
+        monkeypatch.setattr("bench.experiments.attention_lm_residual.installed", lambda library: False)
+    records, table = quick("attention_lm_residual", tmp_path)
     expected = PEERS | ({f"{kind}, {n} x the time" for kind in ("transformer", "LSTM") for n in (0.1, 0.2)})
     assert {record["name"] for record in records} == (expected if with_torch else PEERS)
     sizes = [int(r["n_parameters"]) for r in records if "count" not in r["name"] and r["name"][0] in "rtL"]
@@ -88,8 +89,8 @@ def test_residual(with_torch, tmp_path, monkeypatch):
 
 def test_throughput(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr("bench.saffu_throughput.available_cpus", lambda: 1)
-    records, table = quick("saffu_throughput", tmp_path)
+    monkeypatch.setattr("bench.experiments.attention_lm_throughput.available_cpus", lambda: 1)
+    records, table = quick("attention_lm_throughput", tmp_path)
     assert {record["network"] for record in records} == {"compact", "compact, every context", "residual"}
     assert all(float(record["difference"]) < 1e-4 for record in records)
     assert all(float(record["saffu"]) > 0 and float(record["torch"]) > 0 for record in records)
@@ -157,10 +158,10 @@ def test_the_table_says_where_warm_does_not_win(cold, verdict):
     for seed, perplexity in enumerate((25.0, cold)):
         results.append(run_of(COLD, start, (2.0, 1.0, math.log(perplexity)), seed=seed))
         results.append(run_of(COLD_AS_LONG, start, (2.0, 1.0, math.log(24)), seed=seed))
-    line = saffu_warm_cold.table(results).splitlines()[-1]
+    line = attention_lm_warm_start.table(results).splitlines()[-1]
     assert line.startswith("| t | 9 | 3 | 40.0 | 30.0 ± 0.0 | 2 | 20.0 ± 1.4 |")
     assert line.endswith(verdict)
-    found = saffu_warm_cold.summary(results)
+    found = attention_lm_warm_start.summary(results)
     assert ("better everywhere" in found) == ("not" not in verdict)
     assert ("cold start everywhere" in found) == (verdict == "| yes |")
 
@@ -168,15 +169,15 @@ def test_the_table_says_where_warm_does_not_win(cold, verdict):
 def test_residual_summary_names_what_it_does_not_beat():
     rows = [
         Row("Kneser-Ney", 1, 1.0, 200.0, 190.0),
-        Row(saffu_residual.EXPLICIT, 1, 1.0, 150.0, 140.0),
-        Row(saffu_residual.REFINED, 1, 60.0, 130.0, 126.0),
+        Row(attention_lm_residual.EXPLICIT, 1, 1.0, 150.0, 140.0),
+        Row(attention_lm_residual.REFINED, 1, 60.0, 130.0, 126.0),
         Row("LSTM, 3 x the time", 1, 180.0, 120.0, 125.0),
     ]
-    text = saffu_residual.summary(rows)
+    text = attention_lm_residual.summary(rows)
     assert "10.0% below the ExplicitLM" in text
     assert text.endswith("It is not below: LSTM, 3 x the time.")
-    assert "| LSTM, 3 x the time | 1 | 180.0 | 120.0 | **125.0** | -10.7% |" in saffu_residual.table(rows)
-    assert "below every other line" in saffu_residual.summary(rows[:3])
+    assert "| LSTM, 3 x the time | 1 | 180.0 | 120.0 | **125.0** | -10.7% |" in attention_lm_residual.table(rows)
+    assert "below every other line" in attention_lm_residual.summary(rows[:3])
 
 
 # ---- the network in torch --------------------------------------------------------------------------------------------
@@ -195,8 +196,8 @@ def networks(text):
 @pytest.mark.parametrize("residual", [True, False])
 def test_torch_network_has_the_same_loss_gradients_and_steps(residual, frozen, blockwise, text, networks):
     pytest.importorskip("torch")
-    from bench.saffu_throughput import Refiner
-    from bench.torch_saffu import TorchSaffu, train
+    from bench.experiments.attention_lm_throughput import Refiner
+    from bench.peers.torch_attention_lm import TorchSaffu, train
 
     ours = Refiner(networks[residual], text, frozen, batch_tokens=96)
     theirs = TorchSaffu(networks[residual], ours.text, frozen, ours.RATE, blockwise)
