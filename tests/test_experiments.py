@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
-from bench import measure  # noqa: E402
 from bench.data import datasets  # noqa: E402
-from bench.data.datasets import Split  # noqa: E402
+from bench.data.datasets import Split, made_up  # noqa: E402
 from bench.experiments import drift, network_warm_start  # noqa: E402
-from bench.trials import networks  # noqa: E402
-from bench.trials.networks import Point, made_up, tuned  # noqa: E402
+from bench.measure import clock  # noqa: E402
+from bench.measure.scores import Point  # noqa: E402
+from bench.report import command, tables  # noqa: E402
+from bench.trials.tuning import tuned  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +82,17 @@ def test_what_a_command_cannot_write_is_refused_before_the_work(tmp_path, capsys
     monkeypatch.setenv("SAFFU_DATA", str(tmp_path / "data"))
     for out, message in (("file", "is not a folder"), ("file/new", "is not a folder"), ("data/new", "is an input")):
         with pytest.raises(SystemExit) as ended:
-            networks.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
+            command.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
         output, errors = capsys.readouterr()
         assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
         assert message in errors
-    monkeypatch.setattr("bench.measure.RESULTS", tmp_path / "file")
+    monkeypatch.setattr("bench.report.tables.RESULTS", tmp_path / "file")
     with pytest.raises(SystemExit):
-        networks.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
+        command.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
     assert "has no lines <!-- drift:begin -->" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
     (tmp_path / "file").write_text("before <!-- drift:begin -->\nold\n<!-- drift:end --> after")
-    measure.publish("drift", "new", False)
+    tables.publish("drift", "new", False)
     assert (tmp_path / "file").read_text() == "before <!-- drift:begin -->\nnew\n<!-- drift:end --> after"
 
 
@@ -179,8 +180,8 @@ def test_a_start_that_beats_all_does_not_decide_between_settings():
 
 def test_stopwatch_stands_still_while_paused(monkeypatch):
     now = iter([10.0, 13.0, 18.0, 19.0])
-    monkeypatch.setattr(networks.time, "perf_counter", lambda: next(now))
-    watch = networks.Stopwatch(1.0)
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
+    watch = clock.Stopwatch(1.0)
     with watch.paused() as seconds:
         assert seconds == 4.0
     assert watch.seconds == 5.0

@@ -11,9 +11,18 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
-from bench.data.utterances import ACTIONS, COMPLAINTS, DEVICES, FRAMES, Lexicon, _misspelt, utterances  # noqa: E402
+from bench.data.utterances import (  # noqa: E402
+    ACTIONS,
+    COMPLAINTS,
+    DEVICES,
+    FRAMES,
+    Lexicon,
+    _misspelt,
+    documents_of,
+    utterances,
+)
 from bench.experiments import learning_on_the_spot  # noqa: E402
-from bench.experiments.learning_on_the_spot import documents_of  # noqa: E402
+from bench.trials.one_core import on_one_core  # noqa: E402
 
 
 def test_utterances_are_determined_by_their_seed():
@@ -80,7 +89,7 @@ def test_it_learns():
 
 
 def test_small_configuration_stays_within_its_memory():
-    found = learning_on_the_spot.on_one_core()
+    found = on_one_core()
     assert 120_000 < found["entries"] < 180_000
     assert found["megabytes"] < learning_on_the_spot.MEGABYTES
 

@@ -15,10 +15,11 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # for bench, behind the installed package
 
 from bench.data import corpora  # noqa: E402
+from bench.data.texts import made_up  # noqa: E402
 from bench.experiments import attention_lm_residual, attention_lm_warm_start  # noqa: E402
 from bench.experiments.attention_lm_residual import Row  # noqa: E402
 from bench.experiments.attention_lm_warm_start import COLD, COLD_AS_LONG, WARM, Run  # noqa: E402
-from bench.trials.attention_lm import Moment, best, made_up, solve, trained  # noqa: E402
+from bench.trials.attention_lm import Moment, best, solve, trained  # noqa: E402
 from saffu import ExplicitLM  # noqa: E402
 from saffu.text import LINE_END_ID  # noqa: E402
 
@@ -75,8 +76,8 @@ def test_attention_contexts_and_embeddings(tmp_path):
 def test_residual(with_torch, tmp_path, monkeypatch):
     if with_torch:
         pytest.importorskip("torch")
-        monkeypatch.setattr("bench.peers.torch_language_models.EVALUATIONS", 1)
-        monkeypatch.setattr("bench.peers.torch_language_models.available_cpus", lambda: 1)  # others may need the rest
+        monkeypatch.setattr("bench.peers.torch_training.EVALUATIONS", 1)
+        monkeypatch.setattr("bench.peers.torch_training.available_cpus", lambda: 1)  # others may need the rest
     else:
         monkeypatch.setattr("bench.experiments.attention_lm_residual.installed", lambda library: False)
     records, table = quick("attention_lm_residual", tmp_path)
@@ -89,7 +90,8 @@ def test_residual(with_torch, tmp_path, monkeypatch):
 
 def test_throughput(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr("bench.experiments.attention_lm_throughput.available_cpus", lambda: 1)
+    for module in ("bench.experiments.attention_lm_throughput", "bench.trials.refiner_steps"):
+        monkeypatch.setattr(f"{module}.available_cpus", lambda: 1)
     records, table = quick("attention_lm_throughput", tmp_path)
     assert {record["network"] for record in records} == {"compact", "compact, every context", "residual"}
     assert all(float(record["difference"]) < 1e-4 for record in records)
@@ -196,8 +198,8 @@ def networks(text):
 @pytest.mark.parametrize("residual", [True, False])
 def test_torch_network_has_the_same_loss_gradients_and_steps(residual, frozen, blockwise, text, networks):
     pytest.importorskip("torch")
-    from bench.experiments.attention_lm_throughput import Refiner
     from bench.peers.torch_attention_lm import TorchSaffu, train
+    from bench.trials.refiner_steps import Refiner
 
     ours = Refiner(networks[residual], text, frozen, batch_tokens=96)
     theirs = TorchSaffu(networks[residual], ours.text, frozen, ours.RATE, blockwise)

@@ -16,6 +16,7 @@ from saffu.text import LINE_END_ID, Chunk, Corpus, Vocabulary
 CHILDREN = ("aochildes", "fairytales", "tinystories")
 WORDS = ("brown", *CHILDREN)  # corpora with a validation part
 MIN_COUNT = 3  # of words; every character is kept
+VALID_TOKENS = 30_000  # of a validation part, scored often while something is trained
 SHAKESPEARE_SHARE = 0.9  # of its characters are for training
 
 Ids = NDArray[np.int32]

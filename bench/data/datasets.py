@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import lzma
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,6 @@ class Split(NamedTuple):
     y_train: NDArray[np.int64]
     test: Any
     y_test: NDArray[np.int64]
-
-
-def data_folder() -> Path | None:
-    """The folder of the data sets, or None."""
-    folder = os.environ.get("SAFFU_DATA")
-    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def mnist(folder: Path) -> Split:
@@ -107,6 +100,18 @@ def _stratified(labels: NDArray, share: float, seed: int) -> tuple[NDArray[np.in
     rank = np.arange(labels.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     taken = rank < np.repeat(np.maximum(np.rint(share * sizes), 1), sizes)
     return np.sort(order[taken]), np.sort(order[~taken])
+
+
+def made_up(n_rows: int = 240, n_features: int = 20, n_classes: int = 4, sparse: bool = False) -> Split:
+    """Two groups of rows in each class around random centres in [0, 1], float32; half as many rows to test."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2 * n_classes, n_rows + n_rows // 2)
+    noise = rng.normal(0, 0.2, (group.size, n_features))
+    features = np.clip(rng.random((2 * n_classes, n_features))[group] + noise, 0, 1).astype(np.float32)
+    if sparse:
+        features = csr_array(np.where(features > 0.6, features, np.float32(0)))
+    labels = (group % n_classes).astype(np.int64)
+    return Split(features[:n_rows], labels[:n_rows], features[n_rows:], labels[n_rows:])
 
 
 def _table(opener: Callable, path: Path) -> list[list[str]]:

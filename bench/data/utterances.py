@@ -48,6 +48,8 @@ FILLERS = ("um", "uh", "well", "er", "you know", "like")
 CORRECTIONS = ("no {}", "no I mean {}", "sorry {}", "I mean {}")
 ACTIONS = tuple(f"{device} {wish}" for device in DEVICES for wish in ("on", "off"))
 
+VOCAB_SIZE = 1_000  # actions, a token for words never heard, words
+
 COMPLAINT, POLITE, FILLER, CORRECTION, MISSPELT = 0.05, 0.5, 0.15, 0.03, 0.1  # chances, the last of each word
 
 
@@ -117,6 +119,13 @@ class Lexicon:
             self._number.setdefault(form, self._next)
         self._next += 1
         return self._next - 1
+
+
+def documents_of(tokens: Sequence[int], actions: Sequence[int]) -> np.ndarray:
+    """The document ``a w_1 a w_2 ...`` of an utterance for each of the actions, one after the other."""
+    stream = np.empty((len(actions), len(tokens), 2), np.int32)
+    stream[..., 0], stream[..., 1] = np.array(actions)[:, None], tokens
+    return stream.ravel()
 
 
 def _forms(word: str) -> list[str]:

@@ -1,10 +1,11 @@
-"""Accuracy and NLL against wall time.
+"""A network of fewer than 400,000 weights on MNIST beside ReLU networks: accuracy and NLL against wall time.
 
-``python -m bench.experiments.accuracy_over_time [--print]``. Needs SAFFU_DATA and the bench extra.
+``python -m bench.experiments.accuracy_over_time [--print]`` takes about eleven minutes. Needs SAFFU_DATA and the bench
+extra.
 
-A network of fewer than 400,000 weights on MNIST, solved and refined, beside the same architecture and a ReLU network
-of as many weights trained from random weights in torch, and beside scikit-learn. Every contender has the same
-batch size and the same plan of runs, and is tuned over the same learning rates on a tenth of the training rows.
+The explicit network, solved and refined, beside the same architecture and a ReLU network of as many weights trained
+from random weights in torch, and beside scikit-learn. Every contender has the same batch size and the same plan of
+runs, and is tuned over the same learning rates on a tenth of the training rows.
 """
 
 from __future__ import annotations
@@ -17,25 +18,13 @@ import numpy as np
 
 from bench.data import datasets
 from bench.data.datasets import Split
-from bench.measure import installed, markdown_table
+from bench.measure.scores import Point
 from bench.peers import sklearn_networks
-from bench.trials.networks import (
-    COLD_SETTINGS,
-    RATES,
-    WARM_SETTINGS,
-    Options,
-    Point,
-    Task,
-    batch_size,
-    closing,
-    options,
-    refined,
-    settings_tried,
-    solved,
-    tasks,
-    tuned,
-    write,
-)
+from bench.report.command import Options, closing, options, write
+from bench.report.requirements import installed
+from bench.report.tables import markdown_table
+from bench.trials.networks import COLD_SETTINGS, WARM_SETTINGS, Task, batch_size, refined, solved, tasks
+from bench.trials.tuning import RATES, settings_tried, tuned
 
 HIDDEN = 500  # 784 * 500 + 500 + 500 * 10 = 397,500 weights
 SMALLER = (30, 100)  # hidden units of explicit networks for the smallest budgets

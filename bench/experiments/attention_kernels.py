@@ -1,13 +1,13 @@
-"""Attention kernels beside numpy and torch.
+"""The attention kernels beside numpy and torch, milliseconds and how many times as long each peer takes.
 
-``python -m bench.experiments.attention_kernels [--print]``. Needs torch of the bench extra.
+``python -m bench.experiments.attention_kernels [--print]`` takes about two minutes. Needs torch and pytest-benchmark of
+the bench extra.
 
 Runs the suite ``bench/suites/test_attention.py`` and writes its ratios into RESULTS.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
-from bench.measure import check_published, machine_line, markdown_table, publish, require
+from bench.report.command import only_print
+from bench.report.tables import machine_line, markdown_table, publish
 
 SUITE = ROOT / "bench" / "suites" / "test_attention.py"
 
@@ -64,13 +65,9 @@ def cache_table(records: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["K", "d", "types in the table", "pairs found", "ms", "computed"], lines)
 
 
-def run(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.experiments.attention_kernels", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the tables and leave RESULTS.md alone")
-    given = parser.parse_args(argv)
-    require("torch", "pytest_benchmark")
-    check_published("attention-kernels", given.print)
+    printed = only_print("attention-kernels", __doc__, argv, ["torch", "pytest_benchmark"])
     records = measured()
     passes = [r for r in records if r["name"].startswith("test_attend[")]
     cached = [r for r in records if r["name"].startswith("test_cached_comparisons[")]
@@ -80,8 +77,8 @@ def run(argv: Sequence[str] | None = None) -> None:
         "or by `einsum`; `both` is with the gradients of W and w, torch's by autograd."
     )
     report = [about, pass_table(passes), "Comparisons from the cache:", cache_table(cached)]
-    publish("attention-kernels", "\n\n".join([*report, machine_line("one core", ["torch"])]), given.print)
+    publish("attention-kernels", "\n\n".join([*report, machine_line("one core", ["torch"])]), printed)
 
 
 if __name__ == "__main__":
-    run()
+    main()

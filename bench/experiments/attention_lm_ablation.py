@@ -1,10 +1,10 @@
-"""What attention, contexts and moving embeddings are worth.
+"""What attention, contexts and moving embeddings are worth: test perplexity of SaffuLM with and without each.
 
-``python -m bench.experiments.attention_lm_ablation [--print]``.
+``python -m bench.experiments.attention_lm_ablation [--print]`` takes about five minutes. Needs SAFFU_DATA.
 
 The same compact language model with attention that is uniform, on the newest token alone, solved explicitly, or learned
 by backprop from a solved and from a random start; with one context model and with several; with embeddings frozen and
-thawed in refinement. Needs SAFFU_DATA.
+thawed in refinement.
 """
 
 from __future__ import annotations
@@ -15,20 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bench.measure import markdown_table
-from bench.trials.attention_lm import (
-    RATES,
-    SCALES,
-    Moment,
-    Text,
-    best,
-    best_setting,
-    remembered,
-    solve,
-    text_of,
-    trained,
-)
-from bench.trials.networks import Options, closing, mean_and_spread, options, write
+from bench.data.texts import Text, text_of
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table, mean_and_spread
+from bench.trials.attention_lm import RATES, SCALES, Moment, best, best_setting, remembered, solve, trained
 from saffu.saffu_lm import SaffuLM
 
 ARCHITECTURE: dict[str, Any] = {"bits": 32, "hidden": 32, "radius": 8, "block": 8}

@@ -1,11 +1,10 @@
-"""A network on the explicit model, beside peers of as many parameters.
+"""A SaffuLM on the explicit model as its residual base, beside neural peers of as many parameters: test perplexity.
 
-``python -m bench.experiments.attention_lm_residual [--print]``.
+``python -m bench.experiments.attention_lm_residual [--print]`` takes about 25 minutes, with ``--tokens 100000`` about
+four: that table, of little data, has a place of its own in RESULTS.md. Needs SAFFU_DATA, and torch for the peers.
 
 Kneser-Ney, ExplicitLM, the residual SaffuLM solved and refined, and a transformer and an LSTM trained by backprop
-(torch) for the time that all of ours took, and for three times that. ``--tokens 100000`` gives the table of little
-data, which has a place of its own in RESULTS.md.
-Needs SAFFU_DATA, and torch for the peers.
+(torch) for the time that all of ours took, and for three times that.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from typing import Any, NamedTuple
 
 from bench.data import corpora
 from bench.data.corpora import Parts
-from bench.measure import data_folder, installed, markdown_table
-from bench.trials.attention_lm import made_up
-from bench.trials.networks import Options, closing, options, write
+from bench.data.texts import made_up
+from bench.report.command import Options, closing, options, write
+from bench.report.requirements import data_folder, installed
+from bench.report.tables import markdown_table
 from saffu import ExplicitLM
 from saffu.saffu_lm import SaffuLM
 from saffu.text import Chunk, Vocabulary
 
-VALID_TOKENS = 30_000  # of the validation text, for every contender
 MULTIPLES = (1.0, 3.0)  # of our time
 EXPLICIT, REFINED = "ExplicitLM", "residual SaffuLM, refined"
 
@@ -49,7 +48,7 @@ def size(model: ExplicitLM) -> int:
 def ours(parts: Parts, given: Any) -> Iterator[Row]:
     """Kneser-Ney, the explicit model, and the residual on it; its seconds are those of everything that it needs."""
     train, n_types = parts.train, len(parts.vocabulary)
-    valid = corpora.beginning(parts.valid, VALID_TOKENS)
+    valid = corpora.beginning(parts.valid, corpora.VALID_TOKENS)
 
     def row(name: str, model: Any, n_parameters: int, seconds: float, settings: str = "") -> Row:
         on_valid, on_test = (model.perplexity(text.ids, text.documents) for text in (valid, parts.test))
@@ -94,12 +93,12 @@ def refinement(given: Any, valid: Chunk) -> dict[str, Any]:
 
 def peers(parts: Parts, n_parameters: int, seconds: float, given: Any) -> Iterator[Row]:
     """Transformer and LSTM; the time in which their learning rate is tuned does not count."""
-    from bench.experiments import neural_peers
+    from bench.peers import torch_training
 
-    budget = neural_peers.Budget(
+    budget = torch_training.Budget(
         n_parameters, seconds, given.multiples, given.tune_seconds, dropouts=given.peer_dropout
     )
-    for found in neural_peers.rows(parts, budget, given.peers, given.seed):
+    for found in torch_training.rows(parts, budget, given.peers, given.seed):
         settings = f"rate {found.learning_rate:g}, dropout {found.dropout:g}, {found.epochs:.1f} epochs"
         name = f"{found.name}, {found.seconds / seconds:.2g} x the time"
         yield Row(name, found.n_parameters, found.seconds, found.valid, found.test, settings)
@@ -127,9 +126,7 @@ def summary(rows: Sequence[Row]) -> str:
     ahead = [row.name for row in rows if row.name != REFINED and row.test <= best.test]
     gain = 1 - best.test / by[EXPLICIT].test
     verdict = "It is below every other line." if not ahead else f"It is not below: {'; '.join(ahead)}."
-    return (
-        f"Refined in {best.seconds:.0f} s, all included, it is {gain:.1%} below the ExplicitLM it stands on. {verdict}"
-    )
+    return f"Refined in {best.seconds:.0f} s, all included, it is {gain:.1%} below the ExplicitLM beneath it. {verdict}"
 
 
 def made_up_parts() -> Parts:
@@ -162,9 +159,9 @@ def run(given: Options) -> None:
         show(peers(parts, rows[-1].n_parameters, rows[-1].seconds, more))
     about = (
         f"Perplexity on {parts.name}: {parts.train.ids.size:,} tokens to train on, {len(parts.vocabulary):,} types; "
-        f"validation on the first {min(VALID_TOKENS, parts.valid.ids.size):,} tokens of that part, which chooses the "
-        "epoch of the refinement, and of the peers the rate and the moment too. Parameters of the explicit models "
-        "are the counts that they store; those of the residual leave the explicit model out."
+        f"validation on the first {min(corpora.VALID_TOKENS, parts.valid.ids.size):,} tokens of that part, which "
+        "chooses the epoch of the refinement, and of the peers the rate and the moment too. Parameters of the explicit "
+        "models are the counts that they store; those of the residual leave the explicit model out."
     )
     shape = ", ".join(f"{name} {value}" for name, value in architecture(more).items() if name != "contexts")
     budget = (

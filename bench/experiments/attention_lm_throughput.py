@@ -1,40 +1,27 @@
-"""Tokens refined per second, beside the same network in torch.
+"""Tokens refined per second by SaffuLM, beside the same network in torch.
 
-``python -m bench.experiments.attention_lm_throughput [--print]``.
+``python -m bench.experiments.attention_lm_throughput [--print]`` takes about a minute. Needs SAFFU_DATA and torch.
 
 The same parameters, the same batches, the same Adam, float32, every core; the logits of the explicit model beneath are
-made by the same code for both. Both losses of the first batch must agree. Needs SAFFU_DATA and torch.
+made by the same code for both. Both losses of the first batch must agree.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
-try:
-    import torch
-except ImportError:
-    if __name__ == "__main__":
-        from bench.measure import require
-
-        require("torch")
-    raise
-
-from bench.measure import markdown_table, race
-from bench.peers.torch_attention_lm import TorchSaffu, train
-from bench.trials.attention_lm import Text, solve, text_of
-from bench.trials.networks import Options, closing, options, write
+from bench.data.texts import Text, text_of
+from bench.measure.clock import race
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table
+from bench.trials.attention_lm import solve
+from bench.trials.refiner_steps import Refiner
 from saffu import ExplicitLM
-from saffu._threads import available_cpus, one_blas_thread
-from saffu.context import SEGMENT
-from saffu.passages import Passage
-from saffu.refine import Plan, _Data, _Run
+from saffu._threads import available_cpus
 from saffu.saffu_lm import BATCH_TOKENS, SaffuLM
 
 AGREEMENT = 1e-4  # of the losses, relative
@@ -61,40 +48,12 @@ class Row(NamedTuple):
         return self.saffu / self.torch
 
 
-class Refiner:
-    """Steps of a refinement, without what goes on between epochs."""
-
-    RATE = 1e-3
-
-    def __init__(self, model: SaffuLM, text: Text, frozen: bool, batch_tokens: int = BATCH_TOKENS) -> None:
-        start = model._copy()
-        start.history = []  # nothing is softened
-        start._frozen = start._fixed(np.float32) if frozen else None
-        data = _Data(start, text.train.ids, text.train.documents, None, 0, available_cpus())
-        plan = Plan(1, batch_tokens // SEGMENT, None, 1.0, 0.0, 0)
-        self.run = _Run(start, data, plan, self.RATE, (), None)
-        self.text: Any = data.rows
-        self.step = 0
-
-    def batches(self, n: int) -> list[Passage]:
-        """The first so many batches of the first epoch."""
-        return [batch for _, batch in itertools.islice(self.run._batches(), n)]
-
-    def loss(self, batch: Passage) -> float:
-        """Loss of a batch."""
-        with one_blas_thread():
-            return self.run.model._loss_and_gradients(self.run.parameters, batch, self.run.gradients, available_cpus())
-
-    def train(self, batches: Sequence[Passage]) -> None:
-        """A step for each batch."""
-        with one_blas_thread():
-            for batch in batches:
-                self.step += 1
-                self.run._step(self.step, batch)
-
-
 def measure(name: str, model: SaffuLM, text: Text, frozen: bool, steps: int, repeats: int) -> Row:
     """Check that the losses agree, then race."""
+    import torch
+
+    from bench.peers.torch_attention_lm import TorchSaffu, train
+
     torch.set_num_threads(available_cpus())
     ours = Refiner(model, text, frozen)
     theirs = [TorchSaffu(model, ours.text, frozen, Refiner.RATE, blockwise) for blockwise in (True, False)]

@@ -1,9 +1,9 @@
-"""Warm against cold starts of compact language models.
+"""Compact SaffuLMs refined from a solved start, and trained from random weights: test perplexity against time.
 
-``python -m bench.experiments.attention_lm_warm_start [--print]``.
+``python -m bench.experiments.attention_lm_warm_start [--print]`` takes about eight minutes. Needs SAFFU_DATA.
 
 The same network of self-attentive feed-forward units, the same code: solved and refined, and trained from random
-weights of a tuned scale at a tuned rate, for as many epochs and for as much wall time. Needs SAFFU_DATA.
+weights of a tuned scale at a tuned rate, for as many epochs and for as much wall time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.measure import markdown_table
+from bench.data.texts import Text, text_of
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table, mean_and_spread
 from bench.trials.attention_lm import (
-    CORPORA,
     RATES,
     SCALES,
     Moment,
     Setting,
-    Text,
     best,
     best_setting,
     remembered,
     solve,
-    text_of,
     trained,
 )
-from bench.trials.networks import Options, closing, mean_and_spread, options, write
 
+CORPORA = ("children", "brown")
 SIZES = (10_000, 100_000, 1_000_000)  # tokens
 EPOCHS = (1, 2, 4)
 READ = 1_000_000  # tokens of a warm run, repetitions counted: the longest ones of the largest text are left out

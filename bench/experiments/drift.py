@@ -1,9 +1,9 @@
-"""Does training move towards the explicit solution.
+"""Does training move towards the explicit solution: cosines, epoch by epoch, with what is solved.
 
-``python -m bench.experiments.drift [--print]``. Needs SAFFU_DATA.
+``python -m bench.experiments.drift [--print]`` takes about three minutes. Needs SAFFU_DATA.
 
-Cosines, epoch by epoch, between what is trained from random weights and what is solved. Softmax does not see a shift of
-all weights of a feature, so these are centred; a feature counts by its root mean square over the training rows.
+Softmax does not see a shift of all weights of a feature, so these are centred; a feature counts by its root mean square
+over the training rows.
 
 * layer, weights: the softmax layer, whose columns are the classes.
 * network, hidden weights: columns are hidden units, which come in no order; each unit of the one network is matched
@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import issparse
 
 import saffu
 from bench.data.datasets import Split
-from bench.measure import markdown_table
-from bench.trials.networks import Options, Task, batch_size, closing, mean_and_spread, options, tasks, write
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table, mean_and_spread
+from bench.trials.networks import Task, batch_size, tasks
 
 EPOCHS = 16
 SHOWN = (0, 1, 2, 4, 8, 16)
@@ -61,6 +61,8 @@ def contributions(weights: NDArray, split: Split) -> NDArray:
 
 def matched_cosine(a: NDArray, b: NDArray) -> float:
     """Mean cosine of columns (D, H) of a and b in the best pairing."""
+    from scipy.optimize import linear_sum_assignment
+
     units = [columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300) for columns in (a, b)]
     cosines = units[0].T @ units[1]
     return float(cosines[linear_sum_assignment(cosines, maximize=True)].mean())

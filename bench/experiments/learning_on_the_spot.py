@@ -1,9 +1,9 @@
-"""Learning on the spot.
+"""Learning from each utterance heard: accuracy on new ones, and milliseconds on one core.
 
-``python -m bench.experiments.learning_on_the_spot [--print]``. The peers need torch of the bench extra.
+``python -m bench.experiments.learning_on_the_spot [--print]`` takes about three minutes. The peers need torch.
 
 A switch for a house hears short commands one after the other, each followed by the action that was meant, and has to
-act on the next one: accuracy on new commands against the number heard, from none, and milliseconds on one core.
+act on the next one: accuracy on new commands against the number heard, from none.
 
 The explicit model is a language model in which the action stands before every word: an utterance is the document
 ``a w_1 a w_2 a ...``, so that a word follows the action, the word before it, and both. It is asked for the action under
@@ -14,10 +14,6 @@ is a power of two, which is timed apart: it can wait until nobody speaks. The pe
 from __future__ import annotations
 
 import functools
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -25,11 +21,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 import saffu
-from bench.data.utterances import ACTIONS, Lexicon, utterances
-from bench.measure import installed, markdown_table
-from bench.trials.networks import RATES, Options, closing, mean_and_spread, options, settings_tried, write
+from bench.data.utterances import ACTIONS, VOCAB_SIZE, Lexicon, documents_of, utterances
+from bench.report.command import Options, closing, options, write
+from bench.report.requirements import installed
+from bench.report.tables import markdown_table, mean_and_spread
+from bench.trials.one_core import on_one_core
+from bench.trials.tuning import RATES, settings_tried
 
-VOCAB_SIZE = 1_000  # actions, a token for words never heard, words
 HEARD = (0, 5, 10, 20, 50, 100, 200, 400)
 N_TEST = 300
 SEEDS = (10, 11, 12)  # the grammar and the encoding were settled on others
@@ -86,13 +84,6 @@ class Explicit:
         log_prob = self.model.log_prob(documents_of(tokens, range(n_actions)), length * np.arange(n_actions))
         by_action = log_prob.reshape(n_actions, length)
         return int((by_action[:, 0] + by_action[:, 1::2].sum(axis=1)).argmax())
-
-
-def documents_of(tokens: Sequence[int], actions: Sequence[int]) -> np.ndarray:
-    """The document ``a w_1 a w_2 ...`` of an utterance for each of the actions, one after the other."""
-    stream = np.empty((len(actions), len(tokens), 2), np.int32)
-    stream[..., 0], stream[..., 1] = np.array(actions)[:, None], tokens
-    return stream.ravel()
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------
@@ -152,47 +143,6 @@ def best_rate(build: Callable[[float, int], Learner], rates: Sequence[float], he
     """The rate with the most right answers, each before the utterance was heard, on the stream kept for tuning."""
     right = [np.mean(taught(functools.partial(build, rate, 0), TUNING_SEED, [heard], 0).right) for rate in rates]
     return rates[int(np.argmax(right))]
-
-
-CHILD = """
-import json, os, re, resource, sys, time
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-import numpy as np
-import saffu
-rng = np.random.default_rng(0)
-ids = np.minimum(rng.zipf(1.25, 100_000) - 1, 999)
-utterance, spent = ids[:10], {}
-def timed(name, function):
-    began = time.perf_counter()
-    function()
-    spent[name] = 1e3 * (time.perf_counter() - began)
-model = saffu.ExplicitLM(radius=3, order=4, windows=(), induction=0, n_threads=1)
-timed("fit", lambda: model.fit(ids, 1000, np.arange(0, 100_000, 10)))
-timed("update", lambda: [model.update(utterance, [0]) for _ in range(100)])
-timed("answer", lambda: [model.update(utterance, [0]).distribution(utterance) for _ in range(100)])
-# Where a process begins as a copy of its parent, getrusage would count what that held; the system knows better.
-try:
-    peak = 1024 * int(re.search("VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
-except OSError:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"entries": model.counts.n_entries, "megabytes": peak / 2**20, **spent}))
-"""
-
-
-def on_one_core() -> dict[str, float]:
-    """Fit a model of about 150,000 weights over 1,000 tokens in a process of its own, update it, let it answer.
-
-    Returns its entries, the peak megabytes of the process, and milliseconds: of the fit, of 100 updates by ten tokens,
-    and of 100 such updates each with an answer after it.
-    """
-    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    places = os.pathsep.join(place or "." for place in sys.path)
-    environment = os.environ | one_thread | {"PYTHONPATH": places}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD], env=environment, check=True, capture_output=True, text=True
-    )
-    return json.loads(done.stdout)
 
 
 # ---- tables and figure ---------------------------------------------------------------------------------------------

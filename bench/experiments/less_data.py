@@ -1,10 +1,9 @@
-"""Learning from less data.
+"""Networks solved and trained from random weights on 1 % to all of the training rows: NLL and accuracy.
 
-``python -m bench.experiments.less_data [--print]``. Needs SAFFU_DATA.
+``python -m bench.experiments.less_data [--print]`` takes about twelve minutes. Needs SAFFU_DATA.
 
-From 1 % to all of the training rows: the explicit network without backpropagation, the same refined, and the same
-shape trained from random weights. What is refined or trained is tuned, its number of epochs too, on validation parts
-of the same few rows.
+The explicit network without backpropagation, the same refined, and the same shape trained from random weights. What is
+refined or trained is tuned, its number of epochs too, on validation parts of the same few rows.
 """
 
 from __future__ import annotations
@@ -16,23 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.data import datasets
-from bench.measure import markdown_table
-from bench.trials.networks import (
-    Options,
-    Task,
-    closing,
-    epochs_of,
-    mean_and_spread,
-    options,
-    refined,
-    settings_tried,
-    solved,
-    tasks,
-    trained_cold,
-    tuned_cold,
-    tuned_warm,
-    write,
-)
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table, mean_and_spread
+from bench.trials.networks import Task, epochs_of, refined, solved, tasks, trained_cold, tuned_cold, tuned_warm
+from bench.trials.tuning import settings_tried
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 STEPS, EPOCHS = 1_000, 8  # of minibatches, of epochs: the greater of the two; fewer where the validation rows say so

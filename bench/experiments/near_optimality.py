@@ -1,9 +1,9 @@
-"""How near to the optimum the explicit solution is.
+"""How near to the optimum the explicit solution is: loss and accuracy before and after refining.
 
-``python -m bench.experiments.near_optimality [--print]``. Needs SAFFU_DATA.
+``python -m bench.experiments.near_optimality [--print]`` takes about eight minutes. Needs SAFFU_DATA.
 
-Loss and accuracy of one softmax layer and of a network with a hidden layer: solved by the bare formula, solved and
-primed, refined from there, and trained equally long from random weights.
+One softmax layer and a network with a hidden layer: solved by the bare formula, solved and primed, refined from there,
+and trained equally long from random weights.
 """
 
 from __future__ import annotations
@@ -14,23 +14,11 @@ from typing import Any, NamedTuple
 
 import saffu
 from bench.data import datasets
-from bench.measure import markdown_table
-from bench.trials.networks import (
-    Options,
-    Score,
-    Task,
-    closing,
-    epochs_of,
-    options,
-    refined,
-    score,
-    settings_tried,
-    tasks,
-    trained_cold,
-    tuned_cold,
-    tuned_warm,
-    write,
-)
+from bench.measure.scores import Score, score
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table
+from bench.trials.networks import Task, epochs_of, refined, tasks, trained_cold, tuned_cold, tuned_warm
+from bench.trials.tuning import settings_tried
 
 STEPS = 8_000  # of minibatches, from either start
 STARTS = ("mean-norm", "primed", "primed, refined", "random, refined")

@@ -1,6 +1,6 @@
-"""Warm against cold starts.
+"""Networks with a hidden layer refined from a solved start, and trained from random weights: loss against time.
 
-``python -m bench.experiments.network_warm_start [--print]``. Needs SAFFU_DATA.
+``python -m bench.experiments.network_warm_start [--print]`` takes about thirteen minutes. Needs SAFFU_DATA.
 
 The same network, the same code: solved and refined, solved by the bare formula and refined, and trained from random
 weights of a tuned scale at a tuned rate, for as many epochs and for as much wall time.
@@ -15,24 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.data import datasets
-from bench.measure import markdown_table
-from bench.trials.networks import (
-    Options,
-    Point,
-    Task,
-    closing,
-    epochs_of,
-    mean_and_spread,
-    options,
-    refined,
-    settings_tried,
-    solved,
-    tasks,
-    trained_cold,
-    tuned_cold,
-    tuned_warm,
-    write,
-)
+from bench.measure.scores import Point
+from bench.report.command import Options, closing, options, write
+from bench.report.tables import markdown_table, mean_and_spread
+from bench.trials.networks import Task, epochs_of, refined, solved, tasks, trained_cold, tuned_cold, tuned_warm
+from bench.trials.tuning import settings_tried
 
 SIZES = (30, 100, 300, 1000)  # hidden units on MNIST
 SHARE = 1 / 3  # of the training rows of MNIST

@@ -1,98 +1,41 @@
-"""Transformer and LSTM of a given size on a corpus.
+"""Transformer and LSTM of a given size on a corpus, trained by backprop for the same wall time and for multiples of it.
 
-``python -m bench.experiments.neural_peers --corpus brown``. Needs torch.
+``python -m bench.experiments.neural_peers [--corpus brown]`` takes about three times ``--seconds``, by default three
+minutes: each of four learning rates is tried for a tenth of it. Needs SAFFU_DATA and torch.
 
-Each is trained by backprop for the same wall time (and for multiples of it), with the learning rate that did best on
-validation text in short runs. Needs SAFFU_DATA.
+The learning rate is the one that did best on validation text in short runs. The table is printed; RESULTS.md has these
+models in the table of ``bench.experiments.attention_lm_residual``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-try:
-    import torch
-except ImportError:
-    if __name__ == "__main__":
-        from bench.measure import require
-
-        require("torch")
-    raise
+from typing import TYPE_CHECKING, Any
 
 from bench.data import corpora
 from bench.data.corpora import Parts
-from bench.measure import check_writable, data_folder, machine_line, markdown_table, replace_text
-from bench.peers import torch_language_models as peers
-from bench.peers.torch_language_models import LanguageModel, Stream
+from bench.report.requirements import check_writable, data_folder, require
+from bench.report.tables import machine_line, markdown_table, replace_text
 
-KINDS: dict[str, Callable[..., LanguageModel]] = {
-    "transformer": peers.transformer_of,
-    "LSTM": peers.lstm_of,
-    "LSTM, 2 layers": partial(peers.lstm_of, layers=2),
-}
-VALID_TOKENS = 30_000  # scored ten times while training
+if TYPE_CHECKING:
+    from bench.peers.torch_training import Row
 
-
-class Row(NamedTuple):
-    """One trained model."""
-
-    name: str
-    n_parameters: int
-    seconds: float
-    valid: float
-    test: float
-    learning_rate: float
-    dropout: float
-    epochs: float
-    tokens_per_second: float
-
-
-class Budget(NamedTuple):
-    """What every peer is given."""
-
-    n_parameters: int
-    seconds: float
-    multiples: Sequence[float] = (1,)
-    tune_seconds: float = 0.0  # of each learning rate; 0 for a tenth of ``seconds``
-    rates: Sequence[float] | None = None  # to try; None for those of the model's class
-    dropouts: Sequence[float] = ()  # each in a run of its own, the best on validation text counts; () for one by epochs
-
-
-def rows(parts: Parts, budget: Budget, kinds: Sequence[str] = ("transformer", "LSTM"), seed: int = 0) -> Iterator[Row]:
-    """A row for each kind and each multiple of the time."""
-    stream, test = Stream(parts.train.ids, parts.train.documents), Stream(parts.test.ids, parts.test.documents)
-    part = corpora.beginning(parts.valid, VALID_TOKENS)
-    valid = Stream(part.ids, part.documents)
-    for kind in kinds:
-        build = partial(KINDS[kind], budget.n_parameters, len(parts.vocabulary))
-        tuning = budget.tune_seconds or budget.seconds / 10
-        rate, speed = peers.best_learning_rate(build, stream, valid, tuning, budget.rates, seed)
-        for multiple in budget.multiples:
-            seconds = multiple * budget.seconds
-            suggested = peers.sensible_dropout(speed * seconds / stream.size)
-            runs = {}
-            for dropout in budget.dropouts or [suggested]:
-                torch.manual_seed(seed)
-                runs[dropout] = peers.train(build(dropout=dropout), stream, valid, seconds, rate, seed)
-            dropout, run = min(runs.items(), key=lambda item: item[1].perplexity)
-            epochs = run.tokens_per_second * seconds / stream.size
-            score, size = peers.perplexity(run.model, test), run.model.n_parameters
-            yield Row(kind, size, seconds, run.perplexity, score, rate, dropout, epochs, run.tokens_per_second)
+KINDS = ("transformer", "LSTM", "LSTM, 2 layers")
 
 
 def report(parts: Parts, found: Sequence[Row]) -> str:
     """The rows as a table in Markdown, with what they were measured on."""
+    from bench.peers.torch_softmax import product_dtype
+
     header = ["model", "parameters", "seconds", "validation", "test", "learning rate", "dropout", "epochs", "tokens/s"]
     about = (
         f"Perplexity on {parts.name}: {parts.train.ids.size:,} tokens to train on, {len(parts.vocabulary):,} types; "
-        f"validation on the first {min(VALID_TOKENS, parts.valid.ids.size):,} tokens of that part."
+        f"validation on the first {min(corpora.VALID_TOKENS, parts.valid.ids.size):,} tokens of that part."
     )
     machine = machine_line("every core", ["torch"])
-    products = f"Products with the vocabulary in {str(peers.product_dtype()).removeprefix('torch.')}."
+    products = f"Products with the vocabulary in {str(product_dtype()).removeprefix('torch.')}."
     return "\n\n".join([about, markdown_table(header, map(_cells, found)), f"{machine} {products}"])
 
 
@@ -105,8 +48,11 @@ def _cells(row: Row) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, print the table and write it."""
     given = _arguments(argv)
+    require("torch")
     if given.out:
         check_writable([given.out])
+    from bench.peers.torch_training import Budget, rows
+
     parts = corpora.parts(data_folder(), given.corpus, given.tokens)
     budget = Budget(given.parameters, given.seconds, given.multiples, given.tune_seconds, given.rates, given.dropout)
     found = []
@@ -122,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> Any:
     dropout = "each tried for the whole time; by default one that suits the number of epochs"
-    parser = argparse.ArgumentParser(prog="python -m bench.experiments.neural_peers", description=__doc__)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.experiments.neural_peers", description=__doc__, formatter_class=layout
+    )
     parser.add_argument("--corpus", choices=corpora.WORDS, default="brown")
     parser.add_argument("--tokens", type=int, help="train on the whole lines among the first so many tokens")
     parser.add_argument("--parameters", type=int, default=2_000_000, help="of each model, tied weights counted once")
@@ -131,7 +80,7 @@ def _arguments(argv: Sequence[str] | None) -> Any:
     parser.add_argument("--tune-seconds", type=float, default=0.0, help="of each learning rate; by default a tenth")
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates to try; by default four for each model")
     parser.add_argument("--dropout", type=float, nargs="+", default=[], help=dropout)
-    parser.add_argument("--models", nargs="+", choices=list(KINDS), default=["transformer", "LSTM"])
+    parser.add_argument("--models", nargs="+", choices=KINDS, default=["transformer", "LSTM"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file of the table")
     return parser.parse_args(argv)

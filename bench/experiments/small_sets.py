@@ -1,6 +1,6 @@
-"""SoftmaxLayer beside MultinomialNB on small sets of scikit-learn.
+"""SoftmaxLayer beside MultinomialNB on small sets of scikit-learn: NLL and accuracy.
 
-``python -m bench.experiments.small_sets [--print]``.
+``python -m bench.experiments.small_sets [--print]`` takes a few seconds. Needs scikit-learn.
 
 Five-fold cross-validation, three shuffles. A third column scales the logits of naive Bayes by one number only (the
 likelihood's scalar for both groups), which keeps its decisions: what the scalar of the shares is worth beside it.
@@ -8,13 +8,13 @@ likelihood's scalar for both groups), which keeps its decisions: what the scalar
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure import check_published, machine_line, markdown_table, publish, require
+from bench.report.command import only_print
+from bench.report.tables import machine_line, markdown_table, publish
 from saffu import SoftmaxLayer
 
 SEEDS = range(3)
@@ -73,14 +73,10 @@ def table() -> str:
     return markdown_table(["data", "features", "SoftmaxLayer", "MultinomialNB", "the same, one temperature"], rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, then write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.experiments.small_sets", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
-    given = parser.parse_args()
-    require("sklearn")
-    check_published("small-sets", given.print)
-    publish("small-sets", f"{table()}\n\n{machine_line('every core', ['scikit-learn'])}", given.print)
+    printed = only_print("small-sets", __doc__, argv, ["sklearn"])
+    publish("small-sets", f"{table()}\n\n{machine_line('every core', ['scikit-learn'])}", printed)
 
 
 if __name__ == "__main__":

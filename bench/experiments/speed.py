@@ -1,22 +1,24 @@
-"""Write the speed table of RESULTS.md.
+"""Counting, moments, log weights, language model and classifier, in seconds beside numpy, scipy and scikit-learn.
 
-``python -m bench.experiments.speed [--print]``. Needs SAFFU_DATA and the bench extra.
+``python -m bench.experiments.speed [--print]`` takes a few minutes. Needs SAFFU_DATA and scikit-learn.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import saffu
 from bench.data import corpora, datasets
-from bench.experiments.classifier_quality import fit_saffu
-from bench.measure import Seconds, check_published, data_folder, machine_line, markdown_table, publish, race, require
+from bench.measure.clock import Seconds, race
 from bench.peers import counting, dense_language_model
+from bench.peers.classifiers import fit_saffu
 from bench.peers.dense import LOG_SHAPES, MOMENT_SHAPES, numpy_expression, one_hot_product
+from bench.report.command import only_print
+from bench.report.requirements import data_folder
+from bench.report.tables import machine_line, markdown_table, publish
 from saffu import _core
 
 MEGABYTE = 1e6
@@ -134,14 +136,10 @@ def report(folder: Path) -> str:
     return f"{markdown_table(header, rows)}\n\n{machine_line(threads, ('scikit-learn',))}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure everything once, then write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.experiments.speed", description=__doc__)
-    parser.add_argument("--print", action="store_true", help="print the table and leave RESULTS.md alone")
-    arguments = parser.parse_args()
-    require("sklearn")
-    check_published("speed", arguments.print)
-    publish("speed", report(data_folder()), arguments.print)
+    printed = only_print("speed", __doc__, argv, ["sklearn"])
+    publish("speed", report(data_folder()), printed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 import saffu
-from bench.measure import in_fresh_process, median_seconds, peak_bytes, timed
+from bench.measure.clock import median_seconds, timed
+from bench.measure.memory import in_fresh_process, peak_bytes
 
 N_TOKENS, VOCAB_SIZE = 5_000_000, 20_000
 # numpy sorts several times faster without AVX-512 on processors that compress vectors slowly (AMD Zen 4); it reads

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.corpora import Split
-from bench.measure import Seconds, race
+from bench.measure.clock import Seconds, race
 from saffu import ExplicitLM
 from saffu.pooled import INDUCTION_MASS, window_mass
 from saffu.text import Chunk

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.data.datasets import Split
-from bench.trials.networks import Point, Stopwatch, score
+from bench.measure.clock import Stopwatch
+from bench.measure.scores import Point, score
 
 
 def relu_network(split: Split, hidden: int, rate: float, epochs: int, batch_size: int, seed: int = 0) -> list[Point]:

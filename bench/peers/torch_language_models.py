@@ -1,4 +1,4 @@
-"""The language models in torch: a transformer decoder and an LSTM of a given size, trained by backprop.
+"""The language models in torch: a transformer decoder and an LSTM of a given size.
 
 Both predict every token of a stream from what precedes it in its document, as the models of this package do: the first
 token of a document is given a start symbol alone, and no context reaches over the start of a document.
@@ -6,13 +6,11 @@ token of a document is given a start symbol alone, and no context reaches over t
 
 from __future__ import annotations
 
-import copy
-import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.measure import timed
-from bench.trials.networks import Stopwatch
-from saffu._threads import available_cpus
 from saffu.text import LINE_END_ID
 
 CONTEXT = 64  # tokens that the transformer sees
 UNROLLED = 64  # tokens between cuts of the gradient of the LSTM
 BATCH_TOKENS = 512  # in a step: small ones do more with little time
 MOST_HEADS, LAYERS = 4, 2
-EVALUATIONS = 10  # on validation text while training
-WARM_UP = 0.1  # share of the time in which the learning rate rises
-WEIGHT_DECAY = 0.1
-DROPOUTS, MOST_DROPOUT = ((3.0, 0.0), (8.0, 0.2)), 0.4  # below so many epochs
 TOLERANCE = 0.03  # of a parameter budget
 START = LINE_END_ID  # stands for the token before a document
 SCORED_ROWS = 64  # windows or documents at a time
@@ -59,59 +50,6 @@ class Stream:
     def size(self) -> int:
         """Number of tokens."""
         return self.targets.numel()
-
-
-# ---- the softmax over the vocabulary ---------------------------------------------------------------------------------
-
-
-@functools.cache
-def product_dtype() -> torch.dtype:
-    """The faster of bfloat16 and float32 in matrix products of this processor."""
-    torch.set_num_threads(available_cpus())
-    best = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.ones(256, 128, dtype=dtype), torch.ones(128, 4096, dtype=dtype)
-        best[dtype] = min(timed(functools.partial(torch.mm, a, b))[1].cpu for _ in range(12))
-    return torch.bfloat16 if best[torch.bfloat16] < 0.8 * best[torch.float32] else torch.float32
-
-
-class TiedSoftmax(torch.autograd.Function):
-    """Mean cross-entropy of ``softmax(h E^T + b)``, its gradient taken on the way, so that few logits live at a time.
-
-    Autograd would write a (tokens, V) matrix four times and read it as often; pieces of ``ROWS`` rows stay in the
-    cache. Products are in bfloat16 where that is faster, sums over tokens and what concerns the targets in float32.
-    """
-
-    ROWS = 256
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, embedding: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        """Loss of hidden states (tokens, d) with the embedding (V, d)."""
-        dtype, n = product_dtype(), len(hidden)
-        h = torch.cat([hidden, hidden.new_ones(n, 1)], 1).to(dtype)  # the bias is one more column
-        E = torch.cat([embedding, bias[:, None]], 1).to(dtype)
-        dh, dE = torch.empty_like(h), torch.zeros(E.shape)
-        logits = torch.empty(min(TiedSoftmax.ROWS, n), len(E), dtype=dtype)
-        p, part, found = torch.empty_like(logits), torch.empty_like(E), torch.empty(n, 1, dtype=dtype)
-        for first in range(0, n, len(logits)):
-            rows = slice(first, min(first + len(logits), n))
-            z, q = (buffer[: rows.stop - first] for buffer in (logits, p))
-            torch.mm(h[rows], E.T, out=z)
-            torch.softmax(z, 1, out=q)
-            torch.gather(q, 1, targets[rows, None], out=found[rows])
-            torch.mm(q, E, out=dh[rows])
-            dE += torch.mm(q.T, h[rows], out=part)
-        dE.index_add_(0, targets, torch.cat([hidden, hidden.new_ones(n, 1)], 1), alpha=-1)
-        ctx.save_for_backward(dh[:, :-1].float() - embedding[targets], dE[:, :-1], dE[:, -1])
-        ctx.n_tokens = n
-        return -found.float().clamp_min(1e-30).log().mean()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """The gradients found on the way, scaled."""
-        scale = gradients[0] / ctx.n_tokens
-        dh, dE, db = (gradient * scale for gradient in ctx.saved_tensors)
-        return dh, dE, db, None
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------
@@ -352,147 +290,3 @@ def _checked(model: Any, budget: int) -> Any:
             f"the model nearest to {budget} has {model.n_parameters}"
         )
     return model
-
-
-# ---- training and scoring --------------------------------------------------------------------------------------------
-
-
-class Trained(NamedTuple):
-    """A model as it was when validation perplexity was lowest, and what was seen on the way."""
-
-    model: LanguageModel
-    perplexity: float
-    curve: list[tuple[float, float]]  # seconds of training, validation perplexity
-    tokens_per_second: float
-
-
-def train(
-    model: LanguageModel,
-    stream: Stream,
-    valid: Stream,
-    seconds: float,
-    learning_rate: float,
-    seed: int = 0,
-    evaluations: int = EVALUATIONS,
-) -> Trained:
-    """AdamW for so many seconds, and the weights of the lowest perplexity on validation text.
-
-    The learning rate rises for a tenth of the time and falls to zero as a cosine. The clock stands still while
-    validation text is scored.
-
-    Parameters
-    ----------
-    model : LanguageModel
-        Trained in place; what is returned is a copy of it at its best.
-    stream, valid : Stream
-    seconds : float
-    learning_rate : float
-        The highest.
-    seed : int
-        Of the order of the text and of dropout.
-    evaluations : int
-        How often validation text is scored, at equal distances, last at the end.
-    """
-    torch.set_num_threads(available_cpus())
-    torch.manual_seed(seed)
-    product_dtype()  # decided before the clock runs
-    model.start_from_unigrams(stream.targets)
-    optimiser = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.99), fused=True)
-    batches, watch = model.batches(stream, np.random.default_rng(seed)), Stopwatch()
-    best, lowest, n_tokens, spent = model, math.inf, 0, 0.0
-    curve: list[tuple[float, float]] = []
-    while spent < 1:
-        rate = learning_rate * min((spent + 1e-3) / WARM_UP, (1 + math.cos(math.pi * spent)) / 2)
-        n_tokens += _step(model, batches, optimiser, rate)
-        with watch.paused() as elapsed:
-            spent = elapsed / seconds
-            if spent >= min((len(curve) + 1) / evaluations, 1):
-                curve.append((elapsed, perplexity(model, valid)))
-                if curve[-1][1] < lowest:
-                    best, lowest = copy.deepcopy(model), curve[-1][1]
-    return Trained(best, lowest, curve, n_tokens / curve[-1][0])
-
-
-def _step(
-    model: LanguageModel, batches: Iterator[tuple[Tensor, Tensor]], optimiser: torch.optim.Optimizer, rate: float
-) -> int:
-    """One step of the optimiser at that learning rate; how many tokens it took."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    model.train()
-    hidden, targets = next(batches)
-    loss = TiedSoftmax.apply(hidden, model.tokens.weight, model.bias, targets)
-    optimiser.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimiser.step()
-    return targets.numel()
-
-
-def _groups(model: LanguageModel) -> list[dict[str, Any]]:
-    """Matrices, which decay, and vectors, which do not."""
-    parts: dict[bool, list[Tensor]] = {True: [], False: []}
-    for parameter in model.parameters():
-        parts[parameter.ndim > 1].append(parameter)
-    return [{"params": parts[True], "weight_decay": WEIGHT_DECAY}, {"params": parts[False], "weight_decay": 0.0}]
-
-
-class Tuned(NamedTuple):
-    """The learning rate that did best, and how fast it was trained."""
-
-    learning_rate: float
-    tokens_per_second: float
-
-
-def best_learning_rate(
-    build: Callable[[], LanguageModel],
-    stream: Stream,
-    valid: Stream,
-    seconds: float,
-    rates: Sequence[float] | None = None,
-    seed: int = 0,
-) -> Tuned:
-    """The learning rate with the lowest validation perplexity after so many seconds each, from the same weights.
-
-    Parameters
-    ----------
-    build : callable
-        Returns a new model.
-    stream, valid : Stream
-    seconds : float
-        Of each run.
-    rates : sequence of float, optional
-        By default those of the model's class.
-    seed : int
-    """
-    runs: dict[float, Trained] = {}
-    for rate in rates or build().RATES:
-        torch.manual_seed(seed)
-        runs[rate] = train(build(), stream, valid, seconds, rate, seed, evaluations=2)
-    rate = min(runs, key=lambda rate: runs[rate].perplexity)
-    return Tuned(rate, runs[rate].tokens_per_second)
-
-
-def sensible_dropout(epochs: float) -> float:
-    """None for text read about once, more the more often it is read."""
-    return next((dropout for limit, dropout in DROPOUTS if epochs < limit), MOST_DROPOUT)
-
-
-def perplexity(model: LanguageModel, stream: Stream) -> float:
-    """Perplexity per token, every one of them scored as by :func:`log_prob`."""
-    return math.exp(-float(log_prob(model, stream).mean()))
-
-
-@torch.no_grad()
-def log_prob(model: LanguageModel, stream: Stream) -> NDArray[np.float64]:
-    """Log-probability of each token given what precedes it in its document, nats, in float32.
-
-    The transformer sees at least half a context of what precedes, the LSTM all of it.
-    """
-    model.eval()
-    found = torch.full((stream.size,), torch.nan, dtype=torch.float64)
-    for hidden, at in model.scored(stream):
-        for h, positions in zip(hidden.split(TiedSoftmax.ROWS), at.split(TiedSoftmax.ROWS), strict=True):
-            logits = torch.addmm(model.bias, h, model.tokens.weight.T)
-            found[positions] = -functional.cross_entropy(logits, stream.targets[positions], reduction="none").double()
-    return found.numpy()

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.data.utterances import ACTIONS
-from bench.experiments.learning_on_the_spot import VOCAB_SIZE, documents_of
+from bench.data.utterances import ACTIONS, VOCAB_SIZE, documents_of
 
 STEPS, BATCH = 8, 32  # steps after each utterance, utterances in a step
 N_PAIRS = 4096  # rows for contexts of two tokens, by hash

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.data.datasets import Split
-from bench.trials.networks import Point, Stopwatch, score_of
+from bench.measure.clock import Stopwatch
+from bench.measure.scores import Point, score_of
 from saffu._threads import available_cpus
 
 SCORED_ROWS = 2_000  # in one piece

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 
 from bench.data import datasets
-from bench.experiments.classifier_quality import fit_saffu, nll_of
+from bench.measure.scores import score_of
+from bench.peers.classifiers import fit_saffu
 from saffu import SoftmaxLayer
 
 LEVELS = (0.6, 0.52, 0.4, 0.3)  # test NLL in nats
 
 
 @pytest.fixture(scope="module")
-def mnist():
-    folder = datasets.data_folder()
-    if folder is None:
-        pytest.skip("set SAFFU_DATA to the folder of the data sets to run this benchmark")
-    return datasets.mnist(folder)
+def mnist(data_folder):
+    return datasets.mnist(data_folder)
 
 
 def time_to_reach(curve):
@@ -44,7 +42,7 @@ def test_count_and_weigh(benchmark, mnist):
 def test_saffu_primed(benchmark, mnist, complements):
     split = datasets.with_complements(mnist) if complements else mnist
     layer = benchmark.pedantic(fit_saffu("primed"), args=(split.train, split.y_train), rounds=3, warmup_rounds=1)
-    nll = nll_of(layer.predict_log_proba(split.test), split.y_test)
+    nll = score_of(layer.predict_log_proba(split.test), split.y_test).nll
     benchmark.extra_info.update(nll=nll, scalars=layer.scalars)
     if benchmark.stats:
         benchmark.extra_info["seconds_to_nll"] = time_to_reach([(benchmark.stats["median"], nll)])
@@ -54,7 +52,7 @@ def test_multinomial_naive_bayes(benchmark, mnist):
     from sklearn.naive_bayes import MultinomialNB
 
     model = benchmark.pedantic(MultinomialNB(alpha=0.1).fit, args=(mnist.train, mnist.y_train), rounds=3)
-    benchmark.extra_info["nll"] = nll_of(model.predict_log_proba(mnist.test), mnist.y_test)
+    benchmark.extra_info["nll"] = score_of(model.predict_log_proba(mnist.test), mnist.y_test).nll
 
 
 def test_logistic_regression(benchmark, mnist):
@@ -67,7 +65,7 @@ def test_logistic_regression(benchmark, mnist):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it is stopped early on purpose
                 model.fit(mnist.train, mnist.y_train)
-            curve.append((time.perf_counter() - start, nll_of(model.predict_log_proba(mnist.test), mnist.y_test)))
+            curve.append((time.perf_counter() - start, score_of(model.predict_log_proba(mnist.test), mnist.y_test).nll))
             model.max_iter *= 2
         return curve
 

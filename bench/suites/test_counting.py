@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench.measure import installed, record
+from bench.measure.clock import record
 from bench.peers import counting
+from bench.report.requirements import installed
 
 ROUNDS = 3
 numpy_cpu: dict[int, float] = {}  # seconds at each radius, for the ratios of those that follow

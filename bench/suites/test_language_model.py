@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bench.data import corpora
-from bench.measure import installed, record, timed
+from bench.measure.clock import record, timed
 from bench.peers import dense_language_model
+from bench.report.requirements import installed
 from saffu import _core
 from saffu.held_out import HeldOutLogits
 
@@ -98,19 +99,20 @@ def opponent(brown, data_folder):
     """Facts of the explicit model on every core, and the learning rate that suits the transformer in as much time."""
     if not installed("torch"):
         pytest.skip("torch is not installed; pip install 'saffu[bench]'")
-    from bench.peers import torch_language_models as peers
+    from bench.peers import torch_training
+    from bench.peers.torch_language_models import Stream, Transformer
 
     explicit, seconds = timed(lambda: dense_language_model.fit(brown))
     valid = corpora.beginning(corpora.brown(data_folder, "valid").test, 20_000)
     text = {
-        "stream": peers.Stream(brown.train.ids, brown.train.documents),
-        "valid": peers.Stream(valid.ids, valid.documents),
+        "stream": Stream(brown.train.ids, brown.train.documents),
+        "valid": Stream(valid.ids, valid.documents),
     }
     facts = {
         "explicit_seconds": seconds.wall,
         "explicit_perplexity": explicit.perplexity(brown.test.ids, brown.test.documents),
-        "learning_rate": peers.best_learning_rate(
-            lambda: peers.Transformer(len(brown.vocabulary), D_MODEL), seconds=seconds.wall, **text
+        "learning_rate": torch_training.best_learning_rate(
+            lambda: Transformer(len(brown.vocabulary), D_MODEL), seconds=seconds.wall, **text
         ).learning_rate,
     }
     return facts, text
@@ -118,13 +120,14 @@ def opponent(brown, data_folder):
 
 @pytest.mark.parametrize("times", [1, 10])
 def test_transformer_for_as_long(benchmark, brown, opponent, times):
-    from bench.peers import torch_language_models as peers
+    from bench.peers import torch_training
+    from bench.peers.torch_language_models import Stream, Transformer
 
     facts, text = opponent
     budget, rate = times * facts["explicit_seconds"], facts["learning_rate"]
-    start = peers.Transformer(len(brown.vocabulary), D_MODEL)
+    start = Transformer(len(brown.vocabulary), D_MODEL)
     trained, _ = record(
-        benchmark, lambda: peers.train(start, seconds=budget, learning_rate=rate, **text), 1, times_fit=times
+        benchmark, lambda: torch_training.train(start, seconds=budget, learning_rate=rate, **text), 1, times_fit=times
     )
-    test = peers.Stream(brown.test.ids, brown.test.documents)
-    benchmark.extra_info.update(facts, perplexity=peers.perplexity(trained.model, test))
+    test = Stream(brown.test.ids, brown.test.documents)
+    benchmark.extra_info.update(facts, perplexity=torch_training.perplexity(trained.model, test))

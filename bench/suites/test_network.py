@@ -6,8 +6,8 @@ from scipy.sparse import csr_array
 
 import saffu
 from bench.data import datasets
-from bench.measure import race, record
-from bench.trials.networks import score
+from bench.measure.clock import race, record
+from bench.measure.scores import score
 
 HIDDEN, BATCH = 500, 128
 
