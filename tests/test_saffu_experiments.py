@@ -16,11 +16,12 @@ if str(ROOT) not in sys.path:
 
 from bench.data import corpora  # noqa: E402
 from bench.data.texts import made_up  # noqa: E402
-from bench.experiments import attention_lm_residual, attention_lm_warm_start  # noqa: E402
+from bench.experiments import architecture_roadmap, attention_lm_residual, attention_lm_warm_start  # noqa: E402
 from bench.experiments.attention_lm_residual import Row  # noqa: E402
 from bench.experiments.attention_lm_warm_start import COLD, COLD_AS_LONG, WARM, Run  # noqa: E402
 from bench.trials.attention_lm import Moment, best, solve, trained  # noqa: E402
 from saffu import ExplicitLM  # noqa: E402
+from saffu.grid import Architecture  # noqa: E402
 from saffu.text import LINE_END_ID  # noqa: E402
 
 ARCHITECTURE = {"bits": 6, "hidden": 5, "radius": 4, "block": 3}
@@ -97,6 +98,40 @@ def test_throughput(tmp_path, monkeypatch):
     assert all(float(record["difference"]) < 1e-4 for record in records)
     assert all(float(record["saffu"]) > 0 and float(record["torch"]) > 0 for record in records)
     assert table.count("| frozen |") == table.count("| thawed |") == 3
+
+
+def test_roadmap_gives_the_best_of_each_size(tmp_path):
+    pytest.importorskip("matplotlib")
+    records, table = quick("architecture_roadmap", tmp_path)
+    assert len(records) == 4
+    perplexity = {(r["bits"], r["residual"]): float(r["perplexity"]) for r in records}
+    for residual in "01":
+        best = min(value for (_, kind), value in perplexity.items() if kind == residual)
+        bits = next(bits for (bits, kind), value in perplexity.items() if kind == residual and value == best)
+        assert table.count(f" {bits} bits, radial 2, 1 head, 1 layer, 4 hidden | {best:.1f} |") >= 2
+    refined = [float(r["refined_perplexity"]) for r in records if r["refined_perplexity"]]
+    assert len(refined) == 1
+    assert f"| {refined[0]:.1f} |\n" in table
+
+
+def test_roadmap_table_keeps_to_the_sizes():
+    model = architecture_roadmap.Model
+    found = [
+        model(Architecture(bits=16), 900_000, 120.04, None),
+        model(Architecture(bits=32), 900_000, 110.0, None),
+        model(Architecture(bits=64), 2_000_000, 100.0, None),
+        model(Architecture(bits=128), 17_260_000, 99.0, None),
+        model(Architecture(bits=16, residual=True), 950_000, 50.0, 48.0),
+        model(Architecture(bits=64, residual=True), 2_900_000, 45.0, 44.0),
+        model(Architecture(bits=128, residual=True), 9_000_000, 46.0, 41.26),
+    ]
+    lines = architecture_roadmap.table(found).splitlines()[2:]
+    rest = "radial 4 + document, 1 head, 1 layer, 64 hidden"
+    assert lines == [
+        f"| to 1 million | 32 bits, {rest} | 110.0 | 16 bits, {rest} | 50.0 | 48.0 |",
+        f"| to 3 million | 64 bits, {rest} | 100.0 | 64 bits, {rest} | 45.0 | 44.0 |",
+        f"| any | 128 bits, {rest} (17.3 million) | 99.0 | 64 bits, {rest} (2.9 million) | 45.0 | 41.3 |",
+    ]
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------

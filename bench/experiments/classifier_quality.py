@@ -41,7 +41,7 @@ class Row(NamedTuple):
 def measured(data: str, model: str, fit: Callable[[Any, np.ndarray], Any], split: Split) -> Row:
     """Fit once, by the clock, and score the test part."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LogisticRegression stops at its limit of iterations and says so
+        warnings.simplefilter("ignore")  # LogisticRegression warns where it stops at its limit of iterations
         start = time.perf_counter()
         fitted = fit(split.train, split.y_train)
         seconds = time.perf_counter() - start

@@ -21,7 +21,10 @@ from bench.trials.networks import Task, epochs_of, refined, solved, tasks, train
 from bench.trials.tuning import settings_tried
 
 SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
-STEPS, EPOCHS = 1_000, 8  # of minibatches, of epochs: the greater of the two; fewer where the validation rows say so
+STEPS, EPOCHS = (
+    1_000,
+    8,
+)  # of minibatches, of epochs: the greater of the two, or what validation rows choose
 CONTENDERS = ("explicit", "refined", "cold")
 
 
@@ -97,7 +100,7 @@ def run(given: Options) -> None:
     for task in tasks(given.quick):
         for share in (0.1, 1.0) if given.quick else SHARES:
             results += rows(task, share, given.quick)
-    seeds = "0, 1, ... for subset, start and order of the rows, as many as the column says"
+    seeds = "0, 1, ... for subset, start and order of the rows, as many as in the column"
     budget = (
         f"at most {EPOCHS} epochs or {STEPS:,} steps of Adam (the greater); rate, softening or scale, and epochs "
         "by successive halving on a fifth of the rows "

@@ -132,7 +132,7 @@ def report(folder: Path) -> str:
         *classifier_rows(folder),
     ]
     header = ("what", "saffu", "beside", "ratio")
-    threads = "CPU seconds on one thread unless it says wall (every core), medians over interleaved runs"
+    threads = "CPU seconds on one thread, or wall where it is named (every core), medians over interleaved runs"
     return f"{markdown_table(header, rows)}\n\n{machine_line(threads, ('scikit-learn',))}"
 
 

@@ -33,7 +33,7 @@ def logistic_regression(split: Split, iterations: Sequence[int] = (5, 10, 20, 40
     for limit in iterations:
         watch = Stopwatch()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it stops at its limit of iterations and says so
+            warnings.simplefilter("ignore")  # it warns where it stops at its limit of iterations
             model = LogisticRegression(max_iter=limit).fit(split.train, split.y_train)
         with watch.paused() as seconds:
             points.append(Point(limit, seconds, *score(model, split.test, split.y_test)))

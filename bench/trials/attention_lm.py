@@ -102,7 +102,7 @@ def best_setting(settings: Sequence[Any], run: Train, epochs: int, n_tokens: int
     """What does best on validation text: all settings for all epochs where there are few tokens.
 
     With more tokens, every setting is run for a quarter of the epochs and the best three for all. With few, the first
-    steps of a random start, which leave it at the unigram, say nothing of where it would end.
+    steps of a random start, which leave it at the unigram, do not show where it would end.
     """
     screening = epochs if n_tokens <= ALL_TRIED else math.ceil(epochs / 4)
     return tuned(settings, run, screening, epochs, keep).setting
