@@ -46,8 +46,8 @@ def build(source: Path, site: Path) -> None:
     # Python is built with -fwrapv, under which a signed overflow would count as defined.
     flags = f"{os.environ.get('CFLAGS', '')} -fno-wrapv"
     environment = {**os.environ, "SAFFU_SANITIZE": SANITIZERS, "CFLAGS": flags}
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation, "--target", site, source]
-    run(*pip, env=environment, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
+    run(*pip, "--target", site, source, env=environment, check=True)
 
 
 def preloaded() -> str:

@@ -74,7 +74,7 @@ def from_random(part: str, name: str, text: Text, shape: SaffuLM, few: slice) ->
 
     def train(setting: tuple[str | float, float], epochs: int, seed: int) -> Sequence[Moment]:
         scale, rate = setting
-        start = shape.random_start(scale, seed)
+        start = shape.random_start(scale=scale, seed=seed)
         return trained(start, text, epochs, learning_rate=rate, seed=seed, freeze_embeddings=False)
 
     return Way(part, name, shape, 0.0, tuple(itertools.product(SCALES, RATES))[few], train)

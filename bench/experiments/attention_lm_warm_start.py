@@ -77,7 +77,7 @@ def warm(start: Any, text: Text, setting: Setting, epochs: int, seconds: float, 
 def cold(shape: Any, text: Text, setting: Setting, epochs: int, seed: int = 0, **more: Any) -> list[Moment]:
     """Train the same architecture from random weights, its embeddings too."""
     scale, rate = setting
-    start = shape.random_start(scale, seed)
+    start = shape.random_start(scale=scale, seed=seed)
     return trained(start, text, epochs, 0.0, freeze_embeddings=False, learning_rate=rate, seed=seed, **more)
 
 

@@ -65,7 +65,7 @@ def rows(folder: Path) -> Iterator[Row]:
             yield measured(name, "saffu primed, x and 1 - x", fit_saffu("primed"), complements)
             for hidden in NETWORKS:
                 units = " + ".join(f"{size:,}" for size in hidden)
-                yield measured(name, f"saffu network, {units} hidden", ExplicitNetwork(hidden).fit, split)
+                yield measured(name, f"saffu network, {units} hidden", ExplicitNetwork(hidden=hidden).fit, split)
         for model, fit in of_sklearn().items():
             yield measured(name, model, fit, split)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +53,8 @@ def measure(split: Split, settings: Mapping[str, Any], kneser_ney_order: int) ->
     for priming in PRIMINGS:
         chosen = {"order": kneser_ney_order} if priming == "kneser-ney" else settings
         model = ExplicitLM(priming=priming, **chosen)
-        _, spent = timed(lambda m=model: m.fit(train.ids, len(split.vocabulary), train.documents))
-        log_prob, scored = timed(lambda m=model: m.log_prob(test.ids, test.documents))
+        _, spent = timed(partial(model.fit, train.ids, vocab_size=len(split.vocabulary), documents=train.documents))
+        log_prob, scored = timed(partial(model.log_prob, test.ids, documents=test.documents))
         nats[priming] = -float(log_prob.mean())
         fitting, scoring = spent.wall, scored.wall
     nats["unigram"] = -float(model.unigram_log_prob(test.ids).mean())
@@ -78,8 +79,10 @@ def try_characters(folder: Path) -> None:
     inner = corpora.shakespeare(folder, "chars", share=8 / 9, within=corpora.SHAKESPEARE_SHARE)
     for radius, order in CANDIDATES:
         model = ExplicitLM(radius=radius, order=order)
-        _, spent = timed(lambda m=model: m.fit(inner.train.ids, len(inner.vocabulary), inner.train.documents))
-        bits = -float(model.log_prob(inner.test.ids, inner.test.documents).mean()) / np.log(2)
+        _, spent = timed(
+            partial(model.fit, inner.train.ids, vocab_size=len(inner.vocabulary), documents=inner.train.documents)
+        )
+        bits = -float(model.log_prob(inner.test.ids, documents=inner.test.documents).mean()) / np.log(2)
         print(f"radius {radius:2}, order {order:2}: {bits:.4f} bits per character, {spent.wall:.1f} s")
 
 

@@ -58,7 +58,7 @@ class Explicit:
     """The explicit language model of actions and words."""
 
     def __init__(self) -> None:
-        self.model = saffu.ExplicitLM(**SETTINGS).partial_fit([], VOCAB_SIZE)
+        self.model = saffu.ExplicitLM(**SETTINGS).partial_fit([], vocab_size=VOCAB_SIZE)
         self.n_heard = 0
 
     @property
@@ -81,7 +81,7 @@ class Explicit:
         if self.n_heard == 0:
             return 0
         length, n_actions = 2 * len(tokens), len(ACTIONS)
-        log_prob = self.model.log_prob(documents_of(tokens, range(n_actions)), length * np.arange(n_actions))
+        log_prob = self.model.log_prob(documents_of(tokens, range(n_actions)), documents=length * np.arange(n_actions))
         by_action = log_prob.reshape(n_actions, length)
         return int((by_action[:, 0] + by_action[:, 1::2].sum(axis=1)).argmax())
 

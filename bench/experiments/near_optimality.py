@@ -39,7 +39,7 @@ def solved(task: Task, kind: str, priming: str) -> Any:
     """The explicit model of a kind."""
     if kind == "network":
         return task.fitted(priming)
-    return saffu.SoftmaxLayer(priming).fit(task.split.train, task.split.y_train)
+    return saffu.SoftmaxLayer(priming=priming).fit(task.split.train, task.split.y_train)
 
 
 def rows(task: Task, kind: str, quick: bool) -> Iterator[Row]:

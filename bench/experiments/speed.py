@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def counting_rows() -> Iterator[Row]:
     for radius in (1, 10):
         name = stream if radius == 1 else f"{stream}..{radius}"
         runs = {key: counting.CONTENDERS[key] for key in ("saffu", "saffu, 2 threads")}
-        times = race({key: lambda run=run, r=radius: run(ids, r) for key, run in runs.items()})
+        times = race({key: partial(run, ids, radius) for key, run in runs.items()})
         yield against(f"count {name}", times["saffu"].cpu, "`numpy.unique`", counting.best_numpy_cpu(radius, ids))
     one, two = times["saffu"].wall, times["saffu, 2 threads"].wall
     yield "the same on two threads, wall", show(two), f"one thread {show(one)}", f"{one / two:.2g}x"

@@ -28,6 +28,11 @@ def median_seconds(runs: Sequence[Seconds]) -> Seconds:
     return Seconds(statistics.median(r.wall for r in runs), statistics.median(r.cpu for r in runs))
 
 
+def quickest(run: Callable[[], Any], repeats: int = 3) -> float:
+    """Wall seconds of the quickest of several runs."""
+    return min(timed(run)[1].wall for _ in range(repeats))
+
+
 def race(contenders: Mapping[str, Callable[[], Any]], repeats: int = 5) -> dict[str, Seconds]:
     """Median seconds of each contender, run in turn so that a busy spell of the machine falls on all of them.
 

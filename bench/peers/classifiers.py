@@ -14,7 +14,7 @@ def fit_saffu(priming: str) -> Callable[[Any, np.ndarray], SoftmaxLayer]:
     """Fit, weigh and prime."""
 
     def fit(features: Any, labels: np.ndarray) -> SoftmaxLayer:
-        layer = SoftmaxLayer(priming).fit(features, labels)
+        layer = SoftmaxLayer(priming=priming).fit(features, labels)
         _ = layer.weights  # solved when first needed
         return layer
 

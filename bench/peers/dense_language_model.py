@@ -17,7 +17,7 @@ Float64 = NDArray[np.float64]
 def fit(split: Split, n_threads: int | None = None, **settings) -> ExplicitLM:
     """An ExplicitLM of the training part."""
     model = ExplicitLM(n_threads=n_threads, **settings)
-    return model.fit(split.train.ids, len(split.vocabulary), split.train.documents)
+    return model.fit(split.train.ids, vocab_size=len(split.vocabulary), documents=split.train.documents)
 
 
 # ---- the same logits, densely ----------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def scoring_race(model: ExplicitLM, text: Chunk, n_positions: int = 400, repeats
     twin, positions = DenseTwin(model, text), spread_positions(text, n_positions)
     seconds = race(
         {
-            "saffu": lambda: model.log_prob(text.ids, text.documents),
+            "saffu": lambda: model.log_prob(text.ids, documents=text.documents),
             "numpy": lambda: twin.log_prob(positions),
         },
         repeats,

@@ -13,6 +13,14 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 
+@pytest.fixture
+def one_thread():
+    """BLAS and OpenMP of every library on one thread."""
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    with limits(1):
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Folder of the real data sets, or skip."""

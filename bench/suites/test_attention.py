@@ -16,14 +16,7 @@ N, N_TYPES, N_TOKENS, ROUNDS = 4096, 20_000, 1_000_000, 15
 LONG_ENOUGH = 0.3  # seconds of rounds: what takes a tenth of a millisecond needs more of them
 SHAPES = [(8, 64), (8, 256), (32, 64), (32, 256)]  # K, d
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    limits = pytest.importorskip("threadpoolctl").threadpool_limits
-    with limits(1):
-        yield
+pytestmark = [pytest.mark.benchmark(timer=time.process_time), pytest.mark.usefixtures("one_thread")]
 
 
 class Problem:

@@ -34,14 +34,14 @@ def test_fit(benchmark, brown, priming):
         tokens_per_second=n_tokens / seconds.wall,
         **{f"{verb}_tokens_per_second": n_tokens / spent for verb, spent in model.seconds.items()},
         bytes_weights=model.summary()["bytes_weights"],
-        perplexity=model.perplexity(brown.test.ids, brown.test.documents),
+        perplexity=model.perplexity(brown.test.ids, documents=brown.test.documents),
     )
 
 
 def test_scoring(benchmark, brown, model):
     twin, text = dense_language_model.DenseTwin(model, brown.test), brown.test
     positions = dense_language_model.spread_positions(text, 400)
-    found, _ = record(benchmark, lambda: model.log_prob(text.ids, text.documents), 3, threads=1)
+    found, _ = record(benchmark, lambda: model.log_prob(text.ids, documents=text.documents), 3, threads=1)
     np.testing.assert_allclose(found[positions], twin.log_prob(positions), rtol=0, atol=AGREEMENT)
     per_token = dense_language_model.scoring_race(model, text)
     benchmark.extra_info.update(
@@ -110,7 +110,7 @@ def opponent(brown, data_folder):
     }
     facts = {
         "explicit_seconds": seconds.wall,
-        "explicit_perplexity": explicit.perplexity(brown.test.ids, brown.test.documents),
+        "explicit_perplexity": explicit.perplexity(brown.test.ids, documents=brown.test.documents),
         "learning_rate": torch_training.best_learning_rate(
             lambda: Transformer(len(brown.vocabulary), D_MODEL), seconds=seconds.wall, **text
         ).learning_rate,

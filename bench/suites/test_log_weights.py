@@ -1,11 +1,10 @@
 """Dense log weights beside the numpy expression."""
 
-import time
-
 import numpy as np
 import pytest
 
 import saffu
+from bench.measure.clock import median_seconds, timed
 from bench.peers.dense import LOG_SHAPES, numpy_expression
 
 
@@ -19,17 +18,14 @@ def shape(request):
 def test_saffu(benchmark, shape, dtype, order):
     F = np.asarray(np.random.default_rng(0).random(shape) + 0.1, dtype, order=order)
     benchmark.pedantic(lambda: saffu.log_weights(F, 100.0, n_threads=1), rounds=9, warmup_rounds=1)
-    times = []
-    for _ in range(9):
-        start = time.perf_counter()
-        expected = numpy_expression(F, 100.0)
-        times.append(time.perf_counter() - start)
+    peer = median_seconds([timed(lambda: numpy_expression(F, 100.0))[1] for _ in range(9)])
+    expected = numpy_expression(F, 100.0)
     tolerance = 1e-5 if dtype == np.float32 else 1e-12
     np.testing.assert_allclose(saffu.log_weights(F, 100.0), expected, rtol=tolerance, atol=tolerance)
     benchmark.extra_info.update(bytes=2 * F.nbytes, threads=1)
     if benchmark.stats:
         mine = benchmark.stats["median"]
-        benchmark.extra_info.update(GB_per_s=2 * F.nbytes / mine / 1e9, ratio_to_numpy=float(np.median(times)) / mine)
+        benchmark.extra_info.update(GB_per_s=2 * F.nbytes / mine / 1e9, ratio_to_numpy=peer.wall / mine)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,11 +1,10 @@
 """F = H^T Y beside scipy's one-hot product, torch's index_add_ and one read of H."""
 
-import time
-
 import numpy as np
 import pytest
 
 import saffu
+from bench.measure.clock import quickest
 from bench.peers.dense import MOMENT_SHAPES, one_hot_product
 from saffu import _core
 
@@ -15,15 +14,6 @@ def problem(request):
     n, n_features, n_classes = request.param
     rng = np.random.default_rng(0)
     return rng.random((n, n_features), np.float32), rng.integers(0, n_classes, n), n_classes
-
-
-def seconds(function, repeats=3):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def report(benchmark, H, n_threads, **ratios):
@@ -36,8 +26,8 @@ def report(benchmark, H, n_threads, **ratios):
 def test_saffu(benchmark, problem, n_threads):
     H, y, n_classes = problem
     benchmark.pedantic(lambda: saffu.moments(H, y, n_classes, n_threads=n_threads), rounds=5, warmup_rounds=1)
-    read = seconds(lambda: _core.lowest(H.reshape(-1), n_threads))
-    peer = seconds(lambda: one_hot_product(H, y, n_classes))
+    read = quickest(lambda: _core.lowest(H.reshape(-1), n_threads))
+    peer = quickest(lambda: one_hot_product(H, y, n_classes))
     report(benchmark, H, n_threads)
     if benchmark.stats:
         mine = benchmark.stats["min"]

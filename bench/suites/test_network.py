@@ -19,7 +19,7 @@ def split(data_folder):
 
 @pytest.mark.parametrize("hidden", [(300,), (1000,)], ids=str)
 def test_explicit(benchmark, split, hidden):
-    fit = lambda: saffu.ExplicitNetwork(hidden).fit(split.train, split.y_train)  # noqa: E731
+    fit = lambda: saffu.ExplicitNetwork(hidden=hidden).fit(split.train, split.y_train)  # noqa: E731
     network, _ = record(benchmark, fit, 1)
     nll, accuracy = score(network, split.test, split.y_test)
     benchmark.extra_info.update(accuracy=accuracy, nll=nll, parameters=network.n_parameters)
@@ -45,7 +45,7 @@ def test_an_epoch(benchmark, split, form):
     from bench.peers import torch_networks
 
     n_features, n_classes = split.train.shape[1], 10
-    network = saffu.ExplicitNetwork((HIDDEN,), rounds=1, corrections=0).fit(split.train, split.y_train)
+    network = saffu.ExplicitNetwork(hidden=(HIDDEN,), rounds=1, corrections=0).fit(split.train, split.y_train)
     features = split.train if form == "dense" else csr_array(split.train)
     build = lambda: torch_networks.SoftmaxNetwork(n_features, HIDDEN, n_classes, "glorot")  # noqa: E731
     one_row = split._replace(test=split.test[:1], y_test=split.y_test[:1])  # scoring is not measured

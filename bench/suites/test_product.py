@@ -1,15 +1,16 @@
 """Sparse rows times dense weights beside scipy's CSR product and BLAS on the dense matrix, one thread each."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from bench.measure.clock import quickest
 from saffu.sparse import SparseRows
 
 N_ROWS, N_FEATURES, DENSITY = 60_000, 784, 0.19  # about MNIST
 COLUMNS = [30, 300, 1000]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +25,6 @@ def features():
 def problem(request, features):
     weights = np.random.default_rng(1).normal(0, 1, (N_FEATURES, request.param)).astype(np.float32)
     return features, weights
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    limits = pytest.importorskip("threadpoolctl").threadpool_limits
-    with limits(1):
-        yield
-
-
-def seconds(function, repeats=3):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def report(benchmark, H, W, n_entries, **peers):
@@ -58,7 +43,7 @@ def test_saffu(benchmark, problem):
     rows, matrix = SparseRows.of(H, 1), csr_array(H)
     Z = benchmark.pedantic(rows.product, args=(W,), rounds=3, warmup_rounds=1)
     report(
-        benchmark, H, W, matrix.nnz, scipy=lambda: seconds(lambda: matrix @ W, 2), blas=lambda: seconds(lambda: H @ W)
+        benchmark, H, W, matrix.nnz, scipy=lambda: quickest(lambda: matrix @ W, 2), blas=lambda: quickest(lambda: H @ W)
     )
     np.testing.assert_allclose(Z, H @ W, rtol=1e-3, atol=1e-3)
 
@@ -70,7 +55,12 @@ def test_saffu_in_double(benchmark, problem):
     rows, matrix, F = SparseRows.of(H, 1).transposed(), csr_array(H.T), np.empty(W.shape)
     benchmark.pedantic(rows.product_double, args=(R, F), rounds=3, warmup_rounds=1)
     report(
-        benchmark, H, W, matrix.nnz, scipy=lambda: seconds(lambda: matrix @ R, 2), blas=lambda: seconds(lambda: H.T @ R)
+        benchmark,
+        H,
+        W,
+        matrix.nnz,
+        scipy=lambda: quickest(lambda: matrix @ R, 2),
+        blas=lambda: quickest(lambda: H.T @ R),
     )
     np.testing.assert_allclose(F, H.T @ R, rtol=1e-3)
 
@@ -95,5 +85,5 @@ def test_compression(benchmark, features):
     benchmark.extra_info.update(bytes=n_bytes, threads=1)
     if benchmark.stats:
         mine = benchmark.stats["min"]
-        scipy = seconds(lambda: csr_array(features), 2)
+        scipy = quickest(lambda: csr_array(features), 2)
         benchmark.extra_info.update(GB_per_s=n_bytes / mine / 1e9, ratio_to_scipy=scipy / mine)

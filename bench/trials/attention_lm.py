@@ -26,7 +26,9 @@ Train = Callable[[Any, int], Sequence["Moment"]]
 def solve(text: Text, **architecture: Any) -> tuple[SaffuLM, float]:
     """A solved model and the seconds that it took."""
     model, spent = timed(
-        lambda: SaffuLM(min_count=MIN_COUNT, **architecture).solve(text.train.ids, text.n_types, text.train.documents)
+        lambda: SaffuLM(min_count=MIN_COUNT, **architecture).solve(
+            text.train.ids, vocab_size=text.n_types, documents=text.train.documents
+        )
     )
     return model, spent.wall
 
@@ -80,7 +82,7 @@ def trained(
 
     start.refine(
         text.train.ids,
-        epochs,
+        epochs=epochs,
         documents=text.train.documents,
         batch_tokens=batch_tokens(text),
         callback=record,
@@ -90,7 +92,7 @@ def trained(
 
 
 def _nll(model: SaffuLM, chunk: Chunk) -> float:
-    return -float(model.log_prob(chunk.ids, chunk.documents).mean())
+    return -float(model.log_prob(chunk.ids, documents=chunk.documents).mean())
 
 
 def best(moments: Sequence[Moment]) -> Moment:

@@ -43,6 +43,7 @@ def largest_differences(n_sequences: int) -> dict[tuple[str, str], float]:
             arrays = {n: v + rng.normal(0, 0.2, v.shape).astype(v.dtype) for n, v in start.arrays.items()}
             numpy_model = start.with_arrays({name: value.astype(dtype) for name, value in arrays.items()})
             ids = rng.integers(0, 21, (4, 12))
+            model: Any
             if library == "numpy":
                 model, logits = numpy_model, lambda m, ids=ids: m.logits(ids)
             else:

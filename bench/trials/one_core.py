@@ -43,9 +43,9 @@ def main() -> None:
         return 1e3 * timed(lambda: [run() for _ in range(repeats)])[1].wall
 
     spent = {
-        "fit": milliseconds(lambda: model.fit(ids, VOCAB_SIZE, np.arange(0, N_TOKENS, LENGTH))),
-        "update": milliseconds(lambda: model.update(utterance, [0]), REPEATS),
-        "answer": milliseconds(lambda: model.update(utterance, [0]).distribution(utterance), REPEATS),
+        "fit": milliseconds(lambda: model.fit(ids, vocab_size=VOCAB_SIZE, documents=np.arange(0, N_TOKENS, LENGTH))),
+        "update": milliseconds(lambda: model.update(utterance, documents=[0]), REPEATS),
+        "answer": milliseconds(lambda: model.update(utterance, documents=[0]).distribution(utterance), REPEATS),
     }
     print(json.dumps({"entries": model.counts.n_entries, "megabytes": peak_bytes() / 2**20, **spent}))
 

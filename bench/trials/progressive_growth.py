@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,8 @@ class Moment(NamedTuple):
 
 def start(text: Text, plan: Plan, sizes: Sizes, seed: int) -> Transformer:
     """A model of these sizes with random weights."""
-    return Transformer(text.n_types, **sizes, key=WIDTH, value=WIDTH, positions=plan.positions, seed=seed)
+    shape: dict[str, Any] = {**sizes, "key": WIDTH, "value": WIDTH, "positions": plan.positions}
+    return Transformer(text.n_types, **shape, seed=seed)
 
 
 def grown_to(model: Transformer, sizes: Sizes, init: Any, seed: int) -> Transformer:
@@ -72,14 +74,14 @@ def multiply_adds(model: Transformer, n_tokens: int) -> float:
 
 def nll(model: Transformer, text: Text) -> float:
     """On validation text, nats per token."""
-    return -float(model.log_prob(text.valid.ids, text.valid.documents).mean())
+    return -float(model.log_prob(text.valid.ids, documents=text.valid.documents).mean())
 
 
 def trained(model: Transformer, text: Text, epochs: int, rate: float, seed: int, so_far: Moment) -> tuple[Any, Moment]:
     """The model trained further, by the clock."""
     ids, documents = text.train.ids, text.train.documents
     began = time.perf_counter()
-    better = model.refine(ids, epochs, documents=documents, learning_rate=rate, seed=seed, batch_tokens=1024)
+    better = model.refine(ids, epochs=epochs, documents=documents, learning_rate=rate, seed=seed, batch_tokens=1024)
     seconds = so_far.seconds + time.perf_counter() - began
     return better, Moment(seconds, so_far.multiply_adds + epochs * multiply_adds(model, ids.size), nll(better, text))
 
@@ -142,7 +144,7 @@ def family(text: Text, plan: Plan, rates: Sequence[float], rate: float) -> Itera
     The rate of each is tuned with another seed; ``rate`` is that of the checkpoint.
     """
 
-    def after(model: Transformer, rate: float, seed: int) -> float:
+    def after(model: Transformer, rate: float, seed: int = 0) -> float:
         return trained(model, text, 1, rate, seed, Moment(0, 0, math.nan))[1].nll
 
     small, _ = trained(start(text, plan, plan.stages[0], 0), text, 2, rate, 0, Moment(0, 0, math.nan))
@@ -152,8 +154,8 @@ def family(text: Text, plan: Plan, rates: Sequence[float], rate: float) -> Itera
         larger, fresh = grown_to(small, bigger, "normal", 0), start(text, plan, bigger, 0)
         if larger.n_parameters == small.n_parameters:
             continue
-        tuned = [min(rates, key=lambda rate, m=model: after(m, rate, 99)) for model in (larger, fresh)]
-        grown, alone = (after(model, rate, 0) for model, rate in zip((larger, fresh), tuned, strict=True))
+        tuned = [min(rates, key=partial(after, model, seed=99)) for model in (larger, fresh)]
+        grown, alone = (after(model, rate) for model, rate in zip((larger, fresh), tuned, strict=True))
         name = ", ".join(f"{key} {value}" for key, value in bigger.items())
         facts = {"part": "family", "name": name, "parameters": larger.n_parameters, "rates": tuned}
         yield facts | {"grown": grown, "from scratch": alone}

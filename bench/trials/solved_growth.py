@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from bench.data.corpora import MIN_COUNT
@@ -42,14 +43,19 @@ class Growth(NamedTuple):
 def solved_growths(text: Text, quick: bool, seeds: Sequence[int]) -> Iterator[Growth]:
     """Growths of an explicit model, which takes no seed, of compact ones, and of those on an explicit model."""
     ids, documents = text.train.ids, text.train.documents
-    explicit = ExplicitLM(radius=2, order=3, windows=(), induction=0).fit(ids, text.n_types, documents)
+    explicit = ExplicitLM(radius=2, order=3, windows=(), induction=0).fit(
+        ids, vocab_size=text.n_types, documents=documents
+    )
     steps: list[dict[str, Any]] = [{"radius": 5}, {"order": 4}, {"windows": (60, 500)}, {"induction": 2000}]
     for step in steps:
         yield _grown("explicit", [explicit], text, step, lambda model: sum(t.nnz for t in model.counts.tables))
     size = {"bits": 8, "hidden": 8} if quick else {"bits": 32, "hidden": 32}
     for name, residual in (("units", None), ("units on the explicit", explicit)):
         shape: dict[str, Any] = size | {"contexts": ("radial",), "radius": 2, "min_count": MIN_COUNT}
-        models = [SaffuLM(**shape, residual=residual, seed=seed).solve(ids, text.n_types, documents) for seed in seeds]
+        models = [
+            SaffuLM(**shape, residual=residual, seed=seed).solve(ids, vocab_size=text.n_types, documents=documents)
+            for seed in seeds
+        ]
         steps = [
             {"radius": 8},
             {"hidden": 4 * size["hidden"]},
@@ -66,11 +72,11 @@ def _grown(
 ) -> Growth:
     what = ", ".join(f"{k} {'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in step.items())
     larger, spent = zip(
-        *(timed(lambda m=m: m.grow(text.train.ids, text.train.documents, **step)) for m in models), strict=True
+        *(timed(partial(m.grow, text.train.ids, documents=text.train.documents, **step)) for m in models), strict=True
     )
     criterion = [tuple(each.growth[-1]["losses"]) for each in larger]
     before, after = (
-        [each.perplexity(text.test.ids, text.test.documents) for each in group] for group in (models, larger)
+        [each.perplexity(text.test.ids, documents=text.test.documents) for each in group] for group in (models, larger)
     )
     sizes = n_parameters(models[0]), n_parameters(larger[0])
     return Growth(name, what, *sizes, criterion, list(zip(before, after, strict=True)), spent[0].wall)
