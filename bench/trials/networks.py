@@ -38,15 +38,10 @@ class Task(NamedTuple):
         """Training rows."""
         return self.split.y_train.size
 
-    def network(self, priming: str = "primed", seed: int = 0, rounds: int = 12) -> Any:
-        """An explicit network of this task's shape, not yet fitted."""
-        return saffu.ExplicitNetwork(
-            hidden=(self.hidden,), rounds=rounds, complement=self.complement, priming=priming, seed=seed
-        )
-
-    def fitted(self, priming: str = "primed", seed: int = 0, rounds: int = 12) -> Any:
+    def fitted(self, priming: str = "primed", seed: int = 0) -> saffu.ExplicitNetwork:
         """The explicit network of this task, fitted to its training rows."""
-        return self.network(priming, seed, rounds).fit(self.split.train, self.split.y_train)
+        shape = saffu.ExplicitNetwork(hidden=(self.hidden,), complement=self.complement, priming=priming, seed=seed)
+        return shape.fit(self.split.train, self.split.y_train)
 
 
 def tasks(quick: bool) -> Iterator[Task]:
@@ -62,7 +57,7 @@ def tasks(quick: bool) -> Iterator[Task]:
     yield Task("AG News", datasets.frequent_words(datasets.ag_news(folder)), 40, False)
 
 
-# ---- scores and the clock ----------------------------------------------------------------------------------------
+# ---- solving ---------------------------------------------------------------------------------------------------------
 
 
 def solved(task: Task, priming: str = "primed", seed: int = 0) -> tuple[Any, Point]:
