@@ -134,6 +134,13 @@ def test_roadmap_table_keeps_to_the_sizes():
     ]
 
 
+def test_a_text_without_a_place_for_its_table_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(attention_lm_residual, "run", lambda given: pytest.fail("there was work"))
+    with pytest.raises(SystemExit):
+        attention_lm_residual.main(["--tokens", "77", "--out", str(tmp_path)])
+    assert "has no lines <!-- attention-lm-residual-77:begin -->" in capsys.readouterr().err
+
+
 # ---- texts -----------------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from bench.data.corpora import Parts
 from bench.data.texts import made_up
 from bench.report.command import Options, closing, options, write
 from bench.report.requirements import data_folder, installed
-from bench.report.tables import markdown_table
+from bench.report.tables import check_published, markdown_table
 from saffu import ExplicitLM
 from saffu.saffu_lm import SaffuLM
 from saffu.text import Chunk, Vocabulary
@@ -170,7 +170,7 @@ def run(given: Options) -> None:
         "training alone, validation and the tuning of their rate come on top"
     )
     report = [about, table(rows), summary(rows), closing(f"{more.seed}", budget, began, libraries)]
-    write(_placed(given), [row._asdict() for row in rows], "\n\n".join(report))
+    write(given, [row._asdict() for row in rows], "\n\n".join(report))
 
 
 def _placed(given: Options) -> Options:
@@ -211,7 +211,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run as a command."""
-    run(options("attention-lm-residual", __doc__, argv, add_options, needs=[]))
+    given = _placed(options("attention-lm-residual", __doc__, argv, add_options, needs=[]))
+    check_published(given.name, given.only_print)  # a text cut short has a place of its own
+    run(given)
 
 
 if __name__ == "__main__":
