@@ -1,4 +1,4 @@
-"""Write the tables of ``bench/RESULTS.md``: ``python -m bench.results --all``, or ``python -m bench.results quality``.
+"""Write the tables of ``bench/RESULTS.md``: ``python -m bench.results --all``, or ``python -m bench.results speed``.
 
 Each table is measured by a command of its own, run in a fresh process; the README's table is then made of the cells of
 these tables, so that no figure stands in two places that can differ. Without a name, only the README's table is made
@@ -11,58 +11,70 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from bench import ROOT
-from bench.measure import RESULTS, between, markdown_table, replace_part
+from bench.report.tables import RESULTS, between, markdown_table, replace_part
 
 README = ROOT / "README.md"
 
-# Name of the table -> module and arguments of the command that measures it, the quick ones first.
-COMMANDS: dict[str, list[str]] = {
-    "speed": ["bench.speed"],
-    "quality": ["bench.quality"],
-    "small-sets": ["bench.small_sets"],
-    "attention": ["bench.attention"],
-    "saffu-throughput": ["bench.saffu_throughput"],
-    "drift": ["bench.drift"],
-    "on-the-spot": ["bench.on_the_spot"],
-    "saffu-residual-100000": ["bench.saffu_residual", "--tokens", "100000"],
-    "saffu-attention": ["bench.saffu_attention"],
-    "saffu-warm-cold": ["bench.saffu_warm_cold"],
-    "near-optimality": ["bench.near_optimality"],
-    "growth": ["bench.growth"],
-    "curves": ["bench.curves"],
-    "less-data": ["bench.less_data"],
-    "warm-cold": ["bench.warm_cold"],
-    "saffu-residual": ["bench.saffu_residual"],
-}
+# Names of the tables, the quick ones first. A table is measured by the command of its name; those whose command takes
+# arguments are below.
+TABLES = (
+    "speed",
+    "language-model-quality",
+    "classifier-quality",
+    "small-sets",
+    "attention-kernels",
+    "attention-lm-throughput",
+    "drift",
+    "learning-on-the-spot",
+    "attention-lm-residual-100000",
+    "attention-lm-ablation",
+    "attention-lm-warm-start",
+    "near-optimality",
+    "growth",
+    "accuracy-over-time",
+    "less-data",
+    "network-warm-start",
+    "attention-lm-residual",
+    "architecture-roadmap",
+)
+ARGUMENTS = {"attention-lm-residual-100000": ["attention_lm_residual", "--tokens", "100000"]}
 
-# Rows of the README's table. ``{table: row: column}`` stands for a cell of RESULTS.md, the row named by its first
-# cells, separated by " / ".
+
+def command(table: str) -> list[str]:
+    """Module and arguments of the command that measures a table."""
+    module, *arguments = ARGUMENTS.get(table, [table.replace("-", "_")])
+    return [f"bench.experiments.{module}", *arguments]
+
+
+# ---- the table of the README -----------------------------------------------------------------------------------------
+
+
+def _classifier(data: str, model: str) -> str:
+    cells = "{accuracy} / {NLL (nats)} ({seconds} s)"
+    return re.sub(r"\{(.+?)\}", rf"{{classifier-quality: {data} / {model}: \1}}", cells)
+
+
+# ``{table: row: column}`` stands for a cell of RESULTS.md, the row named by its first cells, separated by " / ".
 HEADLINE = [
     (
         "Brown, words: test perplexity (time to fit)",
-        "ExplicitLM {quality: brown: primed, k-fold} ({quality: brown: fit, s} s)",
-        "Kneser-Ney {quality: brown: Kneser-Ney}",
+        "ExplicitLM {language-model-quality: brown: primed, k-fold} ({language-model-quality: brown: fit, s} s)",
+        "Kneser-Ney {language-model-quality: brown: Kneser-Ney}",
     ),
     (
         "MNIST pixels: accuracy / NLL (time to fit)",
-        "ExplicitNetwork, 300 hidden: {quality: MNIST / saffu network, 300 hidden: accuracy} / "
-        "{quality: MNIST / saffu network, 300 hidden: NLL (nats)} "
-        "({quality: MNIST / saffu network, 300 hidden: seconds} s)",
-        "LogisticRegression {quality: MNIST / LogisticRegression: accuracy} / "
-        "{quality: MNIST / LogisticRegression: NLL (nats)} ({quality: MNIST / LogisticRegression: seconds} s)",
+        "ExplicitNetwork, 300 hidden: " + _classifier("MNIST", "saffu network, 300 hidden"),
+        "LogisticRegression " + _classifier("MNIST", "LogisticRegression"),
     ),
     (
         "20 Newsgroups, words: accuracy / NLL (time to fit)",
-        "SoftmaxLayer {quality: 20 Newsgroups / saffu primed: accuracy} / "
-        "{quality: 20 Newsgroups / saffu primed: NLL (nats)} ({quality: 20 Newsgroups / saffu primed: seconds} s)",
-        "MultinomialNB {quality: 20 Newsgroups / MultinomialNB: accuracy} / "
-        "{quality: 20 Newsgroups / MultinomialNB: NLL (nats)}; LogisticRegression "
-        "{quality: 20 Newsgroups / LogisticRegression: accuracy} / "
-        "{quality: 20 Newsgroups / LogisticRegression: NLL (nats)} "
-        "({quality: 20 Newsgroups / LogisticRegression: seconds} s)",
+        "SoftmaxLayer " + _classifier("20 Newsgroups", "saffu primed"),
+        "MultinomialNB {classifier-quality: 20 Newsgroups / MultinomialNB: accuracy} / "
+        "{classifier-quality: 20 Newsgroups / MultinomialNB: NLL (nats)}; LogisticRegression "
+        + _classifier("20 Newsgroups", "LogisticRegression"),
     ),
     (
         "count 5M ids at distances 1..10",
@@ -112,22 +124,27 @@ def headline(results: str) -> str:
     return markdown_table(["what", "saffu", "instead"], rows).replace("---:", "---")
 
 
-def chosen(names: list[str], everything: bool) -> Iterator[str]:
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def chosen(names: Sequence[str], everything: bool) -> Sequence[str]:
     """Names of the tables to measure."""
-    unknown = sorted(set(names) - set(COMMANDS))
+    unknown = sorted(set(names) - set(TABLES))
     if unknown:
-        sys.exit(f"no table is called {', '.join(unknown)}; there are: {', '.join(COMMANDS)}")
-    yield from COMMANDS if everything else names
+        sys.exit(f"no table is called {', '.join(unknown)}; there are: {', '.join(TABLES)}")
+    return TABLES if everything else names
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, then make the README's table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.results", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"which tables to measure: {', '.join(COMMANDS)}")
-    parser.add_argument("--all", action="store_true", help="measure every table; takes about two hours")
-    given = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"which tables to measure: {', '.join(TABLES)}")
+    parser.add_argument("--all", action="store_true", help="measure every table; takes about three hours")
+    given = parser.parse_args(argv)
     for name in chosen(given.names, given.all):
-        subprocess.run([sys.executable, "-m", *COMMANDS[name]], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", *command(name)], cwd=ROOT, check=True)
     replace_part(README, "figures", headline(RESULTS.read_text(encoding="utf-8")))
     print(f"wrote the table of figures into {README}")
 

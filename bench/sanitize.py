@@ -1,19 +1,22 @@
-"""Run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer: ``python -m bench.sanitize``.
+"""Run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-Arguments, if any, go to pytest in place of ``-m kernels``.
+``python -m bench.sanitize [ARGUMENT ...]`` takes a few minutes. Arguments, if any, go to pytest in place of ``-m
+kernels``.
 
 The core is built with both from a clean copy of the sources in a temporary folder; nothing of the checkout changes.
-Exits non-zero if a test fails or a sanitizer has anything to say. Needs gcc (or another compiler with libasan).
+Exits non-zero if a test fails or a sanitizer reports anything. Needs gcc (or another compiler with libasan).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +27,7 @@ FINDING = re.compile(r"runtime error: .*|ERROR: AddressSanitizer.*")
 
 
 def run(*command: str | Path, **settings) -> subprocess.CompletedProcess[str]:
-    """Run a command and leave what it says on the terminal."""
+    """Run a command and leave its output on the terminal."""
     return subprocess.run([str(word) for word in command], text=True, **settings)
 
 
@@ -43,8 +46,8 @@ def build(source: Path, site: Path) -> None:
     # Python is built with -fwrapv, under which a signed overflow would count as defined.
     flags = f"{os.environ.get('CFLAGS', '')} -fno-wrapv"
     environment = {**os.environ, "SAFFU_SANITIZE": SANITIZERS, "CFLAGS": flags}
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation, "--target", site, source]
-    run(*pip, env=environment, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
+    run(*pip, "--target", site, source, env=environment, check=True)
 
 
 def preloaded() -> str:
@@ -59,8 +62,8 @@ def preloaded() -> str:
     return " ".join(found)
 
 
-def run_tests(source: Path, site: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Pytest against the instrumented core; what the sanitizers say goes to stderr."""
+def run_tests(source: Path, site: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Pytest against the instrumented core; the reports of the sanitizers go to stderr."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(site),
@@ -76,8 +79,11 @@ def run_tests(source: Path, site: Path, arguments: list[str]) -> subprocess.Comp
     return run(*command, cwd=source, env=environment, stderr=subprocess.PIPE)
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Build, test, list the findings; 0 if there are none and every test passed."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.sanitize", description=__doc__, formatter_class=layout)
+    _, arguments = parser.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         source, site = Path(folder) / "source", Path(folder) / "site"
         source.mkdir()
@@ -92,4 +98,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from bench import datasets, drift, experiment, measure, warm_cold
-from bench.datasets import Split
-from bench.experiment import Point, made_up, tuned
+from bench.data import datasets
+from bench.data.datasets import Split, made_up
+from bench.experiments import drift, network_warm_start
+from bench.measure import clock
+from bench.measure.scores import Point
+from bench.report import command, tables
+from bench.trials.tuning import tuned
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +28,21 @@ def split():
 CONTENDERS = {
     "near_optimality": ("start", {"mean-norm", "primed", "primed, refined", "random, refined"}),
     "drift": ("measure", {"layer, weights", "layer, function", "network, hidden weights", "network, function"}),
-    "warm_cold": ("contender", {"warm", "mean-norm", "cold", "cold, equal time"}),
+    "network_warm_start": ("contender", {"warm", "mean-norm", "cold", "cold, equal time"}),
     "less_data": ("contender", {"explicit", "refined", "cold"}),
-    "curves": ("contender", {"explicit, 30 hidden", "explicit, 100 hidden", "explicit", "explicit, refined"}),
+    "accuracy_over_time": (
+        "contender",
+        {"explicit, 30 hidden", "explicit, 100 hidden", "explicit", "explicit, refined"},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_quick_run_writes_table_and_figure(name, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    if name == "curves":  # its peers have a test of their own
-        monkeypatch.setattr("bench.curves.installed", lambda library: False)
-    importlib.import_module(f"bench.{name}").main(["--quick", "--out", str(tmp_path)])
+    if name == "accuracy_over_time":  # its peers have a test of their own
+        monkeypatch.setattr("bench.experiments.accuracy_over_time.installed", lambda library: False)
+    importlib.import_module(f"bench.experiments.{name}").main(["--quick", "--out", str(tmp_path)])
     with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     column, expected = CONTENDERS[name]
@@ -51,7 +58,7 @@ def test_quick_run_writes_table_and_figure(name, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_what_a_command_needs_is_missed_before_the_work(name, tmp_path, capsys, monkeypatch):
-    command = importlib.import_module(f"bench.{name}")
+    command = importlib.import_module(f"bench.experiments.{name}")
     monkeypatch.setattr(command, "run", lambda given: pytest.fail("there was work"))
     for module, options in (("matplotlib", ["--quick"]), ("sklearn", ["--print"])):
         with monkeypatch.context() as patch:
@@ -70,23 +77,23 @@ def test_what_a_command_cannot_write_is_refused_before_the_work(tmp_path, capsys
     monkeypatch.setenv("SAFFU_DATA", str(tmp_path / "data"))
     for out, message in (("file", "is not a folder"), ("file/new", "is not a folder"), ("data/new", "is an input")):
         with pytest.raises(SystemExit) as ended:
-            experiment.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
+            command.options("drift", None, ["--quick", "--out", str(tmp_path / out)], needs=[])
         output, errors = capsys.readouterr()
         assert (ended.value.code, output, errors.count("\n")) == (2, "", 1)
         assert message in errors
-    monkeypatch.setattr("bench.measure.RESULTS", tmp_path / "file")
+    monkeypatch.setattr("bench.report.tables.RESULTS", tmp_path / "file")
     with pytest.raises(SystemExit):
-        experiment.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
+        command.options("drift", None, ["--out", str(tmp_path / "new")], needs=[])
     assert "has no lines <!-- drift:begin -->" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
     (tmp_path / "file").write_text("before <!-- drift:begin -->\nold\n<!-- drift:end --> after")
-    measure.publish("drift", "new", False)
+    tables.publish("drift", "new", False)
     assert (tmp_path / "file").read_text() == "before <!-- drift:begin -->\nnew\n<!-- drift:end --> after"
 
 
 def test_growth_writes_its_tables(tmp_path, capsys):
     pytest.importorskip("torch")
-    importlib.import_module("bench.growth").main(["--quick", "--out", str(tmp_path)])
+    importlib.import_module("bench.experiments.growth").main(["--quick", "--out", str(tmp_path)])
     with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     assert {record["part"] for record in records} == {"exact", "solved", "progressive", "family"}
@@ -102,7 +109,7 @@ def test_growth_writes_its_tables(tmp_path, capsys):
 def test_curves_with_every_peer(tmp_path, capsys):
     for library in ("matplotlib", "torch", "sklearn"):
         pytest.importorskip(library)
-    importlib.import_module("bench.curves").main(["--quick", "--out", str(tmp_path)])
+    importlib.import_module("bench.experiments.accuracy_over_time").main(["--quick", "--out", str(tmp_path)])
     table = capsys.readouterr().out
     for name in ("same network, torch, cold", "ReLU network, torch, cold", "MLPClassifier", "LogisticRegression"):
         assert f"| {name} |" in table
@@ -168,8 +175,8 @@ def test_a_start_that_beats_all_does_not_decide_between_settings():
 
 def test_stopwatch_stands_still_while_paused(monkeypatch):
     now = iter([10.0, 13.0, 18.0, 19.0])
-    monkeypatch.setattr(experiment.time, "perf_counter", lambda: next(now))
-    watch = experiment.Stopwatch(1.0)
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
+    watch = clock.Stopwatch(1.0)
     with watch.paused() as seconds:
         assert seconds == 4.0
     assert watch.seconds == 5.0
@@ -177,16 +184,16 @@ def test_stopwatch_stands_still_while_paused(monkeypatch):
 
 def test_time_to_equal_loss():
     def run(contender, *points):
-        return warm_cold.Run("d", 30, contender, 0, [Point(n, *point, 0.5) for n, point in enumerate(points)])
+        return network_warm_start.Run("d", 30, contender, 0, [Point(n, *point, 0.5) for n, point in enumerate(points)])
 
     warm = run("warm", (1.0, 0.9), (2.0, 0.4))
     cold = run("cold, equal time", (0.0, 2.0), (3.0, 0.95), (6.0, 0.9))
-    lines = warm_cold.time_table([warm, cold]).splitlines()
+    lines = network_warm_start.time_table([warm, cold]).splitlines()
     assert lines[-1] == "| d | 30 | 1.0 | 6.0 | 1.0 | 6x | 0 of 1 |"
 
 
 def test_target_and_budget_tables():
-    curves = importlib.import_module("bench.curves")
+    curves = importlib.import_module("bench.experiments.accuracy_over_time")
     slow = curves.Run("slow", 10, "", [Point(1, 5.0, 0.2, 0.961), Point(2, 20.0, 0.1, 0.981)])
     quick = curves.Run("quick", 20, "", [Point(1, 0.5, 0.3, 0.955)])
     target = curves.target_table([slow, quick]).splitlines()
@@ -224,7 +231,7 @@ def test_contributions_ignore_shifts_and_absent_features():
 
 def test_torch_multiplies_sparse_rows_as_dense_ones():
     torch = pytest.importorskip("torch")
-    from bench.torch_networks import Rows
+    from bench.peers.torch_networks import Rows
 
     sparse = made_up(sparse=True).train
     rows, W = np.array([5, 0, 77]), torch.randn(20, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -240,7 +247,7 @@ def test_torch_multiplies_sparse_rows_as_dense_ones():
 @pytest.mark.parametrize("kind", ["softmax", "relu"])
 def test_torch_networks_learn(kind, sparse):
     pytest.importorskip("torch")
-    from bench import torch_networks
+    from bench.peers import torch_networks
 
     split = made_up(sparse=sparse)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from bench import corpora
+from bench.data import corpora
 from saffu.text import LINE_END_ID, Chunk, Vocabulary
 
 LINES = ["the cat sat on the mat", "a dog ran to the cat", "the dog sat", "a cat ran on a mat to the dog"]
@@ -31,16 +31,31 @@ class Ticks:
 
 @pytest.fixture
 def peers(torch, monkeypatch):
-    """The module with short windows, so that short streams have many; float32 and one thread wherever it runs."""
-    from bench import torch_language_models as module
+    """The models with short windows, so that short streams have many; float32 and one thread wherever it runs."""
+    from bench.peers import torch_language_models as module
+    from bench.peers import torch_softmax, torch_training
 
     torch.set_num_threads(1)
-    monkeypatch.setattr(module, "available_cpus", lambda: 1)
+    monkeypatch.setattr(torch_training, "available_cpus", lambda: 1)
     for name, value in {"CONTEXT": 8, "UNROLLED": 4, "BATCH_TOKENS": 64, "SCORED_ROWS": 3}.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "Stopwatch", Ticks)
-    monkeypatch.setattr(module, "product_dtype", lambda: torch.float32)
+    monkeypatch.setattr(torch_training, "Stopwatch", Ticks)
+    monkeypatch.setattr(torch_softmax, "product_dtype", lambda: torch.float32)
     return module
+
+
+@pytest.fixture
+def softmax(peers):
+    from bench.peers import torch_softmax
+
+    return torch_softmax
+
+
+@pytest.fixture
+def training(peers):
+    from bench.peers import torch_training
+
+    return torch_training
 
 
 def models(peers, vocab_size=11, **settings):
@@ -60,7 +75,7 @@ def unruly(torch, model):
 @pytest.mark.parametrize("vocab_size", [1_000, 6_000, 20_000])
 @pytest.mark.parametrize("per_type", [20, 61, 137])
 def test_budget_is_met(torch, vocab_size, per_type):
-    from bench import torch_language_models as peers
+    from bench.peers import torch_language_models as peers
 
     budget = per_type * vocab_size
     for build in (peers.transformer_of, peers.lstm_of, lambda *sizes: peers.lstm_of(*sizes, layers=2)):
@@ -72,7 +87,7 @@ def test_budget_is_met(torch, vocab_size, per_type):
 
 
 def test_a_budget_too_small_is_refused(torch):
-    from bench import torch_language_models as peers
+    from bench.peers import torch_language_models as peers
 
     for build in (peers.transformer_of, peers.lstm_of):
         with pytest.raises(ValueError, match="n_parameters must suit a vocabulary"):
@@ -82,14 +97,14 @@ def test_a_budget_too_small_is_refused(torch):
 # ---- the softmax -----------------------------------------------------------------------------------------------------
 
 
-def test_loss_and_gradient_are_those_of_autograd(torch, peers, monkeypatch):
-    monkeypatch.setattr(peers.TiedSoftmax, "ROWS", 5)
+def test_loss_and_gradient_are_those_of_autograd(torch, peers, softmax, monkeypatch):
+    monkeypatch.setattr(softmax.TiedSoftmax, "ROWS", 5)
     torch.manual_seed(0)
     hidden, embedding, bias = (torch.randn(*shape, requires_grad=True) for shape in ((13, 4), (9, 4), (9,)))
     targets = torch.randint(0, 9, (13,))
     logits = torch.nn.functional.linear(hidden, embedding, bias)
     expected = torch.nn.functional.cross_entropy(logits, targets)
-    found = peers.TiedSoftmax.apply(hidden, embedding, bias, targets)
+    found = softmax.TiedSoftmax.apply(hidden, embedding, bias, targets)
     torch.testing.assert_close(found, expected)
     parts = (hidden, embedding, bias)
     for mine, theirs in zip(
@@ -98,14 +113,14 @@ def test_loss_and_gradient_are_those_of_autograd(torch, peers, monkeypatch):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_bfloat16_is_close(torch, peers, monkeypatch):
+def test_bfloat16_is_close(torch, peers, softmax, monkeypatch):
     torch.manual_seed(0)
     parts = [torch.randn(*shape, requires_grad=True) for shape in ((40, 8), (30, 8), (30,))]
     targets = torch.randint(0, 30, (40,))
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr(peers, "product_dtype", lambda dtype=dtype: dtype)
-        gradients.append(torch.autograd.grad(peers.TiedSoftmax.apply(*parts, targets), parts))
+        monkeypatch.setattr(softmax, "product_dtype", lambda dtype=dtype: dtype)
+        gradients.append(torch.autograd.grad(softmax.TiedSoftmax.apply(*parts, targets), parts))
     for exact, rough in zip(*gradients, strict=True):
         assert float((rough - exact).norm() / exact.norm()) < 0.01
 
@@ -133,14 +148,14 @@ def test_every_token_is_scored_once(torch, peers, case):
 
 
 @pytest.mark.parametrize("case", STREAMS)
-def test_scores_are_those_of_one_token_at_a_time(torch, peers, case):
+def test_scores_are_those_of_one_token_at_a_time(torch, peers, training, case):
     size, documents = STREAMS[case]
     ids = np.random.default_rng(1).integers(0, 11, size)
     starts = np.union1d([0], documents).astype(int)
     torch.manual_seed(0)
     for model in models(peers):
         unruly(torch, model)
-        found = peers.log_prob(model, peers.Stream(ids, documents))
+        found = training.log_prob(model, peers.Stream(ids, documents))
         for t in range(size):
             start = starts[starts <= t].max()
             first = max(start, 0 if size <= 8 or t < 8 else min((t - 8) // 4 * 4 + 4, size - 8))
@@ -169,12 +184,12 @@ def alone(torch, peers, model, ids, start, first, t):
         return float(torch.log_softmax(logits, 0)[ids[t]])
 
 
-def test_no_context_reaches_over_the_start_of_a_document(torch, peers):
+def test_no_context_reaches_over_the_start_of_a_document(torch, peers, training):
     ids = np.random.default_rng(2).integers(0, 11, 30)
     other = np.concatenate([(ids[:13] + 1) % 11, ids[13:]])
     for model in models(peers):
         unruly(torch, model)
-        one, two = (peers.log_prob(model, peers.Stream(text, [0, 13])) for text in (ids, other))
+        one, two = (training.log_prob(model, peers.Stream(text, [0, 13])) for text in (ids, other))
         np.testing.assert_allclose(one[13:], two[13:], atol=1e-5)
         assert not np.allclose(one[:13], two[:13], atol=0.1)
 
@@ -206,34 +221,34 @@ def text():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_training_lowers_perplexity_and_keeps_the_best(torch, peers, text, dropout):
+def test_training_lowers_perplexity_and_keeps_the_best(torch, peers, training, text, dropout):
     vocabulary, ids, starts = text
     stream, valid = peers.Stream(ids[:2000], starts[starts < 2000]), peers.Stream(ids[2000:])
     for model in models(peers, len(vocabulary), dropout=dropout):
         model.start_from_unigrams(stream.targets)
-        before = peers.perplexity(model, valid)
-        run = peers.train(model, stream, valid, seconds=2.0, learning_rate=2e-2)
+        before = training.perplexity(model, valid)
+        run = training.train(model, stream, valid, seconds=2.0, learning_rate=2e-2)
         assert run.perplexity < 0.7 * before
         assert len(run.curve) == 10
         assert run.perplexity == min(value for _, value in run.curve)
-        assert peers.perplexity(run.model, valid) == pytest.approx(run.perplexity, rel=1e-6)
+        assert training.perplexity(run.model, valid) == pytest.approx(run.perplexity, rel=1e-6)
         assert run.tokens_per_second > 0
 
 
-def test_bias_start_is_the_unigram(torch, peers, text):
+def test_bias_start_is_the_unigram(torch, peers, training, text):
     vocabulary, ids, _ = text
     model = models(peers, len(vocabulary))[1]
     torch.nn.init.zeros_(model.tokens.weight)
     stream = peers.Stream(ids)
     model.start_from_unigrams(stream.targets)
     counts = np.bincount(ids, minlength=len(vocabulary)) + 1
-    np.testing.assert_allclose(peers.log_prob(model, stream), np.log(counts / counts.sum())[ids], atol=1e-5)
+    np.testing.assert_allclose(training.log_prob(model, stream), np.log(counts / counts.sum())[ids], atol=1e-5)
 
 
-def test_best_learning_rate_is_not_a_useless_one(torch, peers, text):
+def test_best_learning_rate_is_not_a_useless_one(torch, peers, training, text):
     vocabulary, ids, _ = text
     stream = peers.Stream(ids)
-    tuned = peers.best_learning_rate(
+    tuned = training.best_learning_rate(
         lambda: peers.LSTM(len(vocabulary), 8), stream, stream, 0.2, rates=(1e-9, 1e-2, 1e-8)
     )
     assert tuned.learning_rate == 1e-2
@@ -282,7 +297,7 @@ def test_a_beginning_without_a_line_end_is_refused():
 
 
 def test_table(torch, peers, folder, tmp_path, capsys, monkeypatch):
-    from bench import neural_peers
+    from bench.experiments import neural_peers
 
     monkeypatch.setenv("SAFFU_DATA", str(folder))
     out = tmp_path / "made" / "table.md"
@@ -304,7 +319,5 @@ def test_table(torch, peers, folder, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(0.5, 0.0), (3.0, 0.2), (7.0, 0.2), (100.0, 0.4)])
-def test_dropout_grows_with_the_epochs(torch, epochs, expected):
-    from bench import torch_language_models as peers
-
-    assert peers.sensible_dropout(epochs) == expected
+def test_dropout_grows_with_the_epochs(training, epochs, expected):
+    assert training.sensible_dropout(epochs) == expected

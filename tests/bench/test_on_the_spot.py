@@ -5,8 +5,18 @@ import csv
 import numpy as np
 import pytest
 
-from bench import on_the_spot
-from bench.utterances import ACTIONS, COMPLAINTS, DEVICES, FRAMES, Lexicon, _misspelt, utterances
+from bench.data.utterances import (
+    ACTIONS,
+    COMPLAINTS,
+    DEVICES,
+    FRAMES,
+    Lexicon,
+    _misspelt,
+    documents_of,
+    utterances,
+)
+from bench.experiments import learning_on_the_spot
+from bench.trials.one_core import on_one_core
 
 
 def test_utterances_are_determined_by_their_seed():
@@ -50,15 +60,15 @@ def test_lexicon_learns_by_hearing_alone_and_until_it_is_full():
 
 
 def test_explicit_learner_answers_by_the_likeliest_document():
-    learner = on_the_spot.Explicit()
+    learner = learning_on_the_spot.Explicit()
     assert learner.answer([20]) == 0
     for tokens, action in [([20, 21], 3), ([22, 23, 24], 7), ([20, 25], 3), ([22], 7)] * 3:
         learner.update(tokens, action)
         learner.rest()
-    np.testing.assert_array_equal(on_the_spot.documents_of([20, 21], [3, 7]), [3, 20, 3, 21, 7, 20, 7, 21])
+    np.testing.assert_array_equal(documents_of([20, 21], [3, 7]), [3, 20, 3, 21, 7, 20, 7, 21])
     assert [learner.answer(tokens) for tokens in ([20, 21], [20], [24, 22], [23, 26])] == [3, 3, 7, 7]
     score = [
-        sum(lp for t, lp in enumerate(learner.model.log_prob(on_the_spot.documents_of([24, 22], [a]))) if t != 2)
+        sum(lp for t, lp in enumerate(learner.model.log_prob(documents_of([24, 22], [a]))) if t != 2)
         for a in range(len(ACTIONS))
     ]
     assert int(np.argmax(score)) == learner.answer([24, 22])
@@ -66,23 +76,23 @@ def test_explicit_learner_answers_by_the_likeliest_document():
 
 
 def test_it_learns():
-    lesson = on_the_spot.taught(on_the_spot.Explicit, 0, (0, 120), 100)
+    lesson = learning_on_the_spot.taught(learning_on_the_spot.Explicit, 0, (0, 120), 100)
     assert lesson.accuracy[0] < 0.3
     assert lesson.accuracy[120] > 0.7
     assert [len(part) for part in lesson[1:2] + lesson[3:]] == [120] * 4
 
 
 def test_small_configuration_stays_within_its_memory():
-    found = on_the_spot.on_one_core()
+    found = on_one_core()
     assert 120_000 < found["entries"] < 180_000
-    assert found["megabytes"] < on_the_spot.MEGABYTES
+    assert found["megabytes"] < learning_on_the_spot.MEGABYTES
 
 
 @pytest.mark.filterwarnings("ignore")  # of the libraries themselves
 def test_quick_run_writes_table_and_figure(tmp_path, capsys):
     for library in ("matplotlib", "torch"):
         pytest.importorskip(library)
-    on_the_spot.main(["--quick", "--out", str(tmp_path)])
+    learning_on_the_spot.main(["--quick", "--out", str(tmp_path)])
     with open(tmp_path / "results.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     names = {record["contender"].split(",")[0] for record in records}

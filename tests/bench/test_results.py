@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import RESULTS, between
+from bench.report.tables import RESULTS, between
 from bench.results import README, cell_of, headline
 
 TABLES = """<!-- one:begin -->

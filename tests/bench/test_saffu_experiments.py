@@ -8,11 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from bench import corpora, saffu_residual, saffu_warm_cold
-from bench.saffu_residual import Row
-from bench.saffu_trials import Moment, best, made_up, solve, trained
-from bench.saffu_warm_cold import COLD, COLD_AS_LONG, WARM, Run
+from bench.data import corpora
+from bench.data.texts import made_up
+from bench.experiments import architecture_roadmap, attention_lm_residual, attention_lm_warm_start
+from bench.experiments.attention_lm_residual import Row
+from bench.experiments.attention_lm_warm_start import COLD, COLD_AS_LONG, WARM, Run
+from bench.trials.attention_lm import Moment, best, solve, trained
 from saffu import ExplicitLM
+from saffu.search.architectures import Architecture
 from saffu.text import LINE_END_ID
 
 ARCHITECTURE = {"bits": 6, "hidden": 5, "radius": 4, "block": 3}
@@ -28,7 +31,7 @@ def text():
 
 
 def quick(name, folder):
-    importlib.import_module(f"bench.{name}").main(["--quick", "--out", str(folder)])
+    importlib.import_module(f"bench.experiments.{name}").main(["--quick", "--out", str(folder)])
     with open(folder / "results.csv", encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))
     table = (folder / "table.md").read_text(encoding="utf-8")
@@ -38,7 +41,7 @@ def quick(name, folder):
 
 def test_warm_and_cold(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    records, table = quick("saffu_warm_cold", tmp_path)
+    records, table = quick("attention_lm_warm_start", tmp_path)
     assert table in capsys.readouterr().out
     assert {record["contender"] for record in records} == {WARM, COLD, COLD_AS_LONG}
     assert {record["budget"] for record in records} == {"1", "2"}
@@ -53,7 +56,7 @@ def test_warm_and_cold(tmp_path, capsys):
 
 
 def test_attention_contexts_and_embeddings(tmp_path):
-    records, table = quick("saffu_attention", tmp_path)
+    records, table = quick("attention_lm_ablation", tmp_path)
     assert {record["part"] for record in records} == {"attention", "contexts", "embeddings"}
     assert {"uniform, and stays so", "learned from random weights", "block + radial + document"} <= {
         record["name"] for record in records
@@ -68,11 +71,11 @@ def test_attention_contexts_and_embeddings(tmp_path):
 def test_residual(with_torch, tmp_path, monkeypatch):
     if with_torch:
         pytest.importorskip("torch")
-        monkeypatch.setattr("bench.torch_language_models.EVALUATIONS", 1)
-        monkeypatch.setattr("bench.torch_language_models.available_cpus", lambda: 1)  # others may need the rest
+        monkeypatch.setattr("bench.peers.torch_training.EVALUATIONS", 1)
+        monkeypatch.setattr("bench.peers.torch_training.available_cpus", lambda: 1)  # others may need the rest
     else:
-        monkeypatch.setattr("bench.saffu_residual.installed", lambda library: False)
-    records, table = quick("saffu_residual", tmp_path)
+        monkeypatch.setattr("bench.experiments.attention_lm_residual.installed", lambda library: False)
+    records, table = quick("attention_lm_residual", tmp_path)
     expected = PEERS | ({f"{kind}, {n} x the time" for kind in ("transformer", "LSTM") for n in (0.1, 0.2)})
     assert {record["name"] for record in records} == (expected if with_torch else PEERS)
     sizes = [int(r["n_parameters"]) for r in records if "count" not in r["name"] and r["name"][0] in "rtL"]
@@ -82,12 +85,54 @@ def test_residual(with_torch, tmp_path, monkeypatch):
 
 def test_throughput(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr("bench.saffu_throughput.available_cpus", lambda: 1)
-    records, table = quick("saffu_throughput", tmp_path)
+    for module in ("bench.experiments.attention_lm_throughput", "bench.trials.refiner_steps"):
+        monkeypatch.setattr(f"{module}.available_cpus", lambda: 1)
+    records, table = quick("attention_lm_throughput", tmp_path)
     assert {record["network"] for record in records} == {"compact", "compact, every context", "residual"}
     assert all(float(record["difference"]) < 1e-4 for record in records)
     assert all(float(record["saffu"]) > 0 and float(record["torch"]) > 0 for record in records)
     assert table.count("| frozen |") == table.count("| thawed |") == 3
+
+
+def test_roadmap_gives_the_best_of_each_size(tmp_path):
+    pytest.importorskip("matplotlib")
+    records, table = quick("architecture_roadmap", tmp_path)
+    assert len(records) == 4
+    perplexity = {(r["bits"], r["residual"]): float(r["perplexity"]) for r in records}
+    for residual in "01":
+        best = min(value for (_, kind), value in perplexity.items() if kind == residual)
+        bits = next(bits for (bits, kind), value in perplexity.items() if kind == residual and value == best)
+        assert table.count(f" {bits} bits, radial 2, 1 head, 1 layer, 4 hidden | {best:.1f} |") >= 2
+    refined = [float(r["refined_perplexity"]) for r in records if r["refined_perplexity"]]
+    assert len(refined) == 1
+    assert f"| {refined[0]:.1f} |\n" in table
+
+
+def test_roadmap_table_keeps_to_the_sizes():
+    model = architecture_roadmap.Model
+    found = [
+        model(Architecture(bits=16), 900_000, 120.04, None),
+        model(Architecture(bits=32), 900_000, 110.0, None),
+        model(Architecture(bits=64), 2_000_000, 100.0, None),
+        model(Architecture(bits=128), 17_260_000, 99.0, None),
+        model(Architecture(bits=16, residual=True), 950_000, 50.0, 48.0),
+        model(Architecture(bits=64, residual=True), 2_900_000, 45.0, 44.0),
+        model(Architecture(bits=128, residual=True), 9_000_000, 46.0, 41.26),
+    ]
+    lines = architecture_roadmap.table(found).splitlines()[2:]
+    rest = "radial 4 + document, 1 head, 1 layer, 64 hidden"
+    assert lines == [
+        f"| to 1 million | 32 bits, {rest} | 110.0 | 16 bits, {rest} | 50.0 | 48.0 |",
+        f"| to 3 million | 64 bits, {rest} | 100.0 | 64 bits, {rest} | 45.0 | 44.0 |",
+        f"| any | 128 bits, {rest} (17.3 million) | 99.0 | 64 bits, {rest} (2.9 million) | 45.0 | 41.3 |",
+    ]
+
+
+def test_a_text_without_a_place_for_its_table_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(attention_lm_residual, "run", lambda given: pytest.fail("there was work"))
+    with pytest.raises(SystemExit):
+        attention_lm_residual.main(["--tokens", "77", "--out", str(tmp_path)])
+    assert "has no lines <!-- attention-lm-residual-77:begin -->" in capsys.readouterr().err
 
 
 # ---- texts -----------------------------------------------------------------------------------------------------------
@@ -151,10 +196,10 @@ def test_the_table_says_where_warm_does_not_win(cold, verdict):
     for seed, perplexity in enumerate((25.0, cold)):
         results.append(run_of(COLD, start, (2.0, 1.0, math.log(perplexity)), seed=seed))
         results.append(run_of(COLD_AS_LONG, start, (2.0, 1.0, math.log(24)), seed=seed))
-    line = saffu_warm_cold.table(results).splitlines()[-1]
+    line = attention_lm_warm_start.table(results).splitlines()[-1]
     assert line.startswith("| t | 9 | 3 | 40.0 | 30.0 ± 0.0 | 2 | 20.0 ± 1.4 |")
     assert line.endswith(verdict)
-    found = saffu_warm_cold.summary(results)
+    found = attention_lm_warm_start.summary(results)
     assert ("better everywhere" in found) == ("not" not in verdict)
     assert ("cold start everywhere" in found) == (verdict == "| yes |")
 
@@ -162,15 +207,15 @@ def test_the_table_says_where_warm_does_not_win(cold, verdict):
 def test_residual_summary_names_what_it_does_not_beat():
     rows = [
         Row("Kneser-Ney", 1, 1.0, 200.0, 190.0),
-        Row(saffu_residual.EXPLICIT, 1, 1.0, 150.0, 140.0),
-        Row(saffu_residual.REFINED, 1, 60.0, 130.0, 126.0),
+        Row(attention_lm_residual.EXPLICIT, 1, 1.0, 150.0, 140.0),
+        Row(attention_lm_residual.REFINED, 1, 60.0, 130.0, 126.0),
         Row("LSTM, 3 x the time", 1, 180.0, 120.0, 125.0),
     ]
-    text = saffu_residual.summary(rows)
+    text = attention_lm_residual.summary(rows)
     assert "10.0% below the ExplicitLM" in text
     assert text.endswith("It is not below: LSTM, 3 x the time.")
-    assert "| LSTM, 3 x the time | 1 | 180.0 | 120.0 | **125.0** | -10.7% |" in saffu_residual.table(rows)
-    assert "below every other line" in saffu_residual.summary(rows[:3])
+    assert "| LSTM, 3 x the time | 1 | 180.0 | 120.0 | **125.0** | -10.7% |" in attention_lm_residual.table(rows)
+    assert "below every other line" in attention_lm_residual.summary(rows[:3])
 
 
 # ---- the network in torch --------------------------------------------------------------------------------------------
@@ -189,8 +234,8 @@ def networks(text):
 @pytest.mark.parametrize("residual", [True, False])
 def test_torch_network_has_the_same_loss_gradients_and_steps(residual, frozen, blockwise, text, networks):
     pytest.importorskip("torch")
-    from bench.saffu_throughput import Refiner
-    from bench.torch_saffu import TorchSaffu, train
+    from bench.peers.torch_attention_lm import TorchSaffu, train
+    from bench.trials.refiner_steps import Refiner
 
     ours = Refiner(networks[residual], text, frozen, batch_tokens=96)
     theirs = TorchSaffu(networks[residual], ours.text, frozen, ours.RATE, blockwise)

@@ -1,0 +1,1 @@
+"""What the benchmarks are measured on: corpora, labelled data sets and made-up utterances."""

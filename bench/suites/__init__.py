@@ -1,0 +1,1 @@
+"""Suites of pytest-benchmark: ``python -m pytest bench --benchmark-enable``."""
