@@ -3,23 +3,19 @@
 May import ``saffu.utils``. Read ``corpus.py`` first.
 """
 
-from saffu.text.corpus import (
+from saffu.text.corpus import Chunk, Corpus
+from saffu.text.reading import STANDARD_INPUT
+from saffu.text.tokenizers import (
     DOCUMENTS,
-    LINE_END_ID,
-    STANDARD_INPUT,
     TOKENISERS,
     UNKNOWN,
-    UNKNOWN_ID,
-    Chunk,
-    Corpus,
     Joiner,
-    ModelVocabulary,
-    Vocabulary,
     default_documents,
     default_min_count,
     detokenise,
     tokenise,
 )
+from saffu.text.vocabulary import LINE_END_ID, UNKNOWN_ID, ModelVocabulary, Vocabulary
 
 __all__ = [
     "DOCUMENTS",

@@ -16,7 +16,7 @@ import saffu
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli import main as cli
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.text import Corpus
+from saffu.text import Corpus, reading
 from saffu.utils import checkpoint
 
 LINE = "the a cat dog bird sees likes hears small big old red tree house river and or with under over"
@@ -127,7 +127,7 @@ def test_standard_input_equals_a_file(trained, tmp_path, capsys, monkeypatch):
 
 
 def test_blocks_do_not_show_in_the_model(trained, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(saffu.text, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 500)
     assert run(capsys, "train", trained / "train.txt", "--out", tmp_path / "blocks.saffu")[0] == 0
     monkeypatch.undo()
     first, second = (

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from saffu import text
 from saffu.attention_lm.model import SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.text import Corpus, Vocabulary
+from saffu.text import Corpus, Vocabulary, reading
 
 
 def write(folder, content, name="corpus.txt"):
@@ -267,7 +267,7 @@ def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokeniser
     # A word or a line of spaces longer than a block is cut; single characters in a file survive every block size.
     if tokeniser == "chars" and documents == "file":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text, "BLOCK_BYTES", block)
+            patch.setattr(reading, "BLOCK_BYTES", block)
             parts, chunk_of_parts = read_documents(path, tokeniser, documents)
         assert parts == expected
         assert chunk_of_parts.n_characters == chunk.n_characters
@@ -278,7 +278,7 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
     content = "\n".join(" ".join(words) for words in lines) + "x"
     path = write(tmp_path_factory.getbasetemp(), content, "blocks.txt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK_BYTES", block)
+        patch.setattr(reading, "BLOCK_BYTES", block)
         corpus = Corpus(path, "whitespace")
         vocabulary = corpus.build_vocabulary(min_count=1)
         chunks = list(corpus.chunks(vocabulary))
@@ -360,7 +360,7 @@ def test_progress_adds_up_to_the_bytes_on_disk(tmp_path):
 )
 @pytest.mark.parametrize("block", [1, 4, 1 << 20])
 def test_undecodable_bytes_are_located(tmp_path, monkeypatch, content, position, line, block):
-    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     path = write(tmp_path, content)
     message = rf"corpus.txt' is not UTF-8: byte 0x{content[position]:02x} at position {position} \(line {line}\)"
     with pytest.raises(ValueError, match=message):
@@ -420,7 +420,7 @@ def test_line_ends_of_windows_are_one_token():
 
 @pytest.mark.parametrize("block", [1, 2, 1 << 20])
 def test_a_byte_order_mark_is_found_in_blocks_of_any_size(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     assert read_documents(write(tmp_path, "\ufeffa\ufeff"), "chars", None)[0] == [["a", "\ufeff", "<eos>"]]
 
 

@@ -1,0 +1,165 @@
+"""Text into tokens and back."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import cache
+
+from saffu.utils import validate
+
+UNKNOWN, LINE_END = "<unk>", "<eos>"
+TOKENISERS = ("words", "whitespace", "chars", "bytes")
+DOCUMENTS = ("blank-line", "file")
+BYTE_ORDER_MARK = "\ufeff"
+
+BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+LEADING_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)+")
+
+
+@cache
+def _combining_marks() -> str:
+    r"""The inside of a character class: combining marks, which ``\w`` leaves out, and the joiners within words."""
+    marks = [c for c in range(0x300, 0x20000) if unicodedata.category(chr(c))[0] == "M" or c in (0x200C, 0x200D)]
+    firsts = [c for c, before in zip(marks, [-1, *marks], strict=False) if c != before + 1]
+    lasts = [c for c, after in zip(marks, [*marks[1:], -1], strict=True) if c != after - 1]
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
+
+
+def _word_pattern() -> str:
+    # (?!\s) keeps the common case, a word before a space, away from the slow test for combining marks.
+    inside = rf"(?!\s)(?:['’\-]\w+|(?<=\d)[.,](?=\d)\w+|[{_combining_marks()}]+\w*)"
+    return rf"\w+(?:{inside})*|{UNKNOWN}|{LINE_END}|[^\w\s]"
+
+
+@cache
+def splitter(tokeniser: str, documents: str) -> Callable[[str], list[str]]:
+    """The function that turns a block of text into tokens, line ends and document ends included."""
+    if tokeniser in ("chars", "bytes") and documents == "file":
+        return list
+    pattern = {"words": _word_pattern, "whitespace": lambda: r"\S+"}.get(tokeniser, lambda: r"[^\n]")()
+    line_end = r"\n\n?" if documents == "blank-line" else r"\n"
+    return re.compile(f"{pattern}|{line_end}").findall
+
+
+def default_documents(tokeniser: str) -> str:
+    """How documents are separated unless told: blank lines are content where every character is a token."""
+    validate.choice(tokeniser, "tokeniser", TOKENISERS)
+    return "file" if tokeniser in ("chars", "bytes") else "blank-line"
+
+
+def default_min_count(tokeniser: str) -> int:
+    """How often a type must be seen to be kept, unless told: every character, words from three on."""
+    validate.choice(tokeniser, "tokeniser", TOKENISERS)
+    return 1 if tokeniser in ("chars", "bytes") else 3
+
+
+def tokenise(text: str, tokeniser: str = "words") -> list[str]:
+    r"""Split text into tokens.
+
+    Parameters
+    ----------
+    text : str
+        Any text; for ``"bytes"`` its UTF-8 bytes are the tokens, each written as the character of that number.
+    tokeniser : {"words", "whitespace", "chars", "bytes"}
+        ``"words"``: Unicode words (with inner apostrophes, hyphens and combining marks), numbers, single punctuation
+        marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokeniser; all but
+        ``"bytes"`` read ``\r\n`` and ``\r`` as line ends and leave out a byte order mark at the beginning.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> tokenise("It isn't so, he said.")
+    ['It', "isn't", 'so', ',', 'he', 'said', '.']
+    """
+    validate.choice(tokeniser, "tokeniser", TOKENISERS)
+    return splitter(tokeniser, "file")(as_read(text, tokeniser))
+
+
+def as_read(text: str, tokeniser: str) -> str:
+    """A text as it would be read from a file."""
+    if tokeniser != "bytes":
+        return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        return text.encode().decode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(surrogate_message("text", text, error)) from None
+
+
+def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
+    """Say which lone surrogate makes a text one that no file can hold."""
+    return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
+
+
+def detokenise(tokens: Iterable[str], tokeniser: str = "words") -> str:
+    r"""Join tokens into readable text, the inverse of :func:`tokenise` up to spacing (exact for chars and bytes).
+
+    Line ends of every kind come back as ``"\n"``, but for bytes.
+
+    Parameters
+    ----------
+    tokens : iterable of str
+        ``"\n"`` and ``<eos>`` end a line.
+    tokeniser : {"words", "whitespace", "chars", "bytes"}
+
+    Returns
+    -------
+    str
+    """
+    joiner = Joiner(tokeniser)
+    return "".join([*map(joiner.add, tokens), joiner.finish()])
+
+
+class Joiner:
+    """Joins tokens one at a time, for text that is shown while it is generated.
+
+    Parameters
+    ----------
+    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    """
+
+    _CLOSING = frozenset(".,;:!?%)]}»”’…")
+    _OPENING = frozenset("([{«“‘#@$£€¡¿")
+    _QUOTES = frozenset("\"'`")
+
+    def __init__(self, tokeniser: str = "words") -> None:
+        self.tokeniser = validate.choice(tokeniser, "tokeniser", TOKENISERS)
+        self._add = {"words": self._add_word, "whitespace": self._add_spaced}.get(tokeniser, self._add_character)
+        self._glue = True  # the next token follows without a space
+        self._open_quotes: set[str] = set()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: str) -> str:
+        """Return the text that ``token`` adds."""
+        if token in (LINE_END, "\n"):
+            self._glue = True
+            self._open_quotes.clear()
+            return self._decoder.decode(b"\n")
+        return self._add(token)
+
+    def finish(self) -> str:
+        """Return what is still held back: for bytes, a character that was left incomplete."""
+        return self._decoder.decode(b"", final=True)
+
+    def _add_spaced(self, token: str) -> str:
+        space = "" if self._glue else " "
+        self._glue = False
+        return space + token
+
+    def _add_word(self, token: str) -> str:
+        closes = token in self._CLOSING or token in self._open_quotes
+        space = "" if self._glue or closes else " "
+        if token in self._QUOTES:
+            self._open_quotes ^= {token}
+        self._glue = token in self._OPENING or token in self._open_quotes
+        return space + token
+
+    def _add_character(self, token: str) -> str:
+        if self.tokeniser == "chars":
+            return "\ufffd" if token == UNKNOWN else token
+        return self._decoder.decode(b"\xff" if token == UNKNOWN else token.encode("latin-1"))
