@@ -12,7 +12,7 @@ from saffu.attention_lm.contexts import CONTEXTS
 from saffu.ngram_lm.model import PRIMINGS
 from saffu.search import architectures as grid
 from saffu.search import report, roadmap
-from saffu.text import DOCUMENTS, TOKENISERS
+from saffu.text import DOCUMENTS, TOKENIZERS
 from saffu.training.refinement import LEARNING_RATE
 from saffu.utils.initializers import INITS
 from saffu.utils.sampling import LEAST_TEMPERATURE
@@ -110,7 +110,7 @@ def _add_train(commands: Any) -> None:
 def _add_text_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
-        choices=TOKENISERS,
+        choices=TOKENIZERS,
         default="words",
         help="what a token is: Unicode words and punctuation marks, runs between white space, characters, or bytes "
         "(default: words)",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
-from saffu.text import UNKNOWN, Vocabulary, detokenise, tokenise
+from saffu.text import UNKNOWN, Vocabulary, detokenize, tokenize
 
-TOKENISER, MIN_COUNT, SEED = "words", 3, 1
+TOKENIZER, MIN_COUNT, SEED = "words", 3, 1
 
 
 def run(progress: bool = False) -> None:
@@ -28,7 +28,7 @@ def run(progress: bool = False) -> None:
     """
     begin = time.perf_counter()
     held_out, training = _split(_topics())
-    vocabulary = Vocabulary.build(training, MIN_COUNT, TOKENISER, "file")
+    vocabulary = Vocabulary.build(training, MIN_COUNT, TOKENIZER, "file")
     ids, starts = _encode(training, vocabulary)
     test_ids, test_starts = _encode(held_out, vocabulary)
     print(f"text      the topics of Python's own help: {len(training)} to train on, {len(held_out)} held out")
@@ -68,7 +68,7 @@ def _topics() -> list[list[str]]:
         new = [paragraph for paragraph in dict.fromkeys(topics[name].split("\n\n")) if paragraph not in seen]
         seen.update(new)
         if new:
-            documents.append(tokenise("\n\n".join(new) + "\n", TOKENISER))
+            documents.append(tokenize("\n\n".join(new) + "\n", TOKENIZER))
     return documents
 
 
@@ -96,7 +96,7 @@ def _print_row(name: str, perplexity: float) -> None:
 
 
 def _paragraph(model: ExplicitLM, vocabulary: Vocabulary) -> str:
-    prompt = vocabulary.encode(tokenise("The", TOKENISER))
+    prompt = vocabulary.encode(tokenize("The", TOKENIZER))
     unknown = vocabulary.encode([UNKNOWN])
     drawn = model.generate(prompt, 120, temperature=0.9, seed=SEED, exclude=unknown)
-    return detokenise(vocabulary.decode([*prompt, *drawn]), TOKENISER)
+    return detokenize(vocabulary.decode([*prompt, *drawn]), TOKENIZER)

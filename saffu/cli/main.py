@@ -30,7 +30,7 @@ from saffu.ngram_lm.model import ExplicitLM
 from saffu.search import architectures as grid
 from saffu.search import figures as plot
 from saffu.search import roadmap
-from saffu.text import UNKNOWN, Corpus, Joiner, tokenise
+from saffu.text import UNKNOWN, Corpus, Joiner, tokenize
 from saffu.transformer.model import Transformer
 from saffu.utils import checkpoint
 from saffu.utils.interrupts import INTERRUPTED, say
@@ -205,7 +205,7 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _eval(arguments: argparse.Namespace) -> None:
     model = _load(arguments.model)
     vocabulary = model.vocabulary
-    corpus = Corpus(arguments.files, vocabulary.tokeniser, arguments.documents or vocabulary.documents)
+    corpus = Corpus(arguments.files, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
     progress = _shows_progress(arguments)
     with _bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance)
@@ -235,8 +235,8 @@ def _eval(arguments: argparse.Namespace) -> None:
 def _generate(arguments: argparse.Namespace) -> None:
     model = _load(arguments.model)
     vocabulary = model.vocabulary
-    joiner = Joiner(vocabulary.tokeniser)
-    _show("".join(map(joiner.add, tokenise(arguments.prompt, vocabulary.tokeniser))))
+    joiner = Joiner(vocabulary.tokenizer)
+    _show("".join(map(joiner.add, tokenize(arguments.prompt, vocabulary.tokenizer))))
     ids, starts = vocabulary.encode_text(arguments.prompt)
     context = ids[starts[-1] if starts.size else 0 :]
     for token in model.generate(
@@ -260,7 +260,7 @@ def _info(arguments: argparse.Namespace) -> None:
         vocabulary = _with_vocabulary(model, arguments.model).vocabulary
         facts["vocabulary"] = {
             "types": len(vocabulary),
-            "tokeniser": vocabulary.tokeniser,
+            "tokenizer": vocabulary.tokenizer,
             "documents": vocabulary.documents,
             "min_count": vocabulary.min_count,
         }
@@ -278,7 +278,7 @@ def _grow(arguments: argparse.Namespace) -> None:
     text = None
     if arguments.data:
         vocabulary = _load(arguments.model).vocabulary
-        corpus = Corpus(arguments.data, vocabulary.tokeniser, arguments.documents or vocabulary.documents)
+        corpus = Corpus(arguments.data, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
         with _bar(corpus, "read", progress) as advance:
             read = corpus.read(vocabulary, advance)
         text = growing.Text(read.ids, read.documents)

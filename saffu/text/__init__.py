@@ -1,4 +1,4 @@
-"""Text as token ids: tokenisers, vocabularies and corpora that are read file by file.
+"""Text as token ids: tokenizers, vocabularies and corpora that are read file by file.
 
 May import ``saffu.utils``. Read ``corpus.py`` first.
 """
@@ -7,13 +7,13 @@ from saffu.text.corpus import Chunk, Corpus
 from saffu.text.reading import STANDARD_INPUT
 from saffu.text.tokenizers import (
     DOCUMENTS,
-    TOKENISERS,
+    TOKENIZERS,
     UNKNOWN,
     Joiner,
     default_documents,
     default_min_count,
-    detokenise,
-    tokenise,
+    detokenize,
+    tokenize,
 )
 from saffu.text.vocabulary import LINE_END_ID, UNKNOWN_ID, ModelVocabulary, Vocabulary
 
@@ -21,7 +21,7 @@ __all__ = [
     "DOCUMENTS",
     "LINE_END_ID",
     "STANDARD_INPUT",
-    "TOKENISERS",
+    "TOKENIZERS",
     "UNKNOWN",
     "UNKNOWN_ID",
     "Chunk",
@@ -31,6 +31,6 @@ __all__ = [
     "Vocabulary",
     "default_documents",
     "default_min_count",
-    "detokenise",
-    "tokenise",
+    "detokenize",
+    "tokenize",
 ]

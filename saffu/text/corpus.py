@@ -1,6 +1,6 @@
-r"""Text into token ids and back: tokenisers, the vocabulary, files as streams of documents.
+r"""Text into token ids and back: tokenizers, the vocabulary, files as streams of documents.
 
-Decisions. Text is tokenised a block (about four million characters) at a time with one regular expression, so that
+Decisions. Text is tokenized a block (about four million characters) at a time with one regular expression, so that
 the work per token stays in C and memory does not grow with the corpus. A line end is a token of its own: ``"\n"``
 becomes ``<eos>``, and ``"\n\n"`` is a line end after which a new document begins. Documents are separated by blank
 lines, which yield no token, or they are whole files, and then a blank line is just one more ``<eos>``.
@@ -64,7 +64,7 @@ class Corpus:
         Text in UTF-8, plain or compressed by gzip, bzip2, xz or Zstandard (the extra ``zstd``), whatever the names;
         ``-`` is standard input. What can be read once only (standard input, a pipe) is copied to a temporary file at
         the first reading.
-    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
         All but ``"bytes"`` read ``\r\n`` and ``\r`` as line ends; ``"bytes"`` takes files as they are.
     documents : {"blank-line", "file"}, optional
         By default ``"file"`` for chars and bytes, else ``"blank-line"``. Every file begins a document.
@@ -85,11 +85,11 @@ class Corpus:
     def __init__(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        tokeniser: str = "words",
+        tokenizer: str = "words",
         documents: str | None = None,
     ) -> None:
-        default = default_documents(tokeniser)
-        self.tokeniser = tokeniser
+        default = default_documents(tokenizer)
+        self.tokenizer = tokenizer
         self.documents = validate.choice(documents or default, "documents", DOCUMENTS)
         self.paths = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         self._spools: dict[str, IO[bytes]] = {}  # copies of what can be read only once
@@ -124,14 +124,14 @@ class Corpus:
         Returns
         -------
         Vocabulary
-            With the tokeniser and the documents of this corpus.
+            With the tokenizer and the documents of this corpus.
         """
-        min_count = default_min_count(self.tokeniser) if min_count is None else min_count
-        return Vocabulary.build(self.token_lists(advance), min_count, self.tokeniser, self.documents)
+        min_count = default_min_count(self.tokenizer) if min_count is None else min_count
+        return Vocabulary.build(self.token_lists(advance), min_count, self.tokenizer, self.documents)
 
     def token_lists(self, advance: Callable[[int], Any] | None = None) -> Iterator[list[str]]:
         """Iterate over the tokens, one list for each block; see :meth:`chunks`."""
-        for _, tokens, _ in self._tokenised_blocks(advance):
+        for _, tokens, _ in self._tokenized_blocks(advance):
             yield tokens
 
     def chunks(self, vocabulary: Vocabulary, advance: Callable[[int], Any] | None = None) -> Iterator[Chunk]:
@@ -151,11 +151,11 @@ class Corpus:
         ------
         ValueError
             If no file holds any text, or one holds bytes that are not UTF-8, or is damaged (compressed files); or if
-            the vocabulary belongs to another tokeniser.
+            the vocabulary belongs to another tokenizer.
         """
-        if vocabulary.tokeniser != self.tokeniser:
-            raise ValueError(f"vocabulary must be of {self.tokeniser!r} tokens, got one of {vocabulary.tokeniser!r}")
-        for begins_document, tokens, n_characters in self._tokenised_blocks(advance):
+        if vocabulary.tokenizer != self.tokenizer:
+            raise ValueError(f"vocabulary must be of {self.tokenizer!r} tokens, got one of {vocabulary.tokenizer!r}")
+        for begins_document, tokens, n_characters in self._tokenized_blocks(advance):
             ids, starts = vocabulary.encode_block(tokens)
             starts = starts[starts < ids.size]
             if begins_document:
@@ -172,9 +172,9 @@ class Corpus:
             n_characters += chunk.n_characters
         return Chunk(np.concatenate(ids), np.concatenate(starts), n_characters)
 
-    def _tokenised_blocks(self, advance: Callable[[int], Any] | None) -> Iterator[tuple[bool, list[str], int]]:
+    def _tokenized_blocks(self, advance: Callable[[int], Any] | None) -> Iterator[tuple[bool, list[str], int]]:
         """Blocks of tokens: whether a document begins with the block, its tokens, how many characters they are."""
-        split = splitter(self.tokeniser, self.documents)
+        split = splitter(self.tokenizer, self.documents)
         empties: list[str] = []
         for path in self.paths:
             document_due, line_due, empty, n_characters = True, True, True, 0
@@ -200,7 +200,7 @@ class Corpus:
 
     def parts(self) -> list[Corpus]:
         """A corpus of each file, which may hold no text; :meth:`check_parts` tells of these in the end."""
-        found = [Corpus(path, self.tokeniser, self.documents) for path in self.paths]
+        found = [Corpus(path, self.tokenizer, self.documents) for path in self.paths]
         for part in found:
             part._is_part = True
         return found
@@ -221,14 +221,14 @@ class Corpus:
 
     def _count_characters(self, text: str) -> int:
         separators = text.count("\n\n") if self.documents == "blank-line" else 0
-        if self.tokeniser != "bytes":
+        if self.tokenizer != "bytes":
             return len(text) - separators
         is_first = np.frombuffer(text.encode("latin-1"), np.uint8) & 0xC0 != 0x80
         return int(np.count_nonzero(is_first)) - separators
 
     def _blocks(self, path: str, advance: Callable[[int], Any] | None) -> Iterator[str]:
         """Text in blocks cut behind a line end, or at least behind a space; the last one ends with a line end."""
-        decode = (lambda data, final: data.decode("latin-1")) if self.tokeniser == "bytes" else Utf8(shown_name(path))
+        decode = (lambda data, final: data.decode("latin-1")) if self.tokenizer == "bytes" else Utf8(shown_name(path))
         rest, last = "", "\n"
         with self._open(path) as (raw, stream):
             for data, final in pieces(shown_name(path), raw, stream, advance):

@@ -28,7 +28,7 @@ class Utf8:
     def __call__(self, data: bytes, final: bool) -> str:
         """Decode the next bytes; ``final`` says that they are the last."""
         if self.position == 0 and _looks_like_utf16(data):
-            raise ValueError(f"{self.name} is not UTF-8 but looks like UTF-16; convert it, or use the bytes tokeniser")
+            raise ValueError(f"{self.name} is not UTF-8 but looks like UTF-16; convert it, or use the bytes tokenizer")
         held_back = self.bytes.getstate()[0]
         try:
             text = self.lines.decode(data, final)
@@ -36,7 +36,7 @@ class Utf8:
             position = self.position - len(held_back) + error.start
             line = self.line + (held_back + data)[: error.start].count(b"\n")
             byte = f"byte 0x{error.object[error.start]:02x} at position {position} (line {line})"
-            raise ValueError(f"{self.name} is not UTF-8: {byte}; convert it, or use the bytes tokeniser") from None
+            raise ValueError(f"{self.name} is not UTF-8: {byte}; convert it, or use the bytes tokenizer") from None
         if text and not self.begun:
             text, self.begun = text.removeprefix(BYTE_ORDER_MARK), True
         self.position += len(data)

@@ -11,7 +11,7 @@ from functools import cache
 from saffu.utils import validate
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
-TOKENISERS = ("words", "whitespace", "chars", "bytes")
+TOKENIZERS = ("words", "whitespace", "chars", "bytes")
 DOCUMENTS = ("blank-line", "file")
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -35,37 +35,37 @@ def _word_pattern() -> str:
 
 
 @cache
-def splitter(tokeniser: str, documents: str) -> Callable[[str], list[str]]:
+def splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
     """The function that turns a block of text into tokens, line ends and document ends included."""
-    if tokeniser in ("chars", "bytes") and documents == "file":
+    if tokenizer in ("chars", "bytes") and documents == "file":
         return list
-    pattern = {"words": _word_pattern, "whitespace": lambda: r"\S+"}.get(tokeniser, lambda: r"[^\n]")()
+    pattern = {"words": _word_pattern, "whitespace": lambda: r"\S+"}.get(tokenizer, lambda: r"[^\n]")()
     line_end = r"\n\n?" if documents == "blank-line" else r"\n"
     return re.compile(f"{pattern}|{line_end}").findall
 
 
-def default_documents(tokeniser: str) -> str:
+def default_documents(tokenizer: str) -> str:
     """How documents are separated unless told: blank lines are content where every character is a token."""
-    validate.choice(tokeniser, "tokeniser", TOKENISERS)
-    return "file" if tokeniser in ("chars", "bytes") else "blank-line"
+    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+    return "file" if tokenizer in ("chars", "bytes") else "blank-line"
 
 
-def default_min_count(tokeniser: str) -> int:
+def default_min_count(tokenizer: str) -> int:
     """How often a type must be seen to be kept, unless told: every character, words from three on."""
-    validate.choice(tokeniser, "tokeniser", TOKENISERS)
-    return 1 if tokeniser in ("chars", "bytes") else 3
+    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+    return 1 if tokenizer in ("chars", "bytes") else 3
 
 
-def tokenise(text: str, tokeniser: str = "words") -> list[str]:
+def tokenize(text: str, tokenizer: str = "words") -> list[str]:
     r"""Split text into tokens.
 
     Parameters
     ----------
     text : str
         Any text; for ``"bytes"`` its UTF-8 bytes are the tokens, each written as the character of that number.
-    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
         ``"words"``: Unicode words (with inner apostrophes, hyphens and combining marks), numbers, single punctuation
-        marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokeniser; all but
+        marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokenizer; all but
         ``"bytes"`` read ``\r\n`` and ``\r`` as line ends and leave out a byte order mark at the beginning.
 
     Returns
@@ -74,16 +74,16 @@ def tokenise(text: str, tokeniser: str = "words") -> list[str]:
 
     Examples
     --------
-    >>> tokenise("It isn't so, he said.")
+    >>> tokenize("It isn't so, he said.")
     ['It', "isn't", 'so', ',', 'he', 'said', '.']
     """
-    validate.choice(tokeniser, "tokeniser", TOKENISERS)
-    return splitter(tokeniser, "file")(as_read(text, tokeniser))
+    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+    return splitter(tokenizer, "file")(as_read(text, tokenizer))
 
 
-def as_read(text: str, tokeniser: str) -> str:
+def as_read(text: str, tokenizer: str) -> str:
     """A text as it would be read from a file."""
-    if tokeniser != "bytes":
+    if tokenizer != "bytes":
         return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
     try:
         return text.encode().decode("latin-1")
@@ -96,8 +96,8 @@ def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
     return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
 
 
-def detokenise(tokens: Iterable[str], tokeniser: str = "words") -> str:
-    r"""Join tokens into readable text, the inverse of :func:`tokenise` up to spacing (exact for chars and bytes).
+def detokenize(tokens: Iterable[str], tokenizer: str = "words") -> str:
+    r"""Join tokens into readable text, the inverse of :func:`tokenize` up to spacing (exact for chars and bytes).
 
     Line ends of every kind come back as ``"\n"``, but for bytes.
 
@@ -105,13 +105,13 @@ def detokenise(tokens: Iterable[str], tokeniser: str = "words") -> str:
     ----------
     tokens : iterable of str
         ``"\n"`` and ``<eos>`` end a line.
-    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
 
     Returns
     -------
     str
     """
-    joiner = Joiner(tokeniser)
+    joiner = Joiner(tokenizer)
     return "".join([*map(joiner.add, tokens), joiner.finish()])
 
 
@@ -120,16 +120,16 @@ class Joiner:
 
     Parameters
     ----------
-    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
     """
 
     _CLOSING = frozenset(".,;:!?%)]}»”’…")
     _OPENING = frozenset("([{«“‘#@$£€¡¿")
     _QUOTES = frozenset("\"'`")
 
-    def __init__(self, tokeniser: str = "words") -> None:
-        self.tokeniser = validate.choice(tokeniser, "tokeniser", TOKENISERS)
-        self._add = {"words": self._add_word, "whitespace": self._add_spaced}.get(tokeniser, self._add_character)
+    def __init__(self, tokenizer: str = "words") -> None:
+        self.tokenizer = validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+        self._add = {"words": self._add_word, "whitespace": self._add_spaced}.get(tokenizer, self._add_character)
         self._glue = True  # the next token follows without a space
         self._open_quotes: set[str] = set()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -160,6 +160,6 @@ class Joiner:
         return space + token
 
     def _add_character(self, token: str) -> str:
-        if self.tokeniser == "chars":
+        if self.tokenizer == "chars":
             return "\ufffd" if token == UNKNOWN else token
         return self._decoder.decode(b"\xff" if token == UNKNOWN else token.encode("latin-1"))

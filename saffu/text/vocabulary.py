@@ -18,7 +18,7 @@ from saffu.text.tokenizers import (
     UNKNOWN,
     as_read,
     default_documents,
-    detokenise,
+    detokenize,
     splitter,
     surrogate_message,
 )
@@ -36,7 +36,7 @@ class Vocabulary:
     ----------
     types : iterable of str
         The types from id 2 on, each once.
-    tokeniser : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
         How text becomes tokens.
     documents : {"blank-line", "file"}, optional
         How documents are separated in files; by default ``"file"`` for chars and bytes, else ``"blank-line"``.
@@ -56,14 +56,14 @@ class Vocabulary:
     """
 
     def __init__(
-        self, types: Iterable[str], tokeniser: str = "words", documents: str | None = None, min_count: int = 1
+        self, types: Iterable[str], tokenizer: str = "words", documents: str | None = None, min_count: int = 1
     ) -> None:
-        default = default_documents(tokeniser)
-        self.tokeniser = tokeniser
+        default = default_documents(tokenizer)
+        self.tokenizer = tokenizer
         self.documents = validate.choice(documents or default, "documents", DOCUMENTS)
         self.min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
         self.types = [UNKNOWN, LINE_END, *types]
-        _check_types(self.types, tokeniser)
+        _check_types(self.types, tokenizer)
         self._ids = dict(zip(self.types, range(len(self.types)), strict=True))
         if len(self._ids) != len(self.types):
             [(repeated, _)] = Counter(self.types).most_common(1)
@@ -75,7 +75,7 @@ class Vocabulary:
         cls,
         token_lists: Iterable[Iterable[str]],
         min_count: int = 1,
-        tokeniser: str = "words",
+        tokenizer: str = "words",
         documents: str | None = None,
     ) -> Vocabulary:
         """Collect the types of a stream of token lists, such as :meth:`Corpus.token_lists`.
@@ -86,7 +86,7 @@ class Vocabulary:
             Consumed once, one list at a time.
         min_count : int
             Types seen less often become ``<unk>``.
-        tokeniser, documents
+        tokenizer, documents
             As in :class:`Vocabulary`.
 
         Returns
@@ -98,13 +98,13 @@ class Vocabulary:
         counts: Counter[str] = Counter()
         for tokens in token_lists:
             if isinstance(tokens, str):
-                raise TypeError("token_lists must yield lists of tokens, got a string; split it with tokenise first")
+                raise TypeError("token_lists must yield lists of tokens, got a string; split it with tokenize first")
             counts.update(tokens)
         for special in (UNKNOWN, LINE_END, "\n", "\n\n"):
             del counts[special]
         # Counter keeps the order of first appearance and sorted is stable, so ties fall as they came.
         ranked = sorted(counts.items(), key=lambda item: -item[1])
-        return cls([kind for kind, count in ranked if count >= min_count], tokeniser, documents, min_count)
+        return cls([kind for kind, count in ranked if count >= min_count], tokenizer, documents, min_count)
 
     def __len__(self) -> int:
         return len(self.types)
@@ -116,13 +116,13 @@ class Vocabulary:
         """Whether both turn every text into the same ids."""
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        mine, theirs = ((v.tokeniser, v.documents, v.types) for v in (self, other))
+        mine, theirs = ((v.tokenizer, v.documents, v.types) for v in (self, other))
         return mine == theirs
 
     __hash__ = None  # type: ignore[assignment]  # as for every container that compares by content
 
     def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} types, tokeniser={self.tokeniser!r}, documents={self.documents!r})"
+        return f"Vocabulary({len(self)} types, tokenizer={self.tokenizer!r}, documents={self.documents!r})"
 
     def encode(self, tokens: Sequence[str]) -> Int32:
         """Return the id of each token; tokens outside the vocabulary are 0, ``<unk>``.
@@ -146,11 +146,11 @@ class Vocabulary:
         They are those that :class:`Corpus` gives for a file with this text, but that no ``<eos>`` is added at the end,
         so that a prompt can be continued; where the text ends with a document, the last offset is its length.
         """
-        text = as_read(text, self.tokeniser)
+        text = as_read(text, self.tokenizer)
         if self.documents == "blank-line":
             blank = LEADING_BLANK_LINES.match(text)
             text = BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
-        return self.encode_block(splitter(self.tokeniser, self.documents)(text))
+        return self.encode_block(splitter(self.tokenizer, self.documents)(text))
 
     def decode(self, ids: ArrayLike) -> list[str]:
         """Return the type of each id.
@@ -162,9 +162,9 @@ class Vocabulary:
         """
         return list(map(self.types.__getitem__, validate.token_ids(ids, "ids", len(self)).tolist()))
 
-    def detokenise(self, ids: ArrayLike) -> str:
+    def detokenize(self, ids: ArrayLike) -> str:
         """Return readable text for ids."""
-        return detokenise(self.decode(ids), self.tokeniser)
+        return detokenize(self.decode(ids), self.tokenizer)
 
     def unknown_rate(self, ids: ArrayLike) -> float:
         """Return the share of ``<unk>`` among ids, 0 where there are none."""
@@ -186,7 +186,7 @@ class Vocabulary:
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
         arrays: dict[str, np.ndarray] = {"types": np.frombuffer(b"".join(encoded), np.uint8), "type_offsets": offsets}
-        return arrays, {"tokeniser": self.tokeniser, "documents": self.documents, "min_count": self.min_count}
+        return arrays, {"tokenizer": self.tokenizer, "documents": self.documents, "min_count": self.min_count}
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Vocabulary:
@@ -197,11 +197,12 @@ class Vocabulary:
         types = checkpoint.parse(lambda: [blob[start:end].decode() for start, end in pairwise(cuts)])
         if types[:2] != [UNKNOWN, LINE_END]:
             raise checkpoint.Damaged(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
-        settings = (metadata[name] for name in ("tokeniser", "documents", "min_count"))
+        tokenizer = "tokeniser" if "tokeniser" in metadata else "tokenizer"  # files of before spell it so
+        settings = (metadata[name] for name in (tokenizer, "documents", "min_count"))
         return checkpoint.parse(cls, types[2:], *settings)
 
 
-def _check_types(types: Sequence[Any], tokeniser: str) -> None:
+def _check_types(types: Sequence[Any], tokenizer: str) -> None:
     """Refuse what could not be saved, or not be joined to text."""
     try:
         joined = "".join(types)
@@ -212,7 +213,7 @@ def _check_types(types: Sequence[Any], tokeniser: str) -> None:
         joined.encode()
     except UnicodeEncodeError as error:
         raise ValueError(surrogate_message("types", joined, error)) from None
-    if tokeniser == "bytes":
+    if tokenizer == "bytes":
         other = next((kind for kind in types[2:] if len(kind) != 1 or kind > "\xff"), None)
         if other is not None:
             raise ValueError(f"types of bytes must be single characters below 256, got {other!r}")

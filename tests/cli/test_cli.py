@@ -154,7 +154,7 @@ def test_options_reach_the_model(trained, tmp_path, capsys, options, expected):
     code, _, errors = run(capsys, "train", trained / "train.txt", "--out", out, *options)
     assert (code, errors) == (0, "")
     vocabulary = checkpoint.load(out).vocabulary
-    assert (vocabulary.tokeniser, vocabulary.documents, vocabulary.min_count) == expected
+    assert (vocabulary.tokenizer, vocabulary.documents, vocabulary.min_count) == expected
     code, output, _ = run(capsys, "eval", out, trained / "test.txt.gz", "--json")
     assert code == 0
     assert 1 < json.loads(output)["perplexity"] < len(vocabulary)
@@ -214,7 +214,7 @@ def test_eval_generate_and_info_take_a_compact_model(compact, capsys):
     code, first, errors = run(capsys, *options)
     assert (code, errors) == (0, "")
     assert first.startswith("the cat")
-    assert len(saffu.text.tokenise(first.removesuffix("\n"), "words")) == 2 + 20
+    assert len(saffu.text.tokenize(first.removesuffix("\n"), "words")) == 2 + 20
     assert run(capsys, *options)[1] == first
     code, output, _ = run(capsys, "info", path, "--json")
     assert code == 0
@@ -283,7 +283,7 @@ def test_the_same_seed_gives_the_same_text(trained, capsys):
     assert run(capsys, *options, "--seed", "2")[1] != first
     known = set(WORDS) | {".", "<unk>"}
     assert set(first.replace(".", " . ").split()) <= known
-    assert len(saffu.text.tokenise(first.removesuffix("\n"), "words")) == 2 + 40
+    assert len(saffu.text.tokenize(first.removesuffix("\n"), "words")) == 2 + 40
 
 
 def test_generate_obeys_its_options(trained, capsys):
@@ -293,10 +293,10 @@ def test_generate_obeys_its_options(trained, capsys):
     assert run(capsys, *cold)[1] == run(capsys, *greedy)[1]
 
 
-@pytest.mark.parametrize("tokeniser", ["chars", "bytes"])
-def test_generate_joins_characters(trained, tmp_path, capsys, tokeniser):
+@pytest.mark.parametrize("tokenizer", ["chars", "bytes"])
+def test_generate_joins_characters(trained, tmp_path, capsys, tokenizer):
     out = tmp_path / "model"
-    assert run(capsys, "train", trained / "train.txt", "--out", out, "--tokenizer", tokeniser)[0] == 0
+    assert run(capsys, "train", trained / "train.txt", "--out", out, "--tokenizer", tokenizer)[0] == 0
     code, output, _ = run(capsys, "generate", out, "--prompt", "the c", "--tokens", "50", "--seed", "1")
     assert code == 0
     assert output.startswith("the c")
@@ -310,7 +310,7 @@ def test_info_names_what_is_inside(trained, capsys):
     facts = json.loads(output)
     assert facts["bytes"] == (trained / "model.saffu").stat().st_size
     assert facts["vocabulary"] == {
-        "types": len(model.vocabulary), "tokeniser": "words", "documents": "blank-line", "min_count": 3,
+        "types": len(model.vocabulary), "tokenizer": "words", "documents": "blank-line", "min_count": 3,
     }  # fmt: skip
     for name, value in model.scalars.items():
         np.testing.assert_allclose(facts["scalars"][name], value)

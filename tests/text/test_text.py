@@ -1,4 +1,4 @@
-"""Tokenisers, the vocabulary, and files as streams of documents."""
+"""Tokenizers, the vocabulary, and files as streams of documents."""
 
 import bz2
 import gzip
@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import saffu
 from saffu import text
 from saffu.attention_lm.model import SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import Corpus, Vocabulary, reading
+from saffu.utils import checkpoint
 
 
 def write(folder, content, name="corpus.txt"):
@@ -44,8 +46,8 @@ def naive_documents(content, documents, split):
     return [tokens for tokens in result if tokens]
 
 
-def read_documents(path, tokeniser, documents):
-    corpus = Corpus(path, tokeniser, documents)
+def read_documents(path, tokenizer, documents):
+    corpus = Corpus(path, tokenizer, documents)
     vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
     return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.documents)[1:]], chunk
@@ -56,7 +58,7 @@ def as_read(content):
     return re.sub("\r\n?", "\n", content.removeprefix("\ufeff"))
 
 
-# ---- tokenisers ------------------------------------------------------------------------------------------------------
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,24 +78,24 @@ def as_read(content):
     ],
 )
 def test_words(content, tokens):
-    assert text.tokenise(content, "words") == tokens
+    assert text.tokenize(content, "words") == tokens
 
 
 @given(st.text())
 def test_words_and_whitespace_lose_only_spaces(content):
     content = as_read(content)
     bare = re.sub(r"[^\S\n]", "", content)
-    assert "".join(text.tokenise(content, "words")) == bare
-    assert "".join(text.tokenise(content, "whitespace")) == bare
-    assert [token for token in text.tokenise(content, "whitespace") if token != "\n"] == content.split()
+    assert "".join(text.tokenize(content, "words")) == bare
+    assert "".join(text.tokenize(content, "whitespace")) == bare
+    assert [token for token in text.tokenize(content, "whitespace") if token != "\n"] == content.split()
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_chars_and_bytes_join_exactly(content):
-    assert text.detokenise(text.tokenise(content, "bytes"), "bytes") == content
-    assert text.detokenise(text.tokenise(content, "chars"), "chars") == as_read(content)
-    assert len(text.tokenise(content, "chars")) == len(as_read(content))
-    assert len(text.tokenise(content, "bytes")) == len(content.encode())
+    assert text.detokenize(text.tokenize(content, "bytes"), "bytes") == content
+    assert text.detokenize(text.tokenize(content, "chars"), "chars") == as_read(content)
+    assert len(text.tokenize(content, "chars")) == len(as_read(content))
+    assert len(text.tokenize(content, "bytes")) == len(content.encode())
 
 
 @pytest.mark.parametrize(
@@ -105,31 +107,31 @@ def test_chars_and_bytes_join_exactly(content):
     ],
 )
 def test_words_join_readably(content):
-    assert text.detokenise(text.tokenise(content, "words"), "words") == content
+    assert text.detokenize(text.tokenize(content, "words"), "words") == content
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["words", "whitespace"]))
-def test_joined_text_has_the_same_lines_and_letters(content, tokeniser):
-    joined = text.detokenise(text.tokenise(content, tokeniser), tokeniser)
+def test_joined_text_has_the_same_lines_and_letters(content, tokenizer):
+    joined = text.detokenize(text.tokenize(content, tokenizer), tokenizer)
     assert re.sub(r"[^\S\n]", "", joined) == re.sub(r"[^\S\n]", "", as_read(content))
 
 
 def test_bytes_show_an_unfinished_character_at_the_end():
     joiner = text.Joiner("bytes")
-    first, second = text.tokenise("é", "bytes")
+    first, second = text.tokenize("é", "bytes")
     assert [joiner.add(first), joiner.add(second)] == ["", "é"]
     assert joiner.add(first) == ""
     assert joiner.finish() == "\ufffd"
 
 
-def test_unknown_tokeniser_is_named():
+def test_unknown_tokenizer_is_named():
     for call in (
-        lambda: text.tokenise("a", "word"),
+        lambda: text.tokenize("a", "word"),
         lambda: text.Joiner("word"),
         lambda: Vocabulary([], "word"),
         lambda: Corpus("-", "word"),
     ):
-        with pytest.raises(ValueError, match=r"tokeniser must be one of 'words', 'whitespace', .*, got 'word'"):
+        with pytest.raises(ValueError, match=r"tokenizer must be one of 'words', 'whitespace', .*, got 'word'"):
             call()
 
 
@@ -173,6 +175,20 @@ def test_vocabulary_survives_a_checkpoint(types):
     assert Vocabulary(types, "whitespace", "blank-line") != vocabulary
 
 
+def test_files_of_before_spell_tokenizer_another_way(tmp_path):
+    model = ExplicitLM(order=2, radius=1, windows=(), induction=0).fit([0, 1, 2] * 30)
+    model.vocabulary = Vocabulary(["a"], "whitespace", "file", min_count=4)
+    model.save(tmp_path / "new")
+    kind, arrays, metadata = checkpoint.read(tmp_path / "new")
+    metadata["vocabulary"]["tokeniser"] = metadata["vocabulary"].pop("tokenizer")
+    checkpoint.write(tmp_path / "old", kind, arrays, metadata)
+    assert vars(saffu.load(tmp_path / "old").vocabulary) == vars(model.vocabulary)
+    del metadata["vocabulary"]["tokeniser"]
+    checkpoint.write(tmp_path / "neither", kind, arrays, metadata)
+    with pytest.raises(ValueError, match="'tokenizer' is missing"):
+        saffu.load(tmp_path / "neither")
+
+
 def test_damaged_vocabulary_is_refused():
     arrays, metadata = Vocabulary(["a"])._to_checkpoint()
     with pytest.raises(ValueError, match="offsets of the vocabulary"):
@@ -208,7 +224,7 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
         (lambda: Vocabulary(["é", "ab"], "bytes"), ValueError, "single characters below 256, got 'ab'"),
         (lambda: Vocabulary(["Ā"], "bytes"), ValueError, "single characters below 256, got 'Ā'"),
         (lambda: Vocabulary(["a"], "bytes").encode_text("a\ud800"), ValueError, "text must be what UTF-8 can hold"),
-        (lambda: text.tokenise("a\ud800", "bytes"), ValueError, "text must be what UTF-8 can hold"),
+        (lambda: text.tokenize("a\ud800", "bytes"), ValueError, "text must be what UTF-8 can hold"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -256,19 +272,19 @@ contents = st.text(st.sampled_from("ab \n\t,é\u3000"), max_size=60).filter(lamb
 
 
 @given(contents, st.sampled_from(["whitespace", "words", "chars"]), st.sampled_from(text.DOCUMENTS), st.integers(1, 30))
-def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokeniser, documents, block):
-    split = {"whitespace": str.split, "words": lambda line: re.findall(r"\w+|[^\w\s]", line), "chars": list}[tokeniser]
+def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokenizer, documents, block):
+    split = {"whitespace": str.split, "words": lambda line: re.findall(r"\w+|[^\w\s]", line), "chars": list}[tokenizer]
     path = write(tmp_path_factory.getbasetemp(), content, "naive.txt")
     expected = naive_documents(content, documents, split)
-    whole, chunk = read_documents(path, tokeniser, documents)
+    whole, chunk = read_documents(path, tokenizer, documents)
     assert whole == expected
     blank = [line for line in content.removesuffix("\n").split("\n") if documents == "blank-line" and not line.strip()]
     assert chunk.n_characters == len(content.removesuffix("\n")) + 1 - sum(len(line) + 1 for line in blank)
     # A word or a line of spaces longer than a block is cut; single characters in a file survive every block size.
-    if tokeniser == "chars" and documents == "file":
+    if tokenizer == "chars" and documents == "file":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reading, "BLOCK_BYTES", block)
-            parts, chunk_of_parts = read_documents(path, tokeniser, documents)
+            parts, chunk_of_parts = read_documents(path, tokenizer, documents)
         assert parts == expected
         assert chunk_of_parts.n_characters == chunk.n_characters
 
@@ -315,7 +331,7 @@ def test_a_corpus_builds_its_own_vocabulary(tmp_path):
     path = write(tmp_path, "a a a b b")
     vocabulary = Corpus(path, "whitespace", "file").build_vocabulary()
     assert vocabulary.types == ["<unk>", "<eos>", "a"]
-    assert (vocabulary.tokeniser, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
+    assert (vocabulary.tokenizer, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
     assert Corpus(path, "chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
     with pytest.raises(ValueError, match="vocabulary must be of 'words' tokens, got one of 'whitespace'"):
         Corpus(path, "words").read(vocabulary)
@@ -386,30 +402,30 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path):
             list(Corpus(path).token_lists())
 
 
-@pytest.mark.parametrize("tokeniser", text.TOKENISERS)
+@pytest.mark.parametrize("tokenizer", text.TOKENIZERS)
 @pytest.mark.parametrize("documents", text.DOCUMENTS)
 @given(
     st.text(st.sampled_from("ab \t\n\r\ufeffé"), max_size=12)
     | st.sampled_from(["ab\r\ncd\r\n", "a\rb", "\ufeffa", "\n\na\n\n\nb", " \n\r\na\r\n\r\nb\r", "\ufeff\n a"])
 )
-def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokeniser, documents, content):
+def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokenizer, documents, content):
     content += "\n"
     types = (
-        sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokeniser != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
+        sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokenizer != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
     )
-    vocabulary = Vocabulary(types, tokeniser, documents)
+    vocabulary = Vocabulary(types, tokenizer, documents)
     path = tmp_path_factory.getbasetemp() / "same.txt"
     path.write_bytes(content.encode())
     ids, starts = vocabulary.encode_text(content)
     if ids.size == 0:
         with pytest.raises(ValueError, match="holds no text"):
-            Corpus(path, tokeniser, documents).read(vocabulary)
+            Corpus(path, tokenizer, documents).read(vocabulary)
         return
-    chunk = Corpus(path, tokeniser, documents).read(vocabulary)
+    chunk = Corpus(path, tokenizer, documents).read(vocabulary)
     np.testing.assert_array_equal(ids, chunk.ids)
     np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.documents)
     if documents == "file":
-        np.testing.assert_array_equal(vocabulary.encode(text.tokenise(content, tokeniser)), chunk.ids)
+        np.testing.assert_array_equal(vocabulary.encode(text.tokenize(content, tokenizer)), chunk.ids)
 
 
 def test_line_ends_of_windows_are_one_token():
