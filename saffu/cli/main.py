@@ -149,10 +149,10 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus, progress: boo
             raise ValueError(f"--{name.replace('_', '-')} is for --model saffu")
     model = ExplicitLM(**_given(arguments, "radius", *EXPLICIT_OPTIONS), n_threads=arguments.threads)
     with _bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
+        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
     with _bar(corpus, "count", progress) as advance:
-        for chunk in corpus.chunks(vocabulary, advance):
-            model.partial_fit(chunk.ids, len(vocabulary), chunk.documents)
+        for chunk in corpus.chunks(vocabulary, advance=advance):
+            model.partial_fit(chunk.ids, len(vocabulary), chunk.starts)
     model.solve(progress=progress)
     return model, model.n_tokens
 
@@ -168,21 +168,21 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) 
     model = SaffuLM(**_given(arguments, "radius", *UNIT_OPTIONS), residual=residual, n_threads=threads)
     valid = Corpus(arguments.valid, arguments.tokenizer, arguments.documents) if arguments.valid else None
     with _bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
+        vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
     with _bar(corpus, "read", progress) as advance:
-        text = corpus.read(vocabulary, advance)
+        text = corpus.read(vocabulary, advance=advance)
     validation = None
     if valid is not None:
         held_out = valid.read(vocabulary)
-        validation = held_out.ids, held_out.documents
+        validation = held_out.ids, held_out.starts
     if residual is not None:
-        residual.fit(text.ids, len(vocabulary), text.documents, progress)
+        residual.fit(text.ids, len(vocabulary), text.starts, progress)
         model.min_count = vocabulary.min_count
-    model.solve(text.ids, len(vocabulary), text.documents, progress=progress)
+    model.solve(text.ids, len(vocabulary), text.starts, progress=progress)
     if arguments.refine:
         options = {name: value for name, value in _given(arguments, *REFINING_OPTIONS).items() if name != "valid"}
         model = model.refine(
-            text.ids, arguments.refine, documents=text.documents, validation=validation, progress=progress, **options
+            text.ids, arguments.refine, documents=text.starts, validation=validation, progress=progress, **options
         )
     model.vocabulary = vocabulary
     return model, text.ids.size
@@ -208,12 +208,12 @@ def _eval(arguments: argparse.Namespace) -> None:
     corpus = Corpus(arguments.files, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
     progress = _shows_progress(arguments)
     with _bar(corpus, "read", progress) as advance:
-        text = corpus.read(vocabulary, advance)
+        text = corpus.read(vocabulary, advance=advance)
     explicit = model if isinstance(model, ExplicitLM) else model.residual
     if explicit is not None:
         explicit.solve(progress=progress)
     begin = time.perf_counter()
-    nats = -float(np.sum(model.log_prob(text.ids, text.documents, progress=progress)))
+    nats = -float(np.sum(model.log_prob(text.ids, text.starts, progress=progress)))
     seconds = time.perf_counter() - begin
     tokens = text.ids.size
     figures = {
@@ -280,8 +280,8 @@ def _grow(arguments: argparse.Namespace) -> None:
         vocabulary = _load(arguments.model).vocabulary
         corpus = Corpus(arguments.data, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
         with _bar(corpus, "read", progress) as advance:
-            read = corpus.read(vocabulary, advance)
-        text = growing.Text(read.ids, read.documents)
+            read = corpus.read(vocabulary, advance=advance)
+        text = growing.Text(read.ids, read.starts)
     before = model.n_parameters if hasattr(model, "n_parameters") else None
     larger = growing.grown(model, arguments.set, arguments.add_layer, arguments.init, arguments.seed, text, progress)
     larger.save(arguments.out)

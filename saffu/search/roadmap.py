@@ -215,7 +215,7 @@ def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advan
         end = size + math.ceil((tokens - size) / (len(corpora) - place))
         for chunk in corpus.chunks(vocabulary):
             ids.append(chunk.ids[: end - size])
-            starts.append(chunk.documents[chunk.documents < end - size] + size)
+            starts.append(chunk.starts[chunk.starts < end - size] + size)
             size += ids[-1].size
             advance(ids[-1].size)
             if size >= end:
@@ -227,11 +227,11 @@ def _held_out(text: Chunk, most: int) -> Bools:
     """Which tokens to hold out: every twentieth document, or the last twentieth; at most about ``most``."""
     size = text.ids.size
     held = np.zeros(size, bool)
-    if text.documents.size >= FEWEST:
+    if text.starts.size >= FEWEST:
         every = max(round(1 / HELD_OUT_SHARE), math.ceil(size / most))
-        ends = np.append(text.documents[1:], size)
-        last = np.arange(text.documents.size) % every == min(every, text.documents.size) - 1
-        for begin, end in zip(text.documents[last], ends[last], strict=True):
+        ends = np.append(text.starts[1:], size)
+        last = np.arange(text.starts.size) % every == min(every, text.starts.size) - 1
+        for begin, end in zip(text.starts[last], ends[last], strict=True):
             held[begin:end] = True
         return held
     lines = np.append(0, np.flatnonzero(text.ids == LINE_END_ID) + 1)
@@ -246,7 +246,7 @@ def _held_out(text: Chunk, most: int) -> Bools:
 def _kept(text: Chunk, chosen: Bools, most: int) -> tuple[Int32, Int64]:
     """The first so many chosen tokens as a text of their own, and where its documents start."""
     begins = np.zeros(text.ids.size, bool)
-    begins[text.documents] = True
+    begins[text.starts] = True
     begins = begins[chosen][:most]
     begins[:1] = True
     return text.ids[chosen][:most], np.flatnonzero(begins)

@@ -10,7 +10,7 @@ import pytest
 from saffu.cli import files as cli_files
 from saffu.cli import main as cli
 from saffu.search import roadmap
-from saffu.text import Corpus
+from saffu.text.reading import TextFile
 
 TEXT = "the cat sat on the mat .\nthe dog sat on the cat .\n" * 20
 COMPACT = ("--model", "saffu", "--bits", "4", "--hidden", "4")
@@ -76,7 +76,7 @@ def never(*arguments, **settings):
 @pytest.fixture
 def no_work(monkeypatch):
     """Let nothing be read and nothing be solved."""
-    monkeypatch.setattr(Corpus, "_blocks", never)
+    monkeypatch.setattr(TextFile, "blocks", never)
     monkeypatch.setattr(cli.checkpoint, "load", never)
 
 

@@ -364,6 +364,6 @@ def test_brown_perplexity(data_folder):
     vocabulary = train.build_vocabulary(min_count=3)
     assert len(vocabulary) == 19_422
     chunk = train.read(vocabulary)
-    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.documents)
+    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.starts)
     test = Corpus([data_folder / "brown" / "test.txt.gz"], tokenizer="whitespace").read(vocabulary)
-    assert model.perplexity(test.ids, test.documents) < 140
+    assert model.perplexity(test.ids, test.starts) < 140

@@ -233,7 +233,7 @@ def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
     for path, ids, starts in ((train, split.ids, split.documents), (valid, split.held_out, split.held_out_documents)):
         text = Corpus(path).read(vocabulary)
         np.testing.assert_array_equal(ids, text.ids)
-        np.testing.assert_array_equal(starts, text.documents)
+        np.testing.assert_array_equal(starts, text.starts)
 
 
 def test_every_twentieth_document_is_held_out(tmp_path):

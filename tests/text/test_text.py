@@ -50,7 +50,7 @@ def read_documents(path, tokenizer, documents):
     corpus = Corpus(path, tokenizer, documents)
     vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
-    return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.documents)[1:]], chunk
+    return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.starts)[1:]], chunk
 
 
 def as_read(content):
@@ -300,10 +300,10 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
         chunks = list(corpus.chunks(vocabulary))
     ids = np.concatenate([chunk.ids for chunk in chunks])
     offsets = np.cumsum([0, *(chunk.ids.size for chunk in chunks)])
-    starts = np.concatenate([chunk.documents + offset for chunk, offset in zip(chunks, offsets, strict=False)])
+    starts = np.concatenate([chunk.starts + offset for chunk, offset in zip(chunks, offsets, strict=False)])
     documents = [vocabulary.decode(part) for part in np.split(ids, starts)[1:]]
     assert documents == naive_documents(content, "blank-line", str.split)
-    assert all(chunk.documents.size == 0 or chunk.documents[-1] < chunk.ids.size for chunk in chunks)
+    assert all(chunk.starts.size == 0 or chunk.starts[-1] < chunk.ids.size for chunk in chunks)
 
 
 def test_every_file_begins_a_document(tmp_path):
@@ -365,7 +365,7 @@ def test_a_pipe_can_be_read_twice(tmp_path):
 def test_progress_adds_up_to_the_bytes_on_disk(tmp_path):
     paths = [write(tmp_path, "some words\n" * 100, "1.txt.gz"), write(tmp_path, "more\n", "2.txt")]
     corpus, steps = Corpus(paths), []
-    for _ in corpus.token_lists(steps.append):
+    for _ in corpus.token_lists(advance=steps.append):
         pass
     assert sum(steps) == corpus.n_bytes == sum(path.stat().st_size for path in paths)
 
@@ -423,7 +423,7 @@ def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokenizer, d
         return
     chunk = Corpus(path, tokenizer, documents).read(vocabulary)
     np.testing.assert_array_equal(ids, chunk.ids)
-    np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.documents)
+    np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.starts)
     if documents == "file":
         np.testing.assert_array_equal(vocabulary.encode(text.tokenize(content, tokenizer)), chunk.ids)
 
@@ -536,7 +536,7 @@ def test_an_empty_file_among_others_is_left_out(tmp_path):
         vocabulary = corpus.build_vocabulary(min_count=1)
     assert [Path(str(warning.message).split("'")[1]) for warning in told] == [empty, blank]
     chunk = corpus.read(vocabulary)  # without another word
-    assert (vocabulary.decode(chunk.ids), chunk.documents.tolist()) == (["a", "b", "<eos>"], [0])
+    assert (vocabulary.decode(chunk.ids), chunk.starts.tolist()) == (["a", "b", "<eos>"], [0])
     with pytest.raises(ValueError, match=r"2.txt' holds no text, nor does any other file"):
         Corpus([empty, blank]).build_vocabulary()
     corpus = Corpus(empty)
@@ -556,5 +556,5 @@ def test_brown_has_the_published_size(data_folder):
     vocabulary = corpus.build_vocabulary()
     chunk = corpus.read(vocabulary)
     assert len(vocabulary) == 19_422
-    assert chunk.documents.size == 400
+    assert chunk.starts.size == 400
     assert int((chunk.ids != text.LINE_END_ID).sum()) == 929_285
