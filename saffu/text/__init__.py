@@ -1,6 +1,8 @@
 """Text as token ids: tokenizers, vocabularies and corpora that are read file by file.
 
-May import ``saffu.utils``. Read ``corpus.py`` first.
+``tokenizers.py`` splits text and joins it again, ``vocabulary.py`` numbers the types, ``reading.py`` and
+``compressed.py`` turn files into blocks of text, and ``corpus.py`` puts them together. May import ``saffu.utils``. Read
+``corpus.py`` first.
 """
 
 from saffu.text.corpus import Chunk, Corpus

@@ -1,4 +1,8 @@
-"""Text into tokens and back."""
+"""Text into tokens and back.
+
+A text gives the same tokens whether it comes from a file or as a string: line ends of every kind are one, and a byte
+order mark at the beginning is no text. (Bytes are taken as they are.)
+"""
 
 from __future__ import annotations
 
@@ -34,24 +38,61 @@ def _word_pattern() -> str:
     return rf"\w+(?:{inside})*|{UNKNOWN}|{LINE_END}|[^\w\s]"
 
 
+def _pattern(tokenizer: str) -> str:
+    """A regular expression for one token within a line."""
+    if tokenizer == "words":
+        return _word_pattern()
+    return r"\S+" if tokenizer == "whitespace" else r"[^\n]"
+
+
 @cache
 def splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
     """The function that turns a block of text into tokens, line ends and document ends included."""
     if tokenizer in ("chars", "bytes") and documents == "file":
         return list
-    pattern = {"words": _word_pattern, "whitespace": lambda: r"\S+"}.get(tokenizer, lambda: r"[^\n]")()
+    pattern = _pattern(tokenizer)
     line_end = r"\n\n?" if documents == "blank-line" else r"\n"
     return re.compile(f"{pattern}|{line_end}").findall
 
 
 def default_documents(tokenizer: str) -> str:
-    """How documents are separated unless told: blank lines are content where every character is a token."""
+    """How documents are separated by default.
+
+    Parameters
+    ----------
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
+
+    Returns
+    -------
+    {"blank-line", "file"}
+        ``"file"`` for chars and bytes, where every character is a token and blank lines are content.
+
+    Examples
+    --------
+    >>> default_documents("words")
+    'blank-line'
+    """
     validate.choice(tokenizer, "tokenizer", TOKENIZERS)
     return "file" if tokenizer in ("chars", "bytes") else "blank-line"
 
 
 def default_min_count(tokenizer: str) -> int:
-    """How often a type must be seen to be kept, unless told: every character, words from three on."""
+    """How often a type must be seen by default to be kept.
+
+    Parameters
+    ----------
+    tokenizer : {"words", "whitespace", "chars", "bytes"}
+
+    Returns
+    -------
+    int
+        1 for chars and bytes, 3 for words.
+
+    Examples
+    --------
+    >>> default_min_count("chars")
+    1
+    """
     validate.choice(tokenizer, "tokenizer", TOKENIZERS)
     return 1 if tokenizer in ("chars", "bytes") else 3
 
@@ -72,6 +113,11 @@ def tokenize(text: str, tokenizer: str = "words") -> list[str]:
     -------
     list of str
 
+    Raises
+    ------
+    ValueError
+        If the tokenizer is not one of these, or ``"bytes"`` shall represent a lone surrogate.
+
     Examples
     --------
     >>> tokenize("It isn't so, he said.")
@@ -82,7 +128,13 @@ def tokenize(text: str, tokenizer: str = "words") -> list[str]:
 
 
 def as_read(text: str, tokenizer: str) -> str:
-    """A text as it would be read from a file."""
+    """A text as it would be read from a file.
+
+    Raises
+    ------
+    ValueError
+        If it has no bytes in UTF-8 (lone surrogates) and the tokenizer is ``"bytes"``.
+    """
     if tokenizer != "bytes":
         return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
     try:
@@ -92,7 +144,7 @@ def as_read(text: str, tokenizer: str) -> str:
 
 
 def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
-    """Say which lone surrogate makes a text one that no file can hold."""
+    """The message for a text that no file can hold: it names the lone surrogate."""
     return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
 
 
@@ -110,6 +162,11 @@ def detokenize(tokens: Iterable[str], tokenizer: str = "words") -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> detokenize(["It", "isn't", "so", ",", "he", "said", "."])
+    "It isn't so, he said."
     """
     joiner = Joiner(tokenizer)
     return "".join([*map(joiner.add, tokens), joiner.finish()])
@@ -121,6 +178,12 @@ class Joiner:
     Parameters
     ----------
     tokenizer : {"words", "whitespace", "chars", "bytes"}
+
+    Examples
+    --------
+    >>> joiner = Joiner("words")
+    >>> [joiner.add(token) for token in ("Well", ",", "so")]
+    ['Well', ',', ' so']
     """
 
     _CLOSING = frozenset(".,;:!?%)]}»”’…")

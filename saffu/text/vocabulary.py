@@ -23,7 +23,7 @@ from saffu.text.tokenizers import (
     surrogate_message,
 )
 from saffu.utils import checkpoint, validate
-from saffu.utils.arrays import Int32, Int64
+from saffu.utils.arrays import Array, Int32, Int64
 
 UNKNOWN_ID, LINE_END_ID = 0, 1
 DOCUMENT_END_ID = -1  # within one block only: a line end after which a document begins; abs() makes it LINE_END_ID
@@ -47,12 +47,22 @@ class Vocabulary:
     ----------
     types : list of str, length V
         The type of each id.
+    tokenizer, documents : str
+    min_count : int
 
     Raises
     ------
     ValueError, TypeError
-        If a type stands twice, is no string, or is one that no file can hold (a lone surrogate; for ``"bytes"``,
+        If a type occurs twice, is no string, or is one that no file can hold (a lone surrogate; for ``"bytes"``,
         anything but one character below 256).
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(["cat", "sat"])
+    >>> vocabulary.types
+    ['<unk>', '<eos>', 'cat', 'sat']
+    >>> vocabulary.encode(["cat", "flew"]).tolist()
+    [2, 0]
     """
 
     def __init__(
@@ -93,6 +103,16 @@ class Vocabulary:
         -------
         Vocabulary
             Types by descending frequency, ties by first appearance.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``min_count`` is not a positive integer, or the lists are strings.
+
+        Examples
+        --------
+        >>> Vocabulary.build([["a", "b"], ["b"]]).types
+        ['<unk>', '<eos>', 'b', 'a']
         """
         min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
         counts: Counter[str] = Counter()
@@ -145,6 +165,26 @@ class Vocabulary:
 
         They are those that :class:`Corpus` gives for a file with this text, but that no ``<eos>`` is added at the end,
         so that a prompt can be continued; where the text ends with a document, the last offset is its length.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        ids : ndarray of int32, shape (M,)
+        starts : ndarray of int64
+
+        Raises
+        ------
+        ValueError
+            If the tokenizer is ``"bytes"`` and the text holds a lone surrogate.
+
+        Examples
+        --------
+        >>> ids, starts = Vocabulary(["a", "b"]).encode_text("a b")
+        >>> ids.tolist(), starts.tolist()
+        ([2, 3], [])
         """
         text = as_read(text, self.tokenizer)
         if self.documents == "blank-line":
@@ -155,6 +195,14 @@ class Vocabulary:
     def decode(self, ids: ArrayLike) -> list[str]:
         """Return the type of each id.
 
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+
+        Returns
+        -------
+        list of str, length M
+
         Raises
         ------
         ValueError, TypeError
@@ -163,11 +211,35 @@ class Vocabulary:
         return list(map(self.types.__getitem__, validate.token_ids(ids, "ids", len(self)).tolist()))
 
     def detokenize(self, ids: ArrayLike) -> str:
-        """Return readable text for ids."""
+        r"""Return readable text for ids.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> Vocabulary(["a", "b"]).detokenize([2, 3, 1, 2])
+        'a b\na'
+        """
         return detokenize(self.decode(ids), self.tokenizer)
 
     def unknown_rate(self, ids: ArrayLike) -> float:
-        """Return the share of ``<unk>`` among ids, 0 where there are none."""
+        """Return the share of ``<unk>`` among ids, 0 where there are no ids.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (M,)
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
         ids = validate.token_ids(ids, "ids", len(self))
         return float(np.mean(ids == UNKNOWN_ID)) if ids.size else 0.0
 
@@ -180,16 +252,16 @@ class Vocabulary:
         starts = np.flatnonzero(ids == DOCUMENT_END_ID) + 1
         return np.abs(ids, out=ids), starts.astype(np.int64)
 
-    def _to_checkpoint(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Arrays and metadata of a model file; the types as one run of UTF-8 with V + 1 byte offsets."""
         encoded = [kind.encode() for kind in self.types]
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
-        arrays: dict[str, np.ndarray] = {"types": np.frombuffer(b"".join(encoded), np.uint8), "type_offsets": offsets}
+        arrays: dict[str, Array] = {"types": np.frombuffer(b"".join(encoded), np.uint8), "type_offsets": offsets}
         return arrays, {"tokenizer": self.tokenizer, "documents": self.documents, "min_count": self.min_count}
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> Vocabulary:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Vocabulary:
         blob, offsets = arrays["types"].tobytes(), arrays["type_offsets"]
         if offsets.ndim != 1 or offsets.size < 3 or offsets[0] != 0 or offsets[-1] != len(blob):
             raise checkpoint.Damaged("the offsets of the vocabulary do not fit its types")
