@@ -28,7 +28,7 @@ def run(progress: bool = False) -> None:
     """
     begin = time.perf_counter()
     held_out, training = _split(_topics())
-    vocabulary = Vocabulary.build(training, MIN_COUNT, TOKENIZER, "file")
+    vocabulary = Vocabulary.build(training, min_count=MIN_COUNT, tokenizer=TOKENIZER, documents="file")
     ids, starts = _encode(training, vocabulary)
     test_ids, test_starts = _encode(held_out, vocabulary)
     print(f"text      the topics of Python's own help: {len(training)} to train on, {len(held_out)} held out")
@@ -68,7 +68,7 @@ def _topics() -> list[list[str]]:
         new = [paragraph for paragraph in dict.fromkeys(topics[name].split("\n\n")) if paragraph not in seen]
         seen.update(new)
         if new:
-            documents.append(tokenize("\n\n".join(new) + "\n", TOKENIZER))
+            documents.append(tokenize("\n\n".join(new) + "\n", tokenizer=TOKENIZER))
     return documents
 
 
@@ -96,7 +96,7 @@ def _print_row(name: str, perplexity: float) -> None:
 
 
 def _paragraph(model: ExplicitLM, vocabulary: Vocabulary) -> str:
-    prompt = vocabulary.encode(tokenize("The", TOKENIZER))
+    prompt = vocabulary.encode(tokenize("The", tokenizer=TOKENIZER))
     unknown = vocabulary.encode([UNKNOWN])
     drawn = model.generate(prompt, 120, temperature=0.9, seed=SEED, exclude=unknown)
-    return detokenize(vocabulary.decode([*prompt, *drawn]), TOKENIZER)
+    return detokenize(vocabulary.decode([*prompt, *drawn]), tokenizer=TOKENIZER)

@@ -30,7 +30,7 @@ from saffu.ngram_lm.model import ExplicitLM
 from saffu.search import architectures as grid
 from saffu.search import figures as plot
 from saffu.search import roadmap
-from saffu.text import UNKNOWN, Corpus, Joiner, tokenize
+from saffu.text import UNKNOWN, Corpus, Joiner, Vocabulary, tokenize
 from saffu.transformer.model import Transformer
 from saffu.utils import checkpoint
 from saffu.utils.interrupts import INTERRUPTED, say
@@ -114,7 +114,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    corpus = Corpus(arguments.files, arguments.tokenizer, arguments.documents)
+    corpus = Corpus(arguments.files, tokenizer=arguments.tokenizer, documents=arguments.documents)
     outputs = [arguments.out, *([_kept_name(arguments.out)] if arguments.refine else [])]
     cli_files.check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
     begin = time.perf_counter()
@@ -166,7 +166,11 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) 
     threads = arguments.threads
     residual = ExplicitLM(**_given(arguments, *EXPLICIT_OPTIONS), n_threads=threads) if arguments.residual else None
     model = SaffuLM(**_given(arguments, "radius", *UNIT_OPTIONS), residual=residual, n_threads=threads)
-    valid = Corpus(arguments.valid, arguments.tokenizer, arguments.documents) if arguments.valid else None
+    valid = (
+        Corpus(arguments.valid, tokenizer=arguments.tokenizer, documents=arguments.documents)
+        if arguments.valid
+        else None
+    )
     with _bar(corpus, "vocabulary", progress) as advance:
         vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
     with _bar(corpus, "read", progress) as advance:
@@ -205,7 +209,9 @@ def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _eval(arguments: argparse.Namespace) -> None:
     model = _load(arguments.model)
     vocabulary = model.vocabulary
-    corpus = Corpus(arguments.files, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
+    corpus = Corpus(
+        arguments.files, tokenizer=vocabulary.tokenizer, documents=arguments.documents or vocabulary.documents
+    )
     progress = _shows_progress(arguments)
     with _bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance=advance)
@@ -236,7 +242,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     model = _load(arguments.model)
     vocabulary = model.vocabulary
     joiner = Joiner(vocabulary.tokenizer)
-    _show("".join(map(joiner.add, tokenize(arguments.prompt, vocabulary.tokenizer))))
+    _show("".join(map(joiner.add, tokenize(arguments.prompt, tokenizer=vocabulary.tokenizer))))
     ids, starts = vocabulary.encode_text(arguments.prompt)
     context = ids[starts[-1] if starts.size else 0 :]
     for token in model.generate(
@@ -278,7 +284,9 @@ def _grow(arguments: argparse.Namespace) -> None:
     text = None
     if arguments.data:
         vocabulary = _load(arguments.model).vocabulary
-        corpus = Corpus(arguments.data, vocabulary.tokenizer, arguments.documents or vocabulary.documents)
+        corpus = Corpus(
+            arguments.data, tokenizer=vocabulary.tokenizer, documents=arguments.documents or vocabulary.documents
+        )
         with _bar(corpus, "read", progress) as advance:
             read = corpus.read(vocabulary, advance=advance)
         text = growing.Text(read.ids, read.starts)
@@ -378,6 +386,11 @@ def _with_vocabulary(model: Any, path: str) -> Any:
     if model.vocabulary is None:
         raise ValueError(f"{path!r} holds a language model without a vocabulary; set its attribute vocabulary and save")
     return model
+
+
+def _corpus_for(vocabulary: Vocabulary, files: Sequence[str], documents: str | None) -> Corpus:
+    """Files read as the training text of a vocabulary was."""
+    return Corpus(files, tokenizer=vocabulary.tokenizer, documents=documents or vocabulary.documents)
 
 
 def _shows_progress(arguments: argparse.Namespace) -> bool:

@@ -171,12 +171,13 @@ def read_split(
     """
     tokens = validate.integer(tokens, "tokens", 1, validate.INT32_MAX)
     most = validate.integer(held_out_tokens, "held_out_tokens", 1, validate.INT32_MAX)
-    corpora = _by_size(Corpus(paths, tokenizer, documents))
+    corpora = _by_size(Corpus(paths, tokenizer=tokenizer, documents=documents))
     min_count = default_min_count(tokenizer) if min_count is None else min_count
     min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
-        every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokenizer, documents)
+        lists = _first_lists(corpora, tokens + spare, bar.update)
+        every_type = Vocabulary.build(lists, tokenizer=tokenizer, documents=documents)
         text = _first(corpora, every_type, tokens + spare, bar.update)
     Corpus.check_parts(corpora)
     held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
@@ -186,7 +187,8 @@ def read_split(
         held_out, starts = _kept(text, held, most)
         held_out = recode[held_out]
     else:
-        held_out, starts, _ = _first([Corpus(valid, tokenizer, documents)], vocabulary, most, lambda _: None)
+        corpus = Corpus(valid, tokenizer=tokenizer, documents=documents)
+        held_out, starts, _ = _first([corpus], vocabulary, most, lambda _: None)
     return Split(recode[ids], begun, held_out, starts, len(vocabulary), vocabulary)
 
 
@@ -261,7 +263,8 @@ def _frequent(every_type: Vocabulary, ids: Int32, min_count: int) -> tuple[Vocab
     recode[LINE_END_ID] = LINE_END_ID
     recode[kept_ids] = np.arange(kept_ids.size) + 2
     types = [every_type.types[place] for place in kept_ids]
-    return Vocabulary(types, every_type.tokenizer, every_type.documents, min_count), recode
+    settings = {"tokenizer": every_type.tokenizer, "documents": every_type.documents}
+    return Vocabulary(types, **settings, min_count=min_count), recode
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ class Corpus:
     def __init__(
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
         tokenizer: str = "words",
         documents: str | None = None,
     ) -> None:
@@ -145,7 +146,8 @@ class Corpus:
             With the tokenizer and the documents of this corpus.
         """
         min_count = default_min_count(self.tokenizer) if min_count is None else min_count
-        return Vocabulary.build(self.token_lists(advance=advance), min_count, self.tokenizer, self.documents)
+        lists = self.token_lists(advance=advance)
+        return Vocabulary.build(lists, min_count=min_count, tokenizer=self.tokenizer, documents=self.documents)
 
     def token_lists(self, *, advance: Advance | None = None) -> Iterator[list[str]]:
         """Iterate over the tokens, one list for each block; see :meth:`chunks`."""
@@ -188,7 +190,7 @@ class Corpus:
 
     def parts(self) -> list[Corpus]:
         """A corpus of each file. Any of them may hold no text: pass them to :meth:`check_parts` when they are read."""
-        found = [Corpus(path, self.tokenizer, self.documents) for path in self.paths]
+        found = [Corpus(path, tokenizer=self.tokenizer, documents=self.documents) for path in self.paths]
         for part in found:
             part._is_part = True
         return found

@@ -97,7 +97,7 @@ def default_min_count(tokenizer: str) -> int:
     return 1 if tokenizer in ("chars", "bytes") else 3
 
 
-def tokenize(text: str, tokenizer: str = "words") -> list[str]:
+def tokenize(text: str, *, tokenizer: str = "words") -> list[str]:
     r"""Split text into tokens.
 
     Parameters
@@ -148,7 +148,7 @@ def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
     return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
 
 
-def detokenize(tokens: Iterable[str], tokenizer: str = "words") -> str:
+def detokenize(tokens: Iterable[str], *, tokenizer: str = "words") -> str:
     r"""Join tokens into readable text, the inverse of :func:`tokenize` up to spacing (exact for chars and bytes).
 
     Line ends of every kind come back as ``"\n"``, but for bytes.

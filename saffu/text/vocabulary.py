@@ -66,7 +66,7 @@ class Vocabulary:
     """
 
     def __init__(
-        self, types: Iterable[str], tokenizer: str = "words", documents: str | None = None, min_count: int = 1
+        self, types: Iterable[str], *, tokenizer: str = "words", documents: str | None = None, min_count: int = 1
     ) -> None:
         default = default_documents(tokenizer)
         self.tokenizer = tokenizer
@@ -84,6 +84,7 @@ class Vocabulary:
     def build(
         cls,
         token_lists: Iterable[Iterable[str]],
+        *,
         min_count: int = 1,
         tokenizer: str = "words",
         documents: str | None = None,
@@ -124,7 +125,8 @@ class Vocabulary:
             del counts[special]
         # Counter keeps the order of first appearance and sorted is stable, so ties fall as they came.
         ranked = sorted(counts.items(), key=lambda item: -item[1])
-        return cls([kind for kind, count in ranked if count >= min_count], tokenizer, documents, min_count)
+        types = [kind for kind, count in ranked if count >= min_count]
+        return cls(types, tokenizer=tokenizer, documents=documents, min_count=min_count)
 
     def __len__(self) -> int:
         return len(self.types)
@@ -226,7 +228,7 @@ class Vocabulary:
         >>> Vocabulary(["a", "b"]).detokenize([2, 3, 1, 2])
         'a b\na'
         """
-        return detokenize(self.decode(ids), self.tokenizer)
+        return detokenize(self.decode(ids), tokenizer=self.tokenizer)
 
     def unknown_rate(self, ids: ArrayLike) -> float:
         """Return the share of ``<unk>`` among ids, 0 where there are no ids.
@@ -270,8 +272,8 @@ class Vocabulary:
         if types[:2] != [UNKNOWN, LINE_END]:
             raise checkpoint.Damaged(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
         tokenizer = "tokeniser" if "tokeniser" in metadata else "tokenizer"  # files of before spell it so
-        settings = (metadata[name] for name in (tokenizer, "documents", "min_count"))
-        return checkpoint.parse(cls, types[2:], *settings)
+        settings = {name: metadata[name] for name in ("documents", "min_count")}
+        return checkpoint.parse(cls, types[2:], tokenizer=metadata[tokenizer], **settings)
 
 
 def _check_types(types: Sequence[Any], tokenizer: str) -> None:
@@ -295,6 +297,17 @@ class ModelVocabulary:
     """The attribute ``vocabulary`` of a language model: None, or a vocabulary of as many types as the model has.
 
     The model's ``vocab_size`` may raise ValueError as long as it is not known.
+
+    Examples
+    --------
+    >>> class Model:
+    ...     vocabulary = ModelVocabulary()
+    ...     vocab_size = 3
+    >>> model = Model()
+    >>> model.vocabulary = Vocabulary(["cat"])
+    >>> model.vocabulary = Vocabulary(["cat", "dog"])
+    Traceback (most recent call last):
+    ValueError: vocabulary must have 3 types, as the model has, got one of 4
     """
 
     def __get__(self, model: Any, owner: type | None = None) -> Any:
@@ -308,7 +321,7 @@ class ModelVocabulary:
         vars(model)["vocabulary"] = vocabulary
 
     @staticmethod
-    def size(vocabulary: Vocabulary | None, vocab_size: int | None) -> int | None:
+    def size(vocabulary: Vocabulary | None, vocab_size: int | None, /) -> int | None:
         """The size that new text of a model shall have: that of its vocabulary, unless there is none."""
         if vocabulary is None or vocab_size is None:
             return vocab_size if vocabulary is None else len(vocabulary)

@@ -212,7 +212,7 @@ def test_eval_generate_and_info_take_a_compact_model(compact, capsys):
     code, first, errors = run(capsys, *options)
     assert (code, errors) == (0, "")
     assert first.startswith("the cat")
-    assert len(saffu.text.tokenize(first.removesuffix("\n"), "words")) == 2 + 20
+    assert len(saffu.text.tokenize(first.removesuffix("\n"), tokenizer="words")) == 2 + 20
     assert run(capsys, *options)[1] == first
     code, output, _ = run(capsys, "info", path, "--json")
     assert code == 0
@@ -281,7 +281,7 @@ def test_the_same_seed_gives_the_same_text(trained, capsys):
     assert run(capsys, *options, "--seed", "2")[1] != first
     known = set(WORDS) | {".", "<unk>"}
     assert set(first.replace(".", " . ").split()) <= known
-    assert len(saffu.text.tokenize(first.removesuffix("\n"), "words")) == 2 + 40
+    assert len(saffu.text.tokenize(first.removesuffix("\n"), tokenizer="words")) == 2 + 40
 
 
 def test_generate_obeys_its_options(trained, capsys):

@@ -47,7 +47,7 @@ def naive_documents(content, documents, split):
 
 
 def read_documents(path, tokenizer, documents):
-    corpus = Corpus(path, tokenizer, documents)
+    corpus = Corpus(path, tokenizer=tokenizer, documents=documents)
     vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
     return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.starts)[1:]], chunk
@@ -78,24 +78,24 @@ def as_read(content):
     ],
 )
 def test_words(content, tokens):
-    assert text.tokenize(content, "words") == tokens
+    assert text.tokenize(content, tokenizer="words") == tokens
 
 
 @given(st.text())
 def test_words_and_whitespace_lose_only_spaces(content):
     content = as_read(content)
     bare = re.sub(r"[^\S\n]", "", content)
-    assert "".join(text.tokenize(content, "words")) == bare
-    assert "".join(text.tokenize(content, "whitespace")) == bare
-    assert [token for token in text.tokenize(content, "whitespace") if token != "\n"] == content.split()
+    assert "".join(text.tokenize(content, tokenizer="words")) == bare
+    assert "".join(text.tokenize(content, tokenizer="whitespace")) == bare
+    assert [token for token in text.tokenize(content, tokenizer="whitespace") if token != "\n"] == content.split()
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_chars_and_bytes_join_exactly(content):
-    assert text.detokenize(text.tokenize(content, "bytes"), "bytes") == content
-    assert text.detokenize(text.tokenize(content, "chars"), "chars") == as_read(content)
-    assert len(text.tokenize(content, "chars")) == len(as_read(content))
-    assert len(text.tokenize(content, "bytes")) == len(content.encode())
+    assert text.detokenize(text.tokenize(content, tokenizer="bytes"), tokenizer="bytes") == content
+    assert text.detokenize(text.tokenize(content, tokenizer="chars"), tokenizer="chars") == as_read(content)
+    assert len(text.tokenize(content, tokenizer="chars")) == len(as_read(content))
+    assert len(text.tokenize(content, tokenizer="bytes")) == len(content.encode())
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ def test_chars_and_bytes_join_exactly(content):
     ],
 )
 def test_words_join_readably(content):
-    assert text.detokenize(text.tokenize(content, "words"), "words") == content
+    assert text.detokenize(text.tokenize(content, tokenizer="words"), tokenizer="words") == content
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["words", "whitespace"]))
 def test_joined_text_has_the_same_lines_and_letters(content, tokenizer):
-    joined = text.detokenize(text.tokenize(content, tokenizer), tokenizer)
+    joined = text.detokenize(text.tokenize(content, tokenizer=tokenizer), tokenizer=tokenizer)
     assert re.sub(r"[^\S\n]", "", joined) == re.sub(r"[^\S\n]", "", as_read(content))
 
 
 def test_bytes_show_an_unfinished_character_at_the_end():
     joiner = text.Joiner("bytes")
-    first, second = text.tokenize("é", "bytes")
+    first, second = text.tokenize("é", tokenizer="bytes")
     assert [joiner.add(first), joiner.add(second)] == ["", "é"]
     assert joiner.add(first) == ""
     assert joiner.finish() == "\ufffd"
@@ -126,10 +126,10 @@ def test_bytes_show_an_unfinished_character_at_the_end():
 
 def test_unknown_tokenizer_is_named():
     for call in (
-        lambda: text.tokenize("a", "word"),
+        lambda: text.tokenize("a", tokenizer="word"),
         lambda: text.Joiner("word"),
-        lambda: Vocabulary([], "word"),
-        lambda: Corpus("-", "word"),
+        lambda: Vocabulary([], tokenizer="word"),
+        lambda: Corpus("-", tokenizer="word"),
     ):
         with pytest.raises(ValueError, match=r"tokenizer must be one of 'words', 'whitespace', .*, got 'word'"):
             call()
@@ -152,7 +152,7 @@ def test_specials_in_the_text_are_the_specials():
 
 @given(st.lists(st.sampled_from(["a", "bb", "é", "\U0001f600", "<unk>", "\n"])), st.integers(1, 3))
 def test_encode_inverts_decode(tokens, min_count):
-    vocabulary = Vocabulary.build([tokens], min_count)
+    vocabulary = Vocabulary.build([tokens], min_count=min_count)
     ids = vocabulary.encode(tokens)
     assert ids.dtype == np.int32
     expected = [
@@ -166,18 +166,18 @@ def test_encode_inverts_decode(tokens, min_count):
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), unique=True))
 def test_vocabulary_survives_a_checkpoint(types):
     types = [kind for kind in types if kind not in ("<unk>", "<eos>")]
-    vocabulary = Vocabulary(types, "whitespace", "file", min_count=4)
+    vocabulary = Vocabulary(types, tokenizer="whitespace", documents="file", min_count=4)
     arrays, metadata = vocabulary._to_checkpoint()
     again = Vocabulary._from_checkpoint(arrays, metadata)
     assert vars(again) == vars(vocabulary)
     assert again == vocabulary
-    assert Vocabulary([*types, "<other>"], "whitespace", "file") != vocabulary
-    assert Vocabulary(types, "whitespace", "blank-line") != vocabulary
+    assert Vocabulary([*types, "<other>"], tokenizer="whitespace", documents="file") != vocabulary
+    assert Vocabulary(types, tokenizer="whitespace", documents="blank-line") != vocabulary
 
 
 def test_files_of_before_spell_tokenizer_another_way(tmp_path):
     model = ExplicitLM(order=2, radius=1, windows=(), induction=0).fit([0, 1, 2] * 30)
-    model.vocabulary = Vocabulary(["a"], "whitespace", "file", min_count=4)
+    model.vocabulary = Vocabulary(["a"], tokenizer="whitespace", documents="file", min_count=4)
     model.save(tmp_path / "new")
     kind, arrays, metadata = checkpoint.read(tmp_path / "new")
     metadata["vocabulary"]["tokeniser"] = metadata["vocabulary"].pop("tokenizer")
@@ -202,7 +202,7 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
     ids, starts = vocabulary.encode_text("a b\n\n \nb a")
     np.testing.assert_array_equal(ids, [2, 3, 1, 3, 2])
     np.testing.assert_array_equal(starts, [3])
-    ids, starts = Vocabulary(["a", "é"], "chars").encode_text("a\n\né")
+    ids, starts = Vocabulary(["a", "é"], tokenizer="chars").encode_text("a\n\né")
     np.testing.assert_array_equal(ids, [2, 1, 1, 3])
     assert starts.size == 0
 
@@ -221,10 +221,14 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
         (lambda: Vocabulary(["a", "b\ud800"]), ValueError, "types must be what UTF-8 can hold, got .*ud800"),
         (lambda: Vocabulary.build([["\udfff"]]), ValueError, "lone surrogate"),
         (lambda: Vocabulary(["a", 3]), TypeError, "types must be strings, got 3"),
-        (lambda: Vocabulary(["é", "ab"], "bytes"), ValueError, "single characters below 256, got 'ab'"),
-        (lambda: Vocabulary(["Ā"], "bytes"), ValueError, "single characters below 256, got 'Ā'"),
-        (lambda: Vocabulary(["a"], "bytes").encode_text("a\ud800"), ValueError, "text must be what UTF-8 can hold"),
-        (lambda: text.tokenize("a\ud800", "bytes"), ValueError, "text must be what UTF-8 can hold"),
+        (lambda: Vocabulary(["é", "ab"], tokenizer="bytes"), ValueError, "single characters below 256, got 'ab'"),
+        (lambda: Vocabulary(["Ā"], tokenizer="bytes"), ValueError, "single characters below 256, got 'Ā'"),
+        (
+            lambda: Vocabulary(["a"], tokenizer="bytes").encode_text("a\ud800"),
+            ValueError,
+            "text must be what UTF-8 can hold",
+        ),
+        (lambda: text.tokenize("a\ud800", tokenizer="bytes"), ValueError, "text must be what UTF-8 can hold"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -295,7 +299,7 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
     path = write(tmp_path_factory.getbasetemp(), content, "blocks.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BLOCK_BYTES", block)
-        corpus = Corpus(path, "whitespace")
+        corpus = Corpus(path, tokenizer="whitespace")
         vocabulary = corpus.build_vocabulary(min_count=1)
         chunks = list(corpus.chunks(vocabulary))
     ids = np.concatenate([chunk.ids for chunk in chunks])
@@ -329,12 +333,12 @@ def test_byte_order_mark_is_no_text(tmp_path):
 
 def test_a_corpus_builds_its_own_vocabulary(tmp_path):
     path = write(tmp_path, "a a a b b")
-    vocabulary = Corpus(path, "whitespace", "file").build_vocabulary()
+    vocabulary = Corpus(path, tokenizer="whitespace", documents="file").build_vocabulary()
     assert vocabulary.types == ["<unk>", "<eos>", "a"]
     assert (vocabulary.tokenizer, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
-    assert Corpus(path, "chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
+    assert Corpus(path, tokenizer="chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
     with pytest.raises(ValueError, match="vocabulary must be of 'words' tokens, got one of 'whitespace'"):
-        Corpus(path, "words").read(vocabulary)
+        Corpus(path, tokenizer="words").read(vocabulary)
 
 
 def test_bytes_are_taken_as_they_are(tmp_path):
@@ -346,7 +350,7 @@ def test_bytes_are_taken_as_they_are(tmp_path):
 
 def test_standard_input_can_be_read_twice(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a b\n\nc")))
-    corpus = Corpus("-", "whitespace")
+    corpus = Corpus("-", tokenizer="whitespace")
     assert corpus.n_bytes is None
     vocabulary = corpus.build_vocabulary(min_count=1)
     assert vocabulary.decode(corpus.read(vocabulary).ids) == ["a", "b", "<eos>", "c", "<eos>"]
@@ -413,23 +417,23 @@ def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokenizer, d
     types = (
         sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokenizer != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
     )
-    vocabulary = Vocabulary(types, tokenizer, documents)
+    vocabulary = Vocabulary(types, tokenizer=tokenizer, documents=documents)
     path = tmp_path_factory.getbasetemp() / "same.txt"
     path.write_bytes(content.encode())
     ids, starts = vocabulary.encode_text(content)
     if ids.size == 0:
         with pytest.raises(ValueError, match="holds no text"):
-            Corpus(path, tokenizer, documents).read(vocabulary)
+            Corpus(path, tokenizer=tokenizer, documents=documents).read(vocabulary)
         return
-    chunk = Corpus(path, tokenizer, documents).read(vocabulary)
+    chunk = Corpus(path, tokenizer=tokenizer, documents=documents).read(vocabulary)
     np.testing.assert_array_equal(ids, chunk.ids)
     np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.starts)
     if documents == "file":
-        np.testing.assert_array_equal(vocabulary.encode(text.tokenize(content, tokenizer)), chunk.ids)
+        np.testing.assert_array_equal(vocabulary.encode(text.tokenize(content, tokenizer=tokenizer)), chunk.ids)
 
 
 def test_line_ends_of_windows_are_one_token():
-    vocabulary = Vocabulary("abcd", "chars")
+    vocabulary = Vocabulary("abcd", tokenizer="chars")
     np.testing.assert_array_equal(vocabulary.encode_text("ab\r\ncd\r\n")[0], [2, 3, 1, 4, 5, 1])
     np.testing.assert_array_equal(vocabulary.encode_text("\ufeffa\rb")[0], [2, 1, 3])
 
@@ -522,7 +526,7 @@ def test_utf16_is_named(tmp_path, encoding, content):
     path = write(tmp_path, content.encode(encoding))
     with pytest.raises(ValueError, match="is not UTF-8"):
         list(Corpus(path).token_lists())
-    assert list(Corpus(path, "bytes").token_lists())
+    assert list(Corpus(path, tokenizer="bytes").token_lists())
     path = write(tmp_path, "a zero \0 here and there is text\n" * 9)
     with pytest.raises(ValueError, match="UTF-16"):
         list(Corpus(path).token_lists())
@@ -531,7 +535,7 @@ def test_utf16_is_named(tmp_path, encoding, content):
 
 def test_an_empty_file_among_others_is_left_out(tmp_path):
     full, empty, blank = write(tmp_path, "a b", "1.txt"), write(tmp_path, "", "2.txt"), write(tmp_path, " \n", "3.txt")
-    corpus = Corpus([empty, full, blank], "whitespace")
+    corpus = Corpus([empty, full, blank], tokenizer="whitespace")
     with pytest.warns(UserWarning, match="holds no text and is left out") as told:
         vocabulary = corpus.build_vocabulary(min_count=1)
     assert [Path(str(warning.message).split("'")[1]) for warning in told] == [empty, blank]
@@ -552,7 +556,7 @@ def test_a_closed_standard_input_is_named(monkeypatch):
 
 
 def test_brown_has_the_published_size(data_folder):
-    corpus = Corpus(data_folder / "brown" / "train.txt.gz", "whitespace")
+    corpus = Corpus(data_folder / "brown" / "train.txt.gz", tokenizer="whitespace")
     vocabulary = corpus.build_vocabulary()
     chunk = corpus.read(vocabulary)
     assert len(vocabulary) == 19_422
