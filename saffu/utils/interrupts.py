@@ -67,11 +67,11 @@ def _replace(old: Any, new: Any) -> bool:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    say("saffu: interrupted")
+    print_error("saffu: interrupted")
     os._exit(INTERRUPTED)
 
 
-def say(line: str) -> None:
+def print_error(line: str) -> None:
     """Write a line to standard error, if there is one; never to anything else."""
     if sys.stderr is not None:
         try:
@@ -97,11 +97,11 @@ class Watch:
             code = command()
             self._over = True
             if self._last is not None and code == 0:  # it came when all was done, or some library swallowed it
-                say("saffu: interrupted")
+                print_error("saffu: interrupted")
                 code = INTERRUPTED
         except KeyboardInterrupt:
             self._over = True
-            say("saffu: interrupted")
+            print_error("saffu: interrupted")
             code = INTERRUPTED
         finally:
             sys.unraisablehook = hook

@@ -15,6 +15,7 @@ import pytest
 import saffu
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli import main as cli
+from saffu.cli import train
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import Corpus, reading
 from saffu.utils import checkpoint
@@ -168,7 +169,7 @@ def test_contexts_can_be_switched_off(trained, tmp_path, monkeypatch, capsys):
             settings.update(given)
             super().__init__(**given)
 
-    monkeypatch.setattr(cli, "ExplicitLM", Recorder)
+    monkeypatch.setattr(train, "ExplicitLM", Recorder)
     options = ["--windows", "", "--induction", "0", "--radius", "3", "--order", "2", "--threads", "2"]
     options += ["--priming", "unit"]
     assert run(capsys, "train", trained / "train.txt", "--out", tmp_path / "model", *options)[0] == 0
@@ -265,7 +266,7 @@ def test_options_reach_the_refinement(trained, tmp_path, capsys, monkeypatch):
     np.testing.assert_array_equal(given.pop("validation")[0], text.ids)
     assert given.pop("documents").size == 6
     assert given.pop("n") > 1000
-    assert given == {"epochs": 3, "learning_rate": 0.01, "dropout": 0.2, "thaw_after": 1, "progress": False}
+    assert given == {"epochs": 3, "learning_rate": 0.01, "dropout": 0.2, "thaw_after": 1, "progress": True}
 
 
 # ---- generate, info, demo --------------------------------------------------------------------------------------------
@@ -431,7 +432,7 @@ def test_another_kind_of_model_is_named(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setitem(checkpoint._kinds, "other", Other)
     checkpoint.write(tmp_path / "other", "other", {}, {})
-    assert_user_error(run(capsys, "info", tmp_path / "other"), "holds Other, which is not a language model")
+    assert_user_error(run(capsys, "info", tmp_path / "other"), "holds Other, of which nothing is known here")
 
 
 def test_closed_output_is_named(trained, capsys, monkeypatch):
@@ -469,7 +470,7 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "roadmap"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "grow", "roadmap"])
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command.split(), "--help"])
@@ -504,66 +505,3 @@ def test_a_reader_may_go_away(trained):
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=120), errors) == (141, b"")
-
-
-# ---- growth ----------------------------------------------------------------------------------------------------------
-
-
-def test_grow_keeps_what_a_model_says(trained, tmp_path, capsys):
-    small, large, solved = (tmp_path / name for name in ("small", "large", "solved"))
-    options = ("--model", "saffu", "--bits", "4", "--hidden", "4", "--radius", "2", "--quiet")
-    assert run(capsys, "train", trained / "train.txt", "--out", small, *options)[0] == 0
-    code, output, _ = run(
-        capsys, "grow", small, "--set", "radius=4", "--set", "hidden=6", "--add-layer", "--out", large
-    )
-    assert code == 0
-    assert "parameters" in output
-    figures = [json.loads(run(capsys, "eval", each, trained / "test.txt.gz", "--json")[1]) for each in (small, large)]
-    assert figures[0]["nats_per_token"] == pytest.approx(figures[1]["nats_per_token"], abs=1e-6)
-    code, output, _ = run(capsys, "grow", small, "--set", "radius=4", "--out", solved, "--data", trained / "train.txt")
-    assert code == 0
-    before, after = (float(word) for word in output.split("per token: ")[1].split("\n")[0].split(" -> "))
-    assert after <= before
-    code, output, _ = run(capsys, "info", large)
-    assert "growth" in output
-    assert "radius 4" in output
-
-
-def test_grow_of_an_explicit_model_and_of_a_transformer(trained, tmp_path, capsys):
-    out = tmp_path / "grown"
-    data = ("--data", trained / "train.txt")
-    code, output, _ = run(capsys, "grow", trained / "model.saffu", "--set", "order=5", "--out", out, *data)
-    assert code == 0
-    assert "nats per token" in output
-    assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["order"] == 5
-    saffu.Transformer(vocab_size=9, hidden=4, layers=1, positions=5).save(tmp_path / "transformer")
-    assert run(capsys, "grow", tmp_path / "transformer", "--set", "mlp=32", "--out", out, "--quiet") == (
-        0,
-        f"parameters 316 -> 460\nwrote {out}\n",
-        "",
-    )
-    assert json.loads(run(capsys, "info", out, "--json")[1])["model"]["growth"][0]["kind"] == "mlp"
-
-
-def test_settings_of_growth_are_read_before_the_text(trained, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Corpus, "read", None)
-    for setting, message in (("depth=3", "expected NAME=VALUE"), ("order=x", "order must be a whole number")):
-        options = ("--set", setting, "--data", trained / "train.txt", "--out", tmp_path / "out")
-        assert_user_error(run(capsys, "grow", trained / "model.saffu", *options), message)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ((), "nothing to grow"),
-        (("--set", "order=1"), "order must be at least"),
-        (("--set", "depth=3"), "expected NAME=VALUE"),
-        (("--add-layer",), "no layers"),
-    ],
-)
-def test_misuse_of_grow_is_one_line(trained, tmp_path, capsys, options, message):
-    code, _, errors = run(capsys, "grow", trained / "model.saffu", *options, "--out", tmp_path / "out")
-    assert code == 2
-    assert message in errors
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "out").exists()
