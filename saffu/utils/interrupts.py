@@ -36,12 +36,14 @@ def end_import() -> None:
 
 
 def _looks_for_module() -> bool:
-    """Whether this is ``python -m saffu`` and Python still looks for the module that it shall run."""
-    return getattr(sys, "argv", [])[:1] == ["-m"] and ("saffu" in sys.orig_argv or "-msaffu" in sys.orig_argv)
+    """Whether this is ``python -m saffu`` and Python is still looking for the module to run."""
+    arguments: list[str] = getattr(sys, "argv", [])
+    return arguments[:1] == ["-m"] and ("saffu" in sys.orig_argv or "-msaffu" in sys.orig_argv)
 
 
 def _is_script() -> bool:
-    name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+    arguments: list[str] = getattr(sys, "argv", None) or [""]
+    name = os.path.basename(arguments[0])
     return name.removesuffix(".exe").removesuffix("-script.py") == "saffu"
 
 
