@@ -90,7 +90,7 @@ def _language_model(model: models.LanguageModel, arguments: argparse.Namespace) 
 
 def _score(model: models.LanguageModel, stream: TokenStream, progress: bool) -> tuple[float, float]:
     """Negative log-probability of a text, nats, and the seconds that took."""
-    model.log_prob(stream.ids[:1])  # weights are made from counts at the first reading, which is no part of scoring
+    model.log_prob(stream.ids[:1], progress=False)  # weights are made from counts at the first reading: no scoring
     begin = time.perf_counter()
     log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=progress)
     return -float(np.sum(log_prob)), time.perf_counter() - begin

@@ -168,7 +168,7 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
         vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
     with reading_bar(corpus, "count", progress) as advance:
         for chunk in corpus.chunks(vocabulary, advance=advance):
-            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary))
+            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
     model.solve(progress=progress)
     return model, model.n_tokens
 

@@ -23,6 +23,7 @@ from saffu.attention_lm.model import SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import Corpus, Vocabulary, reading
 from saffu.utils import checkpoint
+from saffu.utils.streams import TokenStream
 
 
 def write(folder, content, name="corpus.txt"):
@@ -308,6 +309,34 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
     documents = [vocabulary.decode(part) for part in np.split(ids, starts)[1:]]
     assert documents == naive_documents(content, "blank-line", str.split)
     assert all(chunk.starts.size == 0 or chunk.starts[-1] < chunk.ids.size for chunk in chunks)
+
+
+def test_chunks_join_to_the_stream_of_the_whole(tmp_path, monkeypatch):
+    corpus = Corpus(write(tmp_path, "a b c\nd e\n\nf g\n\n\nh\n" * 9), tokenizer="whitespace")
+    vocabulary = corpus.build_vocabulary(min_count=1)
+    whole = corpus.read(vocabulary)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 16)
+    chunks = list(corpus.chunks(vocabulary))
+    assert len(chunks) > 9
+    assert any(chunk.starts.size == 0 or chunk.starts[0] > 0 for chunk in chunks)  # one goes on with a document
+    for joined in (TokenStream.concat(chunk.stream for chunk in chunks), corpus.read(vocabulary).stream):
+        np.testing.assert_array_equal(joined.ids, whole.ids)
+        np.testing.assert_array_equal(joined.starts, whole.starts)
+    assert sum(chunk.n_characters for chunk in chunks) == whole.n_characters
+
+
+def test_parts_are_the_files_and_report_together(tmp_path):
+    paths = [write(tmp_path, content, name) for name, content in (("1", "a b"), ("2", ""), ("3", "c"))]
+    corpus = Corpus(paths, tokenizer="whitespace", documents="file")
+    vocabulary = Vocabulary(["a", "b", "c"], tokenizer="whitespace", documents="file")
+    parts = corpus.parts()
+    read = [part.read(vocabulary) for part in parts]  # an empty one raises and warns of nothing by itself
+    assert [vocabulary.decode(chunk.ids) for chunk in read] == [["a", "b", "<eos>"], [], ["c", "<eos>"]]
+    assert [chunk.starts.tolist() for chunk in read] == [[0], [], [0]]
+    with pytest.warns(UserWarning, match="2' holds no text and is left out"):
+        Corpus.check_parts(parts)
+    with pytest.raises(ValueError, match=r"2' holds no text$"):
+        Corpus.check_parts(parts[1:2])
 
 
 def test_every_file_begins_a_document(tmp_path):
