@@ -1,6 +1,12 @@
-"""saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars."""
+"""saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
-# Before all others: it makes Ctrl-C end the command at once while they are imported.
+Language models: :class:`ExplicitLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers: :class:`SoftmaxLayer`,
+:class:`ExplicitNetwork`. :func:`load` reads what any of them saved, :func:`refine` trains one on by gradient steps,
+:mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest are the parts that
+the models are made of.
+"""
+
+# Before all others: from here on, Ctrl-C ends the command at once while modules are being imported.
 from saffu.utils import interrupts as _interrupts
 
 try:

@@ -133,7 +133,7 @@ def read_split(
     paths: Paths,
     tokens: int = 1_000_000,
     valid: Paths | None = None,
-    tokeniser: str = "words",
+    tokenizer: str = "words",
     documents: str | None = None,
     min_count: int | None = None,
     held_out_tokens: int = HELD_OUT_TOKENS,
@@ -151,7 +151,7 @@ def read_split(
     valid : str, path or sequence of them, optional
         Text to be held out. By default it is every twentieth document that was read; the last 5 % of the lines, where
         there are fewer than 20 documents; of the tokens, where there are fewer than 20 lines.
-    tokeniser, documents, min_count
+    tokenizer, documents, min_count
         As in :class:`saffu.text.Corpus` and its ``build_vocabulary``. Only training text counts for the vocabulary.
     held_out_tokens : int
         The most tokens to hold out.
@@ -171,12 +171,13 @@ def read_split(
     """
     tokens = validate.integer(tokens, "tokens", 1, validate.INT32_MAX)
     most = validate.integer(held_out_tokens, "held_out_tokens", 1, validate.INT32_MAX)
-    corpora = _by_size(Corpus(paths, tokeniser, documents))
-    min_count = default_min_count(tokeniser) if min_count is None else min_count
+    corpora = _by_size(Corpus(paths, tokenizer=tokenizer, documents=documents))
+    min_count = default_min_count(tokenizer) if min_count is None else min_count
     min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
-        every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
+        lists = _first_lists(corpora, tokens + spare, bar.update)
+        every_type = Vocabulary.build(lists, tokenizer=tokenizer, documents=documents)
         text = _first(corpora, every_type, tokens + spare, bar.update)
     Corpus.check_parts(corpora)
     held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
@@ -186,7 +187,8 @@ def read_split(
         held_out, starts = _kept(text, held, most)
         held_out = recode[held_out]
     else:
-        held_out, starts, _ = _first([Corpus(valid, tokeniser, documents)], vocabulary, most, lambda _: None)
+        corpus = Corpus(valid, tokenizer=tokenizer, documents=documents)
+        held_out, starts, _ = _first([corpus], vocabulary, most, lambda _: None)
     return Split(recode[ids], begun, held_out, starts, len(vocabulary), vocabulary)
 
 
@@ -215,7 +217,7 @@ def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advan
         end = size + math.ceil((tokens - size) / (len(corpora) - place))
         for chunk in corpus.chunks(vocabulary):
             ids.append(chunk.ids[: end - size])
-            starts.append(chunk.documents[chunk.documents < end - size] + size)
+            starts.append(chunk.starts[chunk.starts < end - size] + size)
             size += ids[-1].size
             advance(ids[-1].size)
             if size >= end:
@@ -227,11 +229,11 @@ def _held_out(text: Chunk, most: int) -> Bools:
     """Which tokens to hold out: every twentieth document, or the last twentieth; at most about ``most``."""
     size = text.ids.size
     held = np.zeros(size, bool)
-    if text.documents.size >= FEWEST:
+    if text.starts.size >= FEWEST:
         every = max(round(1 / HELD_OUT_SHARE), math.ceil(size / most))
-        ends = np.append(text.documents[1:], size)
-        last = np.arange(text.documents.size) % every == min(every, text.documents.size) - 1
-        for begin, end in zip(text.documents[last], ends[last], strict=True):
+        ends = np.append(text.starts[1:], size)
+        last = np.arange(text.starts.size) % every == min(every, text.starts.size) - 1
+        for begin, end in zip(text.starts[last], ends[last], strict=True):
             held[begin:end] = True
         return held
     lines = np.append(0, np.flatnonzero(text.ids == LINE_END_ID) + 1)
@@ -246,7 +248,7 @@ def _held_out(text: Chunk, most: int) -> Bools:
 def _kept(text: Chunk, chosen: Bools, most: int) -> tuple[Int32, Int64]:
     """The first so many chosen tokens as a text of their own, and where its documents start."""
     begins = np.zeros(text.ids.size, bool)
-    begins[text.documents] = True
+    begins[text.starts] = True
     begins = begins[chosen][:most]
     begins[:1] = True
     return text.ids[chosen][:most], np.flatnonzero(begins)
@@ -261,7 +263,8 @@ def _frequent(every_type: Vocabulary, ids: Int32, min_count: int) -> tuple[Vocab
     recode[LINE_END_ID] = LINE_END_ID
     recode[kept_ids] = np.arange(kept_ids.size) + 2
     types = [every_type.types[place] for place in kept_ids]
-    return Vocabulary(types, every_type.tokeniser, every_type.documents, min_count), recode
+    settings = {"tokenizer": every_type.tokenizer, "documents": every_type.documents}
+    return Vocabulary(types, **settings, min_count=min_count), recode
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

@@ -1,31 +1,29 @@
-"""Text as token ids: tokenisers, vocabularies and corpora that are read file by file.
+"""Text as token ids: tokenizers, vocabularies and corpora that are read file by file.
 
-May import ``saffu.utils``. Read ``corpus.py`` first.
+``tokenizers.py`` splits text and joins it again, ``vocabulary.py`` numbers the types, ``reading.py`` and
+``compressed.py`` turn files into blocks of text, and ``corpus.py`` puts them together. May import ``saffu.utils``. Read
+``corpus.py`` first.
 """
 
-from saffu.text.corpus import (
+from saffu.text.corpus import Chunk, Corpus
+from saffu.text.reading import STANDARD_INPUT
+from saffu.text.tokenizers import (
     DOCUMENTS,
-    LINE_END_ID,
-    STANDARD_INPUT,
-    TOKENISERS,
+    TOKENIZERS,
     UNKNOWN,
-    UNKNOWN_ID,
-    Chunk,
-    Corpus,
     Joiner,
-    ModelVocabulary,
-    Vocabulary,
     default_documents,
     default_min_count,
-    detokenise,
-    tokenise,
+    detokenize,
+    tokenize,
 )
+from saffu.text.vocabulary import LINE_END_ID, UNKNOWN_ID, ModelVocabulary, Vocabulary
 
 __all__ = [
     "DOCUMENTS",
     "LINE_END_ID",
     "STANDARD_INPUT",
-    "TOKENISERS",
+    "TOKENIZERS",
     "UNKNOWN",
     "UNKNOWN_ID",
     "Chunk",
@@ -35,6 +33,6 @@ __all__ = [
     "Vocabulary",
     "default_documents",
     "default_min_count",
-    "detokenise",
-    "tokenise",
+    "detokenize",
+    "tokenize",
 ]

@@ -1,4 +1,4 @@
-"""Compressed files, told by their first bytes and not by their names: gzip, bzip2, xz and Zstandard.
+"""Compressed files: gzip, bzip2, xz and Zstandard. The first bytes of a file decide, not its name.
 
 What reads Zstandard is part of Python from 3.14 on; before, the extra ``zstd`` installs it.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")  # what follows "BZh" and a digit: a block, or the end of an empty stream
-_LONGEST = 10  # bytes that any of the kinds is told by
+_LONGEST = 10  # bytes after which the kind is known
 _PIECE = 1 << 17
 
 
@@ -26,6 +26,10 @@ def stream(raw: IO[bytes], name: str) -> IO[bytes]:
         At its beginning, able to go back there.
     name : str
         How messages call it.
+
+    Returns
+    -------
+    binary file
 
     Raises
     ------
@@ -48,6 +52,19 @@ def stream(raw: IO[bytes], name: str) -> IO[bytes]:
 
 def read(file: IO[bytes], size: int, name: str) -> bytes:
     """Read up to so many bytes of what :func:`stream` returned.
+
+    Parameters
+    ----------
+    file : binary file
+    size : int
+        Bytes; of Zstandard a few more may come.
+    name : str
+        How messages call it.
+
+    Returns
+    -------
+    bytes
+        Empty at the end of the file.
 
     Raises
     ------
@@ -120,7 +137,7 @@ class _Frames:
     def _decompressed(self, data: bytes) -> bytes:
         self._frame = self._frame or self._new_frame()
         try:
-            found = self._frame.decompress(data)
+            found: bytes = self._frame.decompress(data)
         except self._errors as error:
             raise _DamagedFrame(str(error)) from error
         if self._frame.eof:

@@ -1,4 +1,4 @@
-"""What every other package uses: checks of arguments, threads, locks, progress bars, checkpoints, random starts.
+"""What every other package uses: checks of arguments, token streams, threads, locks, progress bars, files of models.
 
 Imports the compiled core and nothing else of saffu. Read ``validate.py`` first: every public argument passes it.
 """

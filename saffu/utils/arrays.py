@@ -21,11 +21,18 @@ Matrix: TypeAlias = Any
 
 
 def ranges(first: Int64, last: Int64) -> Int64:
-    """All of ``first[i], first[i] + 1, ..., last[i] - 1``, one i after the other."""
+    """All of ``first[i], first[i] + 1, ..., last[i] - 1``, one i after the other.
+
+    Examples
+    --------
+    >>> ranges(np.array([3, 8]), np.array([6, 10])).tolist()
+    [3, 4, 5, 8, 9]
+    """
     lengths = np.maximum(last - first, 0)
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
-    return np.arange(total) + np.repeat(first - ends + lengths, lengths)
+    numbers: Int64 = np.arange(total) + np.repeat(first - ends + lengths, lengths)
+    return numbers
 
 
 def checksum(arrays: Iterable[Array], text: str = "") -> int:
@@ -38,7 +45,13 @@ def checksum(arrays: Iterable[Array], text: str = "") -> int:
 
 
 def take(values: Array, index: Array) -> Array:
-    """``values[index]``, and zero where the index is -1."""
+    """``values[index]``, and zero where the index is -1.
+
+    Examples
+    --------
+    >>> take(np.array([5, 6]), np.array([1, -1])).tolist()
+    [6, 0]
+    """
     found = np.zeros(index.shape, values.dtype)
     known = index >= 0
     found[known] = values[index[known]]

@@ -4,7 +4,7 @@ A file appears under its name only when it is whole: it is written beside it und
 and renamed. It holds a CRC-32 of every array and one of the metadata; files of before, without them, load as well.
 
 A class takes part by ``@register("its kind")``, a method ``_to_checkpoint() -> (arrays, metadata)`` and a classmethod
-``_from_checkpoint(arrays, metadata)``. That one raises :class:`Damaged` where the parts do not make a model, and only
+``_from_checkpoint(arrays, metadata)``. The latter raises :class:`Damaged` where the parts do not make a model, and only
 there: any other exception is an error of the program and stays what it is. Keys that are missing in its arguments, or
 in any mapping within, raise it by themselves; :func:`parse` turns what a check of the arguments raises into it.
 """
@@ -24,6 +24,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from saffu.utils.arrays import Array
+
 FORMAT = 1
 _HEADER_KEY = "saffu"
 _LAST = ', "checksum": '  # what comes before the CRC-32 of all metadata before it, the last entry of the metadata
@@ -39,7 +41,7 @@ T = TypeVar("T")
 
 
 class Damaged(ValueError):
-    """The parts of a file do not make a model: one is missing, or of another kind or size than the others say."""
+    """The parts of a file do not make a model: one is missing, or does not fit the others in kind or size."""
 
 
 class Parts(dict[str, Any]):
@@ -67,7 +69,13 @@ def parse(check: Callable[..., T], *arguments: Any, **settings: Any) -> T:
 
 
 def register(kind: str) -> Callable[[Model], Model]:
-    """Class decorator: files of this ``kind`` are loaded as instances of the class."""
+    """Class decorator: files of this ``kind`` are loaded as instances of the class.
+
+    Raises
+    ------
+    ValueError
+        If another class is registered for the kind.
+    """
 
     def decorate(cls: Model) -> Model:
         if kind in _kinds:
@@ -120,6 +128,17 @@ def load(path: Path) -> Any:
         If the file cannot be read.
     ValueError
         If it is not a model, is cut short or damaged, or comes from a newer format or an unknown kind.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from saffu import BitCipher
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "cipher.saffu")
+    ...     BitCipher(2).fit([0, 0, 1]).save(path)
+    ...     cipher = load(path)
+    >>> cipher.vocab_size
+    2
     """
     kind, arrays, metadata = read(path)
     if kind not in _kinds:
@@ -130,7 +149,7 @@ def load(path: Path) -> Any:
         raise Damaged(f"{_name(path)} is a damaged {kind} model: {error}") from error
 
 
-def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def checked(arrays: Mapping[str, Array], name: str, dtype: type, shape: tuple[int, ...]) -> Array:
     """An array of a file.
 
     Raises
@@ -144,7 +163,7 @@ def checked(arrays: Mapping[str, np.ndarray], name: str, dtype: type, shape: tup
     return array
 
 
-def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Parts:
+def with_prefix(arrays: Mapping[str, Array], prefix: str) -> Parts:
     """The arrays whose names begin so, by the rest of their names."""
     return Parts((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))
 
@@ -156,7 +175,7 @@ def _known_kinds() -> str:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+def write(path: Path, kind: str, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to one file, whole or not at all.
 
     Parameters
@@ -176,7 +195,7 @@ def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Map
     TypeError, ValueError
         If an array or the metadata cannot be represented.
     """
-    # The writer of safetensors takes the memory as it lies, and so corrupts Fortran order without a word.
+    # The writer of safetensors takes the memory as it lies, which corrupts arrays in Fortran order, without an error.
     contiguous = {name: _storable(name, array) for name, array in arrays.items()}
     checksums = {name: _checksum(contiguous[name]) for name in sorted(contiguous)}
     header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata), "checksums": checksums}
@@ -187,7 +206,7 @@ def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Map
         save_file(contiguous, temporary, metadata=headers)
 
 
-def read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
+def read(path: Path) -> tuple[str, dict[str, Array], dict[str, Any]]:
     """Read the kind, the arrays and the metadata of a file.
 
     Returns
@@ -215,7 +234,7 @@ def read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
     return kind, arrays, metadata
 
 
-def _checksum(array: np.ndarray) -> int:
+def _checksum(array: Array) -> int:
     """CRC-32 of the type, the shape and the bytes of a contiguous array, in the byte order of the file."""
     little = np.asarray(array, array.dtype.newbyteorder("<"))
     start = zlib.crc32(f"{little.dtype.str} {little.shape}".encode())
@@ -233,7 +252,7 @@ def check_writable(path: Path) -> None:
             os.unlink(temporary)
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
+def _storable(name: str, array: Array) -> Array:
     array = np.asarray(array)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"array {name!r} must be boolean, integer or float of at most 64 bits, got {array.dtype}")
@@ -272,7 +291,7 @@ def _target(path: Path) -> str:
         os.lstat(target)
     except FileNotFoundError:
         pass
-    except OSError as error:  # a name that is too long, say
+    except OSError as error:  # such as a name that is too long
         raise OSError(f"cannot write {_name(path)}: {error.strerror}") from error
     if os.path.isfile(target) and not os.access(target, os.W_OK):
         raise OSError(f"cannot write {_name(path)}: the existing file is read-only")
@@ -304,7 +323,7 @@ def _flush(path: str) -> None:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, after a check that the file is as long as it says."""
+    """The JSON header of a safetensors file, after a check that the file has the length it gives."""
     not_a_model = f"{_name(path)} is not a saffu model"
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
@@ -323,7 +342,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     if not text.rstrip(b" ").endswith(b"}"):  # what fills the header up is spaces
         raise ValueError(not_a_model)
     try:
-        header = json.loads(text)
+        header: dict[str, Any] = json.loads(text)
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + length + max(ends, default=0)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

@@ -16,5 +16,10 @@ def show_config() -> dict[str, Any]:
     dict
         ``compiler`` (str), ``openmp`` (bool), ``simd_variants`` (list of str, best first: the loader picks the first
         one that this processor has), ``threads`` (int, the default of every ``n_threads``).
+
+    Examples
+    --------
+    >>> sorted(show_config())
+    ['compiler', 'openmp', 'simd_variants', 'threads']
     """
     return {**_core.config(), "threads": resolve_threads(None)}

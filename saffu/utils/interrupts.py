@@ -36,12 +36,14 @@ def end_import() -> None:
 
 
 def _looks_for_module() -> bool:
-    """Whether this is ``python -m saffu`` and Python still looks for the module that it shall run."""
-    return getattr(sys, "argv", [])[:1] == ["-m"] and ("saffu" in sys.orig_argv or "-msaffu" in sys.orig_argv)
+    """Whether this is ``python -m saffu`` and Python is still looking for the module to run."""
+    arguments: list[str] = getattr(sys, "argv", [])
+    return arguments[:1] == ["-m"] and ("saffu" in sys.orig_argv or "-msaffu" in sys.orig_argv)
 
 
 def _is_script() -> bool:
-    name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+    arguments: list[str] = getattr(sys, "argv", None) or [""]
+    name = os.path.basename(arguments[0])
     return name.removesuffix(".exe").removesuffix("-script.py") == "saffu"
 
 
@@ -67,11 +69,11 @@ def _replace(old: Any, new: Any) -> bool:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    say("saffu: interrupted")
+    print_error("saffu: interrupted")
     os._exit(INTERRUPTED)
 
 
-def say(line: str) -> None:
+def print_error(line: str) -> None:
     """Write a line to standard error, if there is one; never to anything else."""
     if sys.stderr is not None:
         try:
@@ -97,11 +99,11 @@ class Watch:
             code = command()
             self._over = True
             if self._last is not None and code == 0:  # it came when all was done, or some library swallowed it
-                say("saffu: interrupted")
+                print_error("saffu: interrupted")
                 code = INTERRUPTED
         except KeyboardInterrupt:
             self._over = True
-            say("saffu: interrupted")
+            print_error("saffu: interrupted")
             code = INTERRUPTED
         finally:
             sys.unraisablehook = hook

@@ -1,8 +1,8 @@
-"""What is made when it is first asked for, by whichever of many threads asks first.
+"""Values that are made when they are first asked for, by whichever of many threads asks first.
 
-A model may be read from any number of threads at once; one that changes it must be alone. Reading may still make
-things: weights of counts, sums of pieces. They are made by one thread, under the lock of the object that keeps them,
-and published whole by setting one attribute. Who finds the attribute set takes no lock.
+Any number of threads may read a model at once; a thread that changes it must be alone. Reading may still make values,
+such as weights from counts. One thread makes each, under the lock of the object that keeps it, and publishes it whole
+by setting one attribute. A thread that finds the attribute set takes no lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Lock:
-    """A lock that the thread which holds it may take again; a copy, an unpickled one or one after a fork is open."""
+    """A lock that the thread which holds it may take again.
+
+    A copy of it is open, and so is an unpickled one, or one after a fork in the child.
+    """
 
     def __init__(self) -> None:
         self._lock, self._made_in = threading.RLock(), _generation
@@ -56,12 +59,34 @@ def made_once(attribute: str) -> Callable[[Callable[[Any], T]], Callable[[Any], 
     """Decorator of a method without arguments: its result is kept under ``attribute`` until that is None again.
 
     The object has a :class:`Lock` named ``_lock``.
+
+    Parameters
+    ----------
+    attribute : str
+        Name of the attribute, None at first.
+
+    Examples
+    --------
+    >>> class Squares:
+    ...     def __init__(self):
+    ...         self._lock, self._table = Lock(), None
+    ...
+    ...     @made_once("_table")
+    ...     def table(self):
+    ...         print("made")
+    ...         return [n * n for n in range(4)]
+    >>> squares = Squares()
+    >>> squares.table()
+    made
+    [0, 1, 4, 9]
+    >>> squares.table()
+    [0, 1, 4, 9]
     """
 
     def decorate(make: Callable[[Any], T]) -> Callable[[Any], T]:
         @functools.wraps(make)
         def made(self: Any) -> T:
-            value = getattr(self, attribute)
+            value: T | None = getattr(self, attribute)
             if value is None:
                 with self._lock:
                     value = getattr(self, attribute)

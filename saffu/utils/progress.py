@@ -11,7 +11,7 @@ DELAY = 0.5  # seconds
 
 
 class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
-    """A bar that never passes its end, and stands there when the work inside ``with`` is done.
+    """A bar that never passes its end, and is full when the work inside ``with`` is done.
 
     Iterations that may stop early are counted by the most that there can be.
     """
@@ -33,9 +33,24 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
 
 
 def progress_bar(total: int | None, description: str, show: bool | None, in_bytes: bool = False) -> Bar:
-    """A bar of ``total`` steps or bytes (None: not known), on a terminal only.
+    """A bar on standard error, drawn only if that is a terminal.
 
-    ``show`` is whether to draw it; None draws it if the work takes longer than DELAY.
+    Parameters
+    ----------
+    total : int or None
+        Steps or bytes; None if that is not known.
+    description : str
+        What is written before the bar.
+    show : bool or None
+        None draws the bar if the work takes longer than DELAY seconds.
+    in_bytes : bool
+        Whether ``total`` and steps are bytes.
+
+    Examples
+    --------
+    >>> with progress_bar(3, "count", show=False) as bar:
+    ...     for _ in range(3):
+    ...         _ = bar.update()
     """
     unit: dict[str, Any] = {"unit": "B", "unit_scale": True} if in_bytes else {}
     hidden = show is False or not on_terminal()

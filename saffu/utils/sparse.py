@@ -1,4 +1,4 @@
-"""Sparse rows as the kernels read them: every hidden layer sees its features in this form."""
+"""Sparse rows as the kernels read them: every layer of a classifier takes its features in this form."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
-from saffu.utils.arrays import Array, Float64, Int32, Int64
-from saffu.utils.validate import INT32_MAX, Matrix
+from saffu.utils.arrays import Array, Float64, Int32, Int64, Matrix
+from saffu.utils.validate import INT32_MAX
 
 CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
 
@@ -31,6 +31,12 @@ class SparseRows:
         D.
     n_threads : int
         Threads of the kernels.
+
+    Examples
+    --------
+    >>> rows = SparseRows.of(np.array([[0.0, 2.0], [3.0, 0.0]]), n_threads=1)
+    >>> rows.product(np.eye(2)).tolist()
+    [[0.0, 2.0], [3.0, 0.0]]
     """
 
     def __init__(
@@ -40,7 +46,7 @@ class SparseRows:
         data: Array,
         n_columns: int,
         n_threads: int,
-    ):
+    ) -> None:
         self.indptr, self.indices, self.data = indptr, indices, data
         self.n_columns, self.n_threads = n_columns, n_threads
 

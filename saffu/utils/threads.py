@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def available_cpus() -> int:
-    """Count the CPUs this process may use."""
+    """How many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
@@ -40,6 +40,11 @@ def resolve_threads(n_threads: int | None = None) -> int:
         If ``n_threads`` is zero or negative, or above 1,024.
     TypeError
         If it is not an integer.
+
+    Examples
+    --------
+    >>> resolve_threads(1)
+    1
     """
     if n_threads is None:
         setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
@@ -60,6 +65,15 @@ class Workers:
     """Threads that map a function over chunks; one call at a time.
 
     They start when they are first needed. Those of a parent process are not there in a forked child: it works alone.
+
+    Parameters
+    ----------
+    n_threads : int
+
+    Examples
+    --------
+    >>> Workers(2).map(abs, [-1, 2, -3])
+    [1, 2, 3]
     """
 
     def __init__(self, n_threads: int) -> None:
@@ -87,7 +101,7 @@ _limits_before: list[tuple[Any, int]] = []  # libraries of BLAS, and what they g
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Within, BLAS computes on the thread that calls it, for as long as any of many threads is within."""
+    """Context in which BLAS computes on the thread that calls it, until the last thread has left it."""
     global _n_within, _limits_before
     blas = ThreadpoolController().select(user_api="blas")
     with _limiting:  # most limits hold for the process: the first thread sets them, the last one takes them back

@@ -1,4 +1,7 @@
-"""The only input checks: each names the argument, what was expected and what came."""
+"""The only input checks: each returns its value, converted, or names the argument, what was expected and what came.
+
+A value of the wrong type is a TypeError, one that is out of range or does not fit the others a ValueError.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from scipy.sparse import csr_array, issparse
 
 from saffu import _core
 from saffu.utils.arrays import Array, Float64, Int32, Int64
+from saffu.utils.arrays import Matrix as Matrix
 
 INT32_MAX = 2**31 - 1
 LABELS = "integer labels, booleans or strings"
@@ -32,11 +36,16 @@ LARGEST = {
     "vocab_size": INT32_MAX,
 }
 
-Matrix = Any  # Array | csr_array; told apart by scipy.sparse.issparse, which type checkers do not follow
-
 
 def integer(value: Any, name: str, minimum: int, maximum: int | None = None) -> int:
-    """``value`` as an int of at least ``minimum`` and, if given, at most ``maximum``."""
+    """``value`` as an int of at least ``minimum`` and, if given, at most ``maximum``.
+
+    Examples
+    --------
+    >>> integer(0, "order", minimum=2)
+    Traceback (most recent call last):
+    ValueError: order must be at least 2, got 0
+    """
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
@@ -55,14 +64,21 @@ def choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     """``value`` if it is one of ``allowed``."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
+    chosen: str = value
+    return chosen
 
 
 def token_ids(values: ArrayLike, name: str = "ids", vocab_size: int | None = None, keep: bool = False) -> Int32:
     """A stream of token ids as a contiguous int32 vector, every id in [0, vocab_size).
 
-    It may be the caller's own memory. Who keeps it beyond the call says ``keep``, and gets a copy: what is trusted not
-    to leave the vocabulary must not change in other hands.
+    The result may be the caller's own memory. With ``keep`` it is a copy, for who keeps it beyond the call: ids that
+    are trusted to be in the vocabulary must not change afterwards.
+
+    Examples
+    --------
+    >>> token_ids([1, 7], vocab_size=5)
+    Traceback (most recent call last):
+    ValueError: ids must be below 5, got 7 at position 1
     """
     array = np.asarray(values)
     if array.size == 0 and array.ndim <= 1:
@@ -86,6 +102,11 @@ def document_starts(values: ArrayLike | None, n_tokens: int, name: str = "docume
     """Ascending start offsets of documents in a stream of ``n_tokens``, in a new array; None means one document.
 
     With ``from_zero`` the stream's first token always begins a document, whether or not 0 is listed.
+
+    Examples
+    --------
+    >>> document_starts([3, 5], n_tokens=9).tolist()
+    [0, 3, 5]
     """
     if values is None:
         array = np.empty(0, np.int64)
@@ -105,7 +126,7 @@ def document_starts(values: ArrayLike | None, n_tokens: int, name: str = "docume
 
 
 def distances(values: ArrayLike | int, name: str = "distances") -> Int64:
-    """Ascending, distinct, positive distances; an integer stands for itself alone."""
+    """Ascending, distinct, positive distances; an integer is a single one."""
     array = np.atleast_1d(np.asarray(values))
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
@@ -126,6 +147,11 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
     """A matrix of float32 or float64: a C-contiguous array, or a CSR array if ``values`` is sparse.
 
     Integers become float32 where that is exact (up to 16 bits) and float64 otherwise.
+
+    Examples
+    --------
+    >>> features([[1, 0], [0, 2]]).dtype
+    dtype('float64')
     """
     matrix: Matrix = _csr(values, name) if issparse(values) else np.asarray(values)
     if matrix.dtype.kind not in "fiub":
@@ -141,7 +167,7 @@ def features(values: Any, name: str = "features", n_columns: int | None = None) 
 
 
 def _csr(values: Any, name: str) -> csr_array:
-    """A sparse matrix as CSR, its offsets and indices looked at before any code of scipy follows them."""
+    """A sparse matrix as CSR, whose offsets and indices are checked before any code of scipy follows them."""
     if len(values.shape) != 2:
         raise ValueError(f"{name} must be a matrix with a row for each example, got shape {values.shape}")
     if values.format not in ("csr", "csc", "bsr"):
@@ -222,6 +248,11 @@ def labels(values: ArrayLike, name: str, n_rows: int) -> Array:
     """A vector of labels, one for each row: integers of any size, booleans or strings (dtype ``U``).
 
     ``values`` may be a column, floats with integral values, or objects that are labels of one kind.
+
+    Examples
+    --------
+    >>> labels([2.0, 5.0], "y", n_rows=2).tolist()
+    [2, 5]
     """
     try:
         array = np.asarray(values)
@@ -299,7 +330,7 @@ def class_numbers(values: ArrayLike, name: str, n_rows: int, n_classes: int | No
 
 def soft_targets(values: ArrayLike, name: str, n_rows: int, n_classes: int | None, n_threads: int) -> Array:
     """Targets (n_rows, n_classes): not negative, each row with unit sum (within 1e-3)."""
-    array = features(values, name, n_classes)
+    array: Array = features(values, name, n_classes)
     if issparse(array):
         raise TypeError(f"{name} must be a dense matrix of soft targets, got a sparse one")
     if array.shape[0] != n_rows:

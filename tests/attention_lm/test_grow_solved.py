@@ -11,11 +11,9 @@ import saffu
 from helpers.made_up import N_TYPES, documents_with_habits
 from saffu.attention_lm import growth as new_units
 from saffu.attention_lm.model import SaffuLM
-from saffu.cli import growing
 from saffu.ngram_lm import model as explicit_lm
 from saffu.ngram_lm import text_sample as sample
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.transformer.model import Transformer
 
 V = N_TYPES
 SMALL = {"bits": 4, "hidden": 5, "block": 3, "radius": 3, "span": 64, "n_threads": 1}
@@ -354,43 +352,7 @@ def test_a_model_that_keeps_a_part_of_its_text_asks_for_it(base, training, monke
     assert_same(base, model.grow(windows=(20, 60)), training)
 
 
-# ---- by names and values ---------------------------------------------------------------------------------------------
-
-
-def test_settings_as_text(alone, base, new):
-    assert growing.grown(alone, ["radius=6", "contexts=radial+document"]).contexts == ("radial", "document")
-    assert growing.grown(base, ["windows=20,60", "order=4"]).windows == (20, 60)
-    assert growing.grown(alone, [], [None, 2]).layers == 3
-    model = Transformer(vocab_size=9, hidden=4, layers=1, positions=5)
-    grown = growing.grown(model, ["heads=3", "hidden=6", "mlp=30", "key_dim=7", "head_dim=8"], [0, None])
-    assert [tuple(size) for size in grown.sizes] == [(3, 7, 8, 30)] * 3
-    assert_same(alone, growing.grown(alone, ["hidden=9"]), new)
-
-
-@pytest.mark.parametrize(
-    ("settings", "layers", "message"),
-    [
-        (["depth=3"], [], "expected NAME=VALUE with one of bits"),
-        (["radius"], [], "expected NAME=VALUE"),
-        (["radius=long"], [], "whole number"),
-        ([], [0], "added above all 1"),
-    ],
-)
-def test_misuse_of_settings_is_told(alone, settings, layers, message):
-    with pytest.raises(ValueError, match=message):
-        growing.grown(alone, settings, layers)
-
-
-def test_misuse_by_kind_is_told(base, training):
-    model = Transformer(vocab_size=9, hidden=4, layers=1, heads=2, positions=5)
-    with pytest.raises(ValueError, match="no layers"):
-        growing.grown(base, [], [None])
-    with pytest.raises(ValueError, match="heads must be at least 2"):
-        growing.grown(model, ["heads=1"])
-    with pytest.raises(ValueError, match="transformer"):
-        growing.grown(model, ["heads=3"], text=growing.Text(*training))
-    with pytest.raises(TypeError, match="cannot grow"):
-        growing.grown(object(), ["heads=1"])
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_list_of_units_is_told(alone, tmp_path):

@@ -276,7 +276,7 @@ def test_beginning_ends_with_a_line(folder):
     assert part.train.ids[-1] == LINE_END_ID
     assert whole.vocabulary.decode(whole.train.ids)[: part.train.ids.size] == part.vocabulary.decode(part.train.ids)
     assert corpora.beginning(whole.train, whole.train.ids.size) is whole.train
-    np.testing.assert_array_equal(part.train.documents, whole.train.documents[whole.train.documents < 100])
+    np.testing.assert_array_equal(part.train.starts, whole.train.starts[whole.train.starts < 100])
 
 
 def test_vocabulary_is_that_of_the_beginning():

@@ -141,8 +141,8 @@ def test_a_text_without_a_place_for_its_table_is_refused_before_the_work(tmp_pat
 def test_sample_holds_whole_lines_in_their_documents(text):
     part = corpora.sample(text.train, 200, runs=4)
     assert 200 <= part.ids.size <= 280
-    assert part.documents[0] == 0
-    assert (part.ids[np.append(part.documents[1:], part.ids.size) - 1] != -1).all()
+    assert part.starts[0] == 0
+    assert (part.ids[np.append(part.starts[1:], part.ids.size) - 1] != -1).all()
     lines = np.split(part.ids, np.flatnonzero(part.ids == LINE_END_ID)[:-1] + 1)
     whole = {line.tobytes() for line in np.split(text.train.ids, np.flatnonzero(text.train.ids == LINE_END_ID) + 1)}
     assert all(line.tobytes() in whole for line in lines)
@@ -152,9 +152,7 @@ def test_sample_holds_whole_lines_in_their_documents(text):
 def test_joined_texts_keep_their_documents(text):
     both = corpora.joined([text.train, text.valid])
     np.testing.assert_array_equal(both.ids, np.concatenate([text.train.ids, text.valid.ids]))
-    np.testing.assert_array_equal(
-        both.documents, [*text.train.documents, *(text.valid.documents + text.train.ids.size)]
-    )
+    np.testing.assert_array_equal(both.starts, [*text.train.starts, *(text.valid.starts + text.train.ids.size)])
 
 
 def test_unigram_of_a_text(text):
@@ -172,7 +170,7 @@ def test_epochs_are_numbered_on_when_embeddings_are_thawed(text):
     assert [moment.epoch for moment in moments] == [0, 1, 2, 3]
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(moments))
     assert moments[0].seconds == seconds
-    assert moments[0].perplexity == pytest.approx(model.perplexity(text.test.ids, text.test.documents))
+    assert moments[0].perplexity == pytest.approx(model.perplexity(text.test.ids, text.test.starts))
 
 
 def run_of(contender, *moments, seed=0):

@@ -10,7 +10,8 @@ import pytest
 from saffu.cli import files as cli_files
 from saffu.cli import main as cli
 from saffu.search import roadmap
-from saffu.text import Corpus
+from saffu.text.reading import TextFile
+from saffu.utils import checkpoint
 
 TEXT = "the cat sat on the mat .\nthe dog sat on the cat .\n" * 20
 COMPACT = ("--model", "saffu", "--bits", "4", "--hidden", "4")
@@ -76,8 +77,8 @@ def never(*arguments, **settings):
 @pytest.fixture
 def no_work(monkeypatch):
     """Let nothing be read and nothing be solved."""
-    monkeypatch.setattr(Corpus, "_blocks", never)
-    monkeypatch.setattr(cli.checkpoint, "load", never)
+    monkeypatch.setattr(TextFile, "blocks", never)
+    monkeypatch.setattr(checkpoint, "load", never)
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -147,7 +148,7 @@ def test_other_files_may_be_written_over(inputs, capsys):
     for out in ("old", "dangling", "new"):
         assert cli.main(["train", "text", "--out", out, "--windows", "", "--induction", "0", "--radius", "1"]) == 0
     assert os.path.islink("dangling")
-    assert {cli.checkpoint.load(name).n_tokens for name in ("old", "nowhere", "new")} == {320}
+    assert {checkpoint.load(name).n_tokens for name in ("old", "nowhere", "new")} == {320}
 
 
 # ---- what cannot be written ------------------------------------------------------------------------------------------

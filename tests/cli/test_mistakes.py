@@ -106,7 +106,7 @@ def rows():
             yield (*NETWORK, f"--{name}", value), f"{name} must be at most {most}, got {value}"
             yield ("grow", "compact", "--out", "new", "--set", f"{name}={value}"), f"{name} must be at most {most}"
         yield (*NETWORK, "--layers", value), "layers must be at most 1024"
-        for name in ("mlp", "heads", "head_dim", "key_dim", "hidden"):
+        for name in ("mlp", "heads", "value", "key", "hidden"):
             yield ("grow", "transformer", "--out", "new", "--set", f"{name}={value}"), "must be at most"
     for name in ("--refine", "--min-count"):
         yield (*NETWORK, name, TWENTY), "must be at most 2147483647"
@@ -238,7 +238,7 @@ def test_debugging_shows_where_an_error_came_from(folder, command_line, options,
     ],
 )
 def test_every_error_is_one_line(monkeypatch, capsys, error, line):
-    def fail(**settings):
+    def fail(arguments):
         raise error
 
     monkeypatch.setattr(cli.demo, "run", fail)

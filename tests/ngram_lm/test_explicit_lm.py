@@ -360,10 +360,10 @@ def test_bad_input_is_named(action, error, message):
 def test_brown_perplexity(data_folder):
     from saffu.text import Corpus
 
-    train = Corpus([data_folder / "brown" / "train.txt.gz"], tokeniser="whitespace")
+    train = Corpus([data_folder / "brown" / "train.txt.gz"], tokenizer="whitespace")
     vocabulary = train.build_vocabulary(min_count=3)
     assert len(vocabulary) == 19_422
     chunk = train.read(vocabulary)
-    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.documents)
-    test = Corpus([data_folder / "brown" / "test.txt.gz"], tokeniser="whitespace").read(vocabulary)
-    assert model.perplexity(test.ids, test.documents) < 140
+    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.starts)
+    test = Corpus([data_folder / "brown" / "test.txt.gz"], tokenizer="whitespace").read(vocabulary)
+    assert model.perplexity(test.ids, test.starts) < 140

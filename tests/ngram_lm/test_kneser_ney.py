@@ -258,9 +258,10 @@ def test_counts_with_and_without_starts_do_not_mix(tmp_path):
 
 def test_brown_gives_the_published_figures(data_folder):
     """As one stream, and with a start token before each sentence."""
-    train = Corpus(data_folder / "brown" / "train.txt.gz", "whitespace")
+    train = Corpus(data_folder / "brown" / "train.txt.gz", tokenizer="whitespace")
     vocabulary = train.build_vocabulary(3)
-    ids = [part.read(vocabulary).ids for part in (train, Corpus(data_folder / "brown" / "test.txt.gz", "whitespace"))]
+    test = Corpus(data_folder / "brown" / "test.txt.gz", tokenizer="whitespace")
+    ids = [part.read(vocabulary).ids for part in (train, test)]
     sentences = [np.append(0, np.flatnonzero(text[:-1] == LINE_END_ID) + 1) for text in ids]
     for starts, published in (([None, None], 197.9), (sentences, 198.8)):
         model = kneser_ney(ids[0], 4, starts[0], len(vocabulary))

@@ -229,7 +229,7 @@ def test_passages_of_a_text(readers):
 
 def test_vocabulary_cipher_and_shared_counts(readers):
     vocabulary = Vocabulary.build([["a", "b", "b", "\n"]] * 3)
-    reads_alike(readers, lambda: vocabulary, lambda v: v.encode_text("a b c\n b")[0], lambda v: v.detokenise([2, 3]))
+    reads_alike(readers, lambda: vocabulary, lambda v: v.encode_text("a b c\n b")[0], lambda v: v.detokenize([2, 3]))
     codes = np.eye(4, dtype=np.float32)
     reads_alike(
         readers,

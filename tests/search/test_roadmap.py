@@ -233,7 +233,7 @@ def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
     for path, ids, starts in ((train, split.ids, split.documents), (valid, split.held_out, split.held_out_documents)):
         text = Corpus(path).read(vocabulary)
         np.testing.assert_array_equal(ids, text.ids)
-        np.testing.assert_array_equal(starts, text.documents)
+        np.testing.assert_array_equal(starts, text.starts)
 
 
 def test_every_twentieth_document_is_held_out(tmp_path):
@@ -244,7 +244,7 @@ def test_every_twentieth_document_is_held_out(tmp_path):
     np.testing.assert_array_equal(split.held_out_documents, 8 * np.arange(5))
     tokens = np.reshape([*itertools.chain.from_iterable(text.token_lists())], (100, 8))
     trained = np.arange(100) % 20 != 19
-    assert split.vocabulary == Vocabulary.build([tokens[trained].ravel().tolist()], 3)  # ties included
+    assert split.vocabulary == Vocabulary.build([tokens[trained].ravel().tolist()], min_count=3)  # ties included
     whole = text.read(split.vocabulary).ids.reshape(100, 8)
     np.testing.assert_array_equal(split.ids, whole[trained].ravel())
     np.testing.assert_array_equal(split.held_out, whole[~trained].ravel())

@@ -1,4 +1,4 @@
-"""Tokenisers, the vocabulary, and files as streams of documents."""
+"""Tokenizers, the vocabulary, and files as streams of documents."""
 
 import bz2
 import gzip
@@ -17,10 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import saffu
 from saffu import text
 from saffu.attention_lm.model import SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.text import Corpus, Vocabulary
+from saffu.text import Corpus, Vocabulary, reading
+from saffu.utils import checkpoint
+from saffu.utils.streams import TokenStream
 
 
 def write(folder, content, name="corpus.txt"):
@@ -44,11 +47,11 @@ def naive_documents(content, documents, split):
     return [tokens for tokens in result if tokens]
 
 
-def read_documents(path, tokeniser, documents):
-    corpus = Corpus(path, tokeniser, documents)
+def read_documents(path, tokenizer, documents):
+    corpus = Corpus(path, tokenizer=tokenizer, documents=documents)
     vocabulary = corpus.build_vocabulary(min_count=1)
     chunk = corpus.read(vocabulary)
-    return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.documents)[1:]], chunk
+    return [vocabulary.decode(ids) for ids in np.split(chunk.ids, chunk.starts)[1:]], chunk
 
 
 def as_read(content):
@@ -56,7 +59,7 @@ def as_read(content):
     return re.sub("\r\n?", "\n", content.removeprefix("\ufeff"))
 
 
-# ---- tokenisers ------------------------------------------------------------------------------------------------------
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,24 +79,24 @@ def as_read(content):
     ],
 )
 def test_words(content, tokens):
-    assert text.tokenise(content, "words") == tokens
+    assert text.tokenize(content, tokenizer="words") == tokens
 
 
 @given(st.text())
 def test_words_and_whitespace_lose_only_spaces(content):
     content = as_read(content)
     bare = re.sub(r"[^\S\n]", "", content)
-    assert "".join(text.tokenise(content, "words")) == bare
-    assert "".join(text.tokenise(content, "whitespace")) == bare
-    assert [token for token in text.tokenise(content, "whitespace") if token != "\n"] == content.split()
+    assert "".join(text.tokenize(content, tokenizer="words")) == bare
+    assert "".join(text.tokenize(content, tokenizer="whitespace")) == bare
+    assert [token for token in text.tokenize(content, tokenizer="whitespace") if token != "\n"] == content.split()
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_chars_and_bytes_join_exactly(content):
-    assert text.detokenise(text.tokenise(content, "bytes"), "bytes") == content
-    assert text.detokenise(text.tokenise(content, "chars"), "chars") == as_read(content)
-    assert len(text.tokenise(content, "chars")) == len(as_read(content))
-    assert len(text.tokenise(content, "bytes")) == len(content.encode())
+    assert text.detokenize(text.tokenize(content, tokenizer="bytes"), tokenizer="bytes") == content
+    assert text.detokenize(text.tokenize(content, tokenizer="chars"), tokenizer="chars") == as_read(content)
+    assert len(text.tokenize(content, tokenizer="chars")) == len(as_read(content))
+    assert len(text.tokenize(content, tokenizer="bytes")) == len(content.encode())
 
 
 @pytest.mark.parametrize(
@@ -105,31 +108,31 @@ def test_chars_and_bytes_join_exactly(content):
     ],
 )
 def test_words_join_readably(content):
-    assert text.detokenise(text.tokenise(content, "words"), "words") == content
+    assert text.detokenize(text.tokenize(content, tokenizer="words"), tokenizer="words") == content
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["words", "whitespace"]))
-def test_joined_text_has_the_same_lines_and_letters(content, tokeniser):
-    joined = text.detokenise(text.tokenise(content, tokeniser), tokeniser)
+def test_joined_text_has_the_same_lines_and_letters(content, tokenizer):
+    joined = text.detokenize(text.tokenize(content, tokenizer=tokenizer), tokenizer=tokenizer)
     assert re.sub(r"[^\S\n]", "", joined) == re.sub(r"[^\S\n]", "", as_read(content))
 
 
 def test_bytes_show_an_unfinished_character_at_the_end():
     joiner = text.Joiner("bytes")
-    first, second = text.tokenise("é", "bytes")
+    first, second = text.tokenize("é", tokenizer="bytes")
     assert [joiner.add(first), joiner.add(second)] == ["", "é"]
     assert joiner.add(first) == ""
     assert joiner.finish() == "\ufffd"
 
 
-def test_unknown_tokeniser_is_named():
+def test_unknown_tokenizer_is_named():
     for call in (
-        lambda: text.tokenise("a", "word"),
+        lambda: text.tokenize("a", tokenizer="word"),
         lambda: text.Joiner("word"),
-        lambda: Vocabulary([], "word"),
-        lambda: Corpus("-", "word"),
+        lambda: Vocabulary([], tokenizer="word"),
+        lambda: Corpus("-", tokenizer="word"),
     ):
-        with pytest.raises(ValueError, match=r"tokeniser must be one of 'words', 'whitespace', .*, got 'word'"):
+        with pytest.raises(ValueError, match=r"tokenizer must be one of 'words', 'whitespace', .*, got 'word'"):
             call()
 
 
@@ -150,7 +153,7 @@ def test_specials_in_the_text_are_the_specials():
 
 @given(st.lists(st.sampled_from(["a", "bb", "é", "\U0001f600", "<unk>", "\n"])), st.integers(1, 3))
 def test_encode_inverts_decode(tokens, min_count):
-    vocabulary = Vocabulary.build([tokens], min_count)
+    vocabulary = Vocabulary.build([tokens], min_count=min_count)
     ids = vocabulary.encode(tokens)
     assert ids.dtype == np.int32
     expected = [
@@ -164,13 +167,27 @@ def test_encode_inverts_decode(tokens, min_count):
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), unique=True))
 def test_vocabulary_survives_a_checkpoint(types):
     types = [kind for kind in types if kind not in ("<unk>", "<eos>")]
-    vocabulary = Vocabulary(types, "whitespace", "file", min_count=4)
+    vocabulary = Vocabulary(types, tokenizer="whitespace", documents="file", min_count=4)
     arrays, metadata = vocabulary._to_checkpoint()
     again = Vocabulary._from_checkpoint(arrays, metadata)
     assert vars(again) == vars(vocabulary)
     assert again == vocabulary
-    assert Vocabulary([*types, "<other>"], "whitespace", "file") != vocabulary
-    assert Vocabulary(types, "whitespace", "blank-line") != vocabulary
+    assert Vocabulary([*types, "<other>"], tokenizer="whitespace", documents="file") != vocabulary
+    assert Vocabulary(types, tokenizer="whitespace", documents="blank-line") != vocabulary
+
+
+def test_files_of_before_spell_tokenizer_another_way(tmp_path):
+    model = ExplicitLM(order=2, radius=1, windows=(), induction=0).fit([0, 1, 2] * 30)
+    model.vocabulary = Vocabulary(["a"], tokenizer="whitespace", documents="file", min_count=4)
+    model.save(tmp_path / "new")
+    kind, arrays, metadata = checkpoint.read(tmp_path / "new")
+    metadata["vocabulary"]["tokeniser"] = metadata["vocabulary"].pop("tokenizer")
+    checkpoint.write(tmp_path / "old", kind, arrays, metadata)
+    assert vars(saffu.load(tmp_path / "old").vocabulary) == vars(model.vocabulary)
+    del metadata["vocabulary"]["tokeniser"]
+    checkpoint.write(tmp_path / "neither", kind, arrays, metadata)
+    with pytest.raises(ValueError, match="'tokenizer' is missing"):
+        saffu.load(tmp_path / "neither")
 
 
 def test_damaged_vocabulary_is_refused():
@@ -186,7 +203,7 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
     ids, starts = vocabulary.encode_text("a b\n\n \nb a")
     np.testing.assert_array_equal(ids, [2, 3, 1, 3, 2])
     np.testing.assert_array_equal(starts, [3])
-    ids, starts = Vocabulary(["a", "é"], "chars").encode_text("a\n\né")
+    ids, starts = Vocabulary(["a", "é"], tokenizer="chars").encode_text("a\n\né")
     np.testing.assert_array_equal(ids, [2, 1, 1, 3])
     assert starts.size == 0
 
@@ -205,10 +222,14 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
         (lambda: Vocabulary(["a", "b\ud800"]), ValueError, "types must be what UTF-8 can hold, got .*ud800"),
         (lambda: Vocabulary.build([["\udfff"]]), ValueError, "lone surrogate"),
         (lambda: Vocabulary(["a", 3]), TypeError, "types must be strings, got 3"),
-        (lambda: Vocabulary(["é", "ab"], "bytes"), ValueError, "single characters below 256, got 'ab'"),
-        (lambda: Vocabulary(["Ā"], "bytes"), ValueError, "single characters below 256, got 'Ā'"),
-        (lambda: Vocabulary(["a"], "bytes").encode_text("a\ud800"), ValueError, "text must be what UTF-8 can hold"),
-        (lambda: text.tokenise("a\ud800", "bytes"), ValueError, "text must be what UTF-8 can hold"),
+        (lambda: Vocabulary(["é", "ab"], tokenizer="bytes"), ValueError, "single characters below 256, got 'ab'"),
+        (lambda: Vocabulary(["Ā"], tokenizer="bytes"), ValueError, "single characters below 256, got 'Ā'"),
+        (
+            lambda: Vocabulary(["a"], tokenizer="bytes").encode_text("a\ud800"),
+            ValueError,
+            "text must be what UTF-8 can hold",
+        ),
+        (lambda: text.tokenize("a\ud800", tokenizer="bytes"), ValueError, "text must be what UTF-8 can hold"),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -256,19 +277,19 @@ contents = st.text(st.sampled_from("ab \n\t,é\u3000"), max_size=60).filter(lamb
 
 
 @given(contents, st.sampled_from(["whitespace", "words", "chars"]), st.sampled_from(text.DOCUMENTS), st.integers(1, 30))
-def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokeniser, documents, block):
-    split = {"whitespace": str.split, "words": lambda line: re.findall(r"\w+|[^\w\s]", line), "chars": list}[tokeniser]
+def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokenizer, documents, block):
+    split = {"whitespace": str.split, "words": lambda line: re.findall(r"\w+|[^\w\s]", line), "chars": list}[tokenizer]
     path = write(tmp_path_factory.getbasetemp(), content, "naive.txt")
     expected = naive_documents(content, documents, split)
-    whole, chunk = read_documents(path, tokeniser, documents)
+    whole, chunk = read_documents(path, tokenizer, documents)
     assert whole == expected
     blank = [line for line in content.removesuffix("\n").split("\n") if documents == "blank-line" and not line.strip()]
     assert chunk.n_characters == len(content.removesuffix("\n")) + 1 - sum(len(line) + 1 for line in blank)
     # A word or a line of spaces longer than a block is cut; single characters in a file survive every block size.
-    if tokeniser == "chars" and documents == "file":
+    if tokenizer == "chars" and documents == "file":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text, "BLOCK_BYTES", block)
-            parts, chunk_of_parts = read_documents(path, tokeniser, documents)
+            patch.setattr(reading, "BLOCK_BYTES", block)
+            parts, chunk_of_parts = read_documents(path, tokenizer, documents)
         assert parts == expected
         assert chunk_of_parts.n_characters == chunk.n_characters
 
@@ -278,16 +299,44 @@ def test_blocks_do_not_show(tmp_path_factory, lines, block):
     content = "\n".join(" ".join(words) for words in lines) + "x"
     path = write(tmp_path_factory.getbasetemp(), content, "blocks.txt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK_BYTES", block)
-        corpus = Corpus(path, "whitespace")
+        patch.setattr(reading, "BLOCK_BYTES", block)
+        corpus = Corpus(path, tokenizer="whitespace")
         vocabulary = corpus.build_vocabulary(min_count=1)
         chunks = list(corpus.chunks(vocabulary))
     ids = np.concatenate([chunk.ids for chunk in chunks])
     offsets = np.cumsum([0, *(chunk.ids.size for chunk in chunks)])
-    starts = np.concatenate([chunk.documents + offset for chunk, offset in zip(chunks, offsets, strict=False)])
+    starts = np.concatenate([chunk.starts + offset for chunk, offset in zip(chunks, offsets, strict=False)])
     documents = [vocabulary.decode(part) for part in np.split(ids, starts)[1:]]
     assert documents == naive_documents(content, "blank-line", str.split)
-    assert all(chunk.documents.size == 0 or chunk.documents[-1] < chunk.ids.size for chunk in chunks)
+    assert all(chunk.starts.size == 0 or chunk.starts[-1] < chunk.ids.size for chunk in chunks)
+
+
+def test_chunks_join_to_the_stream_of_the_whole(tmp_path, monkeypatch):
+    corpus = Corpus(write(tmp_path, "a b c\nd e\n\nf g\n\n\nh\n" * 9), tokenizer="whitespace")
+    vocabulary = corpus.build_vocabulary(min_count=1)
+    whole = corpus.read(vocabulary)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 16)
+    chunks = list(corpus.chunks(vocabulary))
+    assert len(chunks) > 9
+    assert any(chunk.starts.size == 0 or chunk.starts[0] > 0 for chunk in chunks)  # one goes on with a document
+    for joined in (TokenStream.concat(chunk.stream for chunk in chunks), corpus.read(vocabulary).stream):
+        np.testing.assert_array_equal(joined.ids, whole.ids)
+        np.testing.assert_array_equal(joined.starts, whole.starts)
+    assert sum(chunk.n_characters for chunk in chunks) == whole.n_characters
+
+
+def test_parts_are_the_files_and_report_together(tmp_path):
+    paths = [write(tmp_path, content, name) for name, content in (("1", "a b"), ("2", ""), ("3", "c"))]
+    corpus = Corpus(paths, tokenizer="whitespace", documents="file")
+    vocabulary = Vocabulary(["a", "b", "c"], tokenizer="whitespace", documents="file")
+    parts = corpus.parts()
+    read = [part.read(vocabulary) for part in parts]  # an empty one raises and warns of nothing by itself
+    assert [vocabulary.decode(chunk.ids) for chunk in read] == [["a", "b", "<eos>"], [], ["c", "<eos>"]]
+    assert [chunk.starts.tolist() for chunk in read] == [[0], [], [0]]
+    with pytest.warns(UserWarning, match="2' holds no text and is left out"):
+        Corpus.check_parts(parts)
+    with pytest.raises(ValueError, match=r"2' holds no text$"):
+        Corpus.check_parts(parts[1:2])
 
 
 def test_every_file_begins_a_document(tmp_path):
@@ -313,12 +362,12 @@ def test_byte_order_mark_is_no_text(tmp_path):
 
 def test_a_corpus_builds_its_own_vocabulary(tmp_path):
     path = write(tmp_path, "a a a b b")
-    vocabulary = Corpus(path, "whitespace", "file").build_vocabulary()
+    vocabulary = Corpus(path, tokenizer="whitespace", documents="file").build_vocabulary()
     assert vocabulary.types == ["<unk>", "<eos>", "a"]
-    assert (vocabulary.tokeniser, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
-    assert Corpus(path, "chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
+    assert (vocabulary.tokenizer, vocabulary.documents, vocabulary.min_count) == ("whitespace", "file", 3)
+    assert Corpus(path, tokenizer="chars").build_vocabulary().types == ["<unk>", "<eos>", " ", "a", "b"]
     with pytest.raises(ValueError, match="vocabulary must be of 'words' tokens, got one of 'whitespace'"):
-        Corpus(path, "words").read(vocabulary)
+        Corpus(path, tokenizer="words").read(vocabulary)
 
 
 def test_bytes_are_taken_as_they_are(tmp_path):
@@ -330,7 +379,7 @@ def test_bytes_are_taken_as_they_are(tmp_path):
 
 def test_standard_input_can_be_read_twice(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a b\n\nc")))
-    corpus = Corpus("-", "whitespace")
+    corpus = Corpus("-", tokenizer="whitespace")
     assert corpus.n_bytes is None
     vocabulary = corpus.build_vocabulary(min_count=1)
     assert vocabulary.decode(corpus.read(vocabulary).ids) == ["a", "b", "<eos>", "c", "<eos>"]
@@ -349,7 +398,7 @@ def test_a_pipe_can_be_read_twice(tmp_path):
 def test_progress_adds_up_to_the_bytes_on_disk(tmp_path):
     paths = [write(tmp_path, "some words\n" * 100, "1.txt.gz"), write(tmp_path, "more\n", "2.txt")]
     corpus, steps = Corpus(paths), []
-    for _ in corpus.token_lists(steps.append):
+    for _ in corpus.token_lists(advance=steps.append):
         pass
     assert sum(steps) == corpus.n_bytes == sum(path.stat().st_size for path in paths)
 
@@ -360,7 +409,7 @@ def test_progress_adds_up_to_the_bytes_on_disk(tmp_path):
 )
 @pytest.mark.parametrize("block", [1, 4, 1 << 20])
 def test_undecodable_bytes_are_located(tmp_path, monkeypatch, content, position, line, block):
-    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     path = write(tmp_path, content)
     message = rf"corpus.txt' is not UTF-8: byte 0x{content[position]:02x} at position {position} \(line {line}\)"
     with pytest.raises(ValueError, match=message):
@@ -386,41 +435,41 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path):
             list(Corpus(path).token_lists())
 
 
-@pytest.mark.parametrize("tokeniser", text.TOKENISERS)
+@pytest.mark.parametrize("tokenizer", text.TOKENIZERS)
 @pytest.mark.parametrize("documents", text.DOCUMENTS)
 @given(
     st.text(st.sampled_from("ab \t\n\r\ufeffé"), max_size=12)
     | st.sampled_from(["ab\r\ncd\r\n", "a\rb", "\ufeffa", "\n\na\n\n\nb", " \n\r\na\r\n\r\nb\r", "\ufeff\n a"])
 )
-def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokeniser, documents, content):
+def test_a_text_gives_the_ids_that_its_file_gives(tmp_path_factory, tokenizer, documents, content):
     content += "\n"
     types = (
-        sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokeniser != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
+        sorted({*"abcdé\ufeff\r", "ab", "cd"}) if tokenizer != "bytes" else [*map(chr, range(9)), *"abcd\r\xef\xbb\xbf"]
     )
-    vocabulary = Vocabulary(types, tokeniser, documents)
+    vocabulary = Vocabulary(types, tokenizer=tokenizer, documents=documents)
     path = tmp_path_factory.getbasetemp() / "same.txt"
     path.write_bytes(content.encode())
     ids, starts = vocabulary.encode_text(content)
     if ids.size == 0:
         with pytest.raises(ValueError, match="holds no text"):
-            Corpus(path, tokeniser, documents).read(vocabulary)
+            Corpus(path, tokenizer=tokenizer, documents=documents).read(vocabulary)
         return
-    chunk = Corpus(path, tokeniser, documents).read(vocabulary)
+    chunk = Corpus(path, tokenizer=tokenizer, documents=documents).read(vocabulary)
     np.testing.assert_array_equal(ids, chunk.ids)
-    np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.documents)
+    np.testing.assert_array_equal([0, *starts[starts < ids.size]], chunk.starts)
     if documents == "file":
-        np.testing.assert_array_equal(vocabulary.encode(text.tokenise(content, tokeniser)), chunk.ids)
+        np.testing.assert_array_equal(vocabulary.encode(text.tokenize(content, tokenizer=tokenizer)), chunk.ids)
 
 
 def test_line_ends_of_windows_are_one_token():
-    vocabulary = Vocabulary("abcd", "chars")
+    vocabulary = Vocabulary("abcd", tokenizer="chars")
     np.testing.assert_array_equal(vocabulary.encode_text("ab\r\ncd\r\n")[0], [2, 3, 1, 4, 5, 1])
     np.testing.assert_array_equal(vocabulary.encode_text("\ufeffa\rb")[0], [2, 1, 3])
 
 
 @pytest.mark.parametrize("block", [1, 2, 1 << 20])
 def test_a_byte_order_mark_is_found_in_blocks_of_any_size(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block)
     assert read_documents(write(tmp_path, "\ufeffa\ufeff"), "chars", None)[0] == [["a", "\ufeff", "<eos>"]]
 
 
@@ -506,7 +555,7 @@ def test_utf16_is_named(tmp_path, encoding, content):
     path = write(tmp_path, content.encode(encoding))
     with pytest.raises(ValueError, match="is not UTF-8"):
         list(Corpus(path).token_lists())
-    assert list(Corpus(path, "bytes").token_lists())
+    assert list(Corpus(path, tokenizer="bytes").token_lists())
     path = write(tmp_path, "a zero \0 here and there is text\n" * 9)
     with pytest.raises(ValueError, match="UTF-16"):
         list(Corpus(path).token_lists())
@@ -515,12 +564,12 @@ def test_utf16_is_named(tmp_path, encoding, content):
 
 def test_an_empty_file_among_others_is_left_out(tmp_path):
     full, empty, blank = write(tmp_path, "a b", "1.txt"), write(tmp_path, "", "2.txt"), write(tmp_path, " \n", "3.txt")
-    corpus = Corpus([empty, full, blank], "whitespace")
+    corpus = Corpus([empty, full, blank], tokenizer="whitespace")
     with pytest.warns(UserWarning, match="holds no text and is left out") as told:
         vocabulary = corpus.build_vocabulary(min_count=1)
     assert [Path(str(warning.message).split("'")[1]) for warning in told] == [empty, blank]
     chunk = corpus.read(vocabulary)  # without another word
-    assert (vocabulary.decode(chunk.ids), chunk.documents.tolist()) == (["a", "b", "<eos>"], [0])
+    assert (vocabulary.decode(chunk.ids), chunk.starts.tolist()) == (["a", "b", "<eos>"], [0])
     with pytest.raises(ValueError, match=r"2.txt' holds no text, nor does any other file"):
         Corpus([empty, blank]).build_vocabulary()
     corpus = Corpus(empty)
@@ -536,9 +585,9 @@ def test_a_closed_standard_input_is_named(monkeypatch):
 
 
 def test_brown_has_the_published_size(data_folder):
-    corpus = Corpus(data_folder / "brown" / "train.txt.gz", "whitespace")
+    corpus = Corpus(data_folder / "brown" / "train.txt.gz", tokenizer="whitespace")
     vocabulary = corpus.build_vocabulary()
     chunk = corpus.read(vocabulary)
     assert len(vocabulary) == 19_422
-    assert chunk.documents.size == 400
+    assert chunk.starts.size == 400
     assert int((chunk.ids != text.LINE_END_ID).sum()) == 929_285

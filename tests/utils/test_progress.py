@@ -36,7 +36,6 @@ def bars(monkeypatch):
 
     monkeypatch.setattr(_progress, "Bar", Counting)
     monkeypatch.setattr(_progress, "on_terminal", lambda: True)
-    monkeypatch.setattr(cli, "_shows_progress", lambda arguments: True)
     return told
 
 

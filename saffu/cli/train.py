@@ -1,0 +1,234 @@
+"""``saffu train``: a language model of text files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any, NoReturn
+
+from saffu.attention_lm.model import SaffuLM
+from saffu.cli import values
+from saffu.cli.files import check_outputs
+from saffu.cli.models import reading_bar
+from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
+from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
+from saffu.text import Corpus
+from saffu.training.refinement import LEARNING_RATE
+
+MODELS = ("explicit", "saffu")
+EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
+RESIDUAL_OPTIONS = ("residual", "residual_radius")
+UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
+REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
+
+
+def add(commands: Commands) -> None:
+    """Add the command to a command line."""
+    parser = new_command(
+        commands,
+        "train",
+        "train a language model on text files",
+        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text\n"
+        "twice, a block at a time: the text may be larger than memory. The saffu model is compact and finds what\n"
+        "words have in common; it is solved by counting, too, and --refine improves it by gradient steps. With\n"
+        "--residual its logits are added to those of an explicit model of the same text, which is saved in the same\n"
+        "file. A file is written whole or not at all.",
+        "  saffu train book.txt --out book.saffu\n"
+        "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
+        "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
+        "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
+        "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
+        "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
+    )
+    add_files(parser)
+    parser.add_argument(
+        "--out", metavar="MODEL", required=True, help="the file to write; replaced only when the new one is whole"
+    )
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="the kind of model (default: explicit)")
+    add_tokens(parser)
+    _add_explicit_options(parser)
+    _add_unit_options(parser)
+    _add_refining_options(parser)
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("explicit model, alone or with --residual").add_argument
+    add(
+        "--radius",
+        type=values.integer(1),
+        metavar="R",
+        help="count pairs at distances 1 to R (default: 5); with --model saffu, see the last R tokens (default: 8)",
+    )
+    add(
+        "--order",
+        type=values.integer(2),
+        metavar="N",
+        help="count n-grams of up to N tokens, that predicted included (4)",
+    )
+    add(
+        "--windows",
+        type=values.windows,
+        metavar="L,L,...",
+        help='predict from the words of the last L tokens of the document, for each L; "" for none (60,500,2000)',
+    )
+    add(
+        "--induction",
+        type=values.integer(0),
+        metavar="L",
+        help="predict what followed the newest token earlier in the last L tokens; 0 for not (2000)",
+    )
+    add(
+        "--priming",
+        choices=PRIMINGS,
+        help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
+        "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
+        f"({PRIMINGS[0]})",
+    )
+
+
+def _add_unit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("saffu model").add_argument
+    add(
+        "--residual",
+        action="store_true",
+        default=None,
+        help="add the logits of an explicit model of the same text, the residual base",
+    )
+    add(
+        "--residual-radius",
+        type=values.integer(1),
+        metavar="R",
+        help="the residual base counts pairs at distances 1 to R (5)",
+    )
+    add("--bits", type=values.integer(1), metavar="N", help="width of the embeddings (64)")
+    add(
+        "--contexts",
+        type=values.contexts,
+        metavar="C+C+...",
+        help="what to look at: block, the tokens of the present block; radial, the last tokens; document, the whole "
+        "document so far (radial+document)",
+    )
+    add("--block", type=values.integer(1), metavar="N", help="tokens in a block (8)")
+    add(
+        "--heads",
+        type=values.integer(1),
+        metavar="N",
+        help="units on each context, each with an attention of its own (1)",
+    )
+    add("--layers", type=values.integer(1), metavar="N", help="layers above the first look at hidden states (1)")
+    add("--hidden", type=values.integer(1), metavar="N", help="hidden units of each head (64)")
+
+
+def _add_refining_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("refinement of a saffu model").add_argument
+    add("--refine", type=values.count(0), metavar="EPOCHS", help="passes over the text by gradient steps (0)")
+    add("--learning-rate", type=values.positive, metavar="RATE", help=f"of the gradient steps ({LEARNING_RATE})")
+    add("--dropout", type=values.share, metavar="P", help="of the hidden units, in the gradient steps (0)")
+    add("--thaw-after", type=values.count(0), metavar="N", help="after N epochs the embeddings move too (never)")
+    add(
+        "--valid",
+        action="append",
+        metavar="FILE",
+        help="text to choose the best epoch by; may be repeated (default: the last epoch is taken)",
+    )
+
+
+# ---- the work --------------------------------------------------------------------------------------------------------
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, save and print what was written."""
+    corpus = Corpus(arguments.files, tokenizer=arguments.tokenizer, documents=arguments.documents)
+    outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if arguments.refine else [])]
+    check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
+    begin = time.perf_counter()
+    train = _train_explicit if arguments.model == "explicit" else _train_saffu
+    model, n_tokens = train(arguments, corpus)
+    if getattr(model, "interrupted", False):
+        _keep_best_epoch(model, arguments.out)
+    model.save(arguments.out)
+    assert model.vocabulary is not None
+    size = os.path.getsize(arguments.out) / 1e6
+    print(
+        f"{arguments.out}: {n_tokens:,} tokens, {len(model.vocabulary):,} types, {size:,.1f} MB, "
+        f"{time.perf_counter() - begin:.1f} s"
+    )
+
+
+def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
+    """A model of a corpus of any size, and how many tokens that has."""
+    if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
+    model = ExplicitLM(**given(arguments, "radius", *EXPLICIT_OPTIONS), n_threads=arguments.threads)
+    progress = not arguments.quiet
+    with reading_bar(corpus, "vocabulary", progress) as advance:
+        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
+    with reading_bar(corpus, "count", progress) as advance:
+        for chunk in corpus.chunks(vocabulary, advance=advance):
+            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
+    model.solve(progress=progress)
+    return model, model.n_tokens
+
+
+def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
+    """A compact model of a corpus, and how many tokens that has."""
+    model, residual = _new_saffu(arguments)
+    valid = None
+    if arguments.valid:
+        valid = Corpus(arguments.valid, tokenizer=arguments.tokenizer, documents=arguments.documents)
+    progress = not arguments.quiet
+    with reading_bar(corpus, "vocabulary", progress) as advance:
+        vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
+    with reading_bar(corpus, "read", progress) as advance:
+        text = corpus.read(vocabulary, advance=advance)
+    held_out = None if valid is None else valid.read(vocabulary)
+    documents: dict[str, Any] = {"documents": text.starts, "progress": progress}
+    if residual is not None:
+        residual.fit(text.ids, vocab_size=len(vocabulary), **documents)
+        model.min_count = vocabulary.min_count
+    model.solve(text.ids, vocab_size=len(vocabulary), **documents)
+    if arguments.refine:
+        options = given(arguments, *(name for name in REFINING_OPTIONS if name != "valid"))
+        validation = None if held_out is None else (held_out.ids, held_out.starts)
+        model = model.refine(text.ids, epochs=arguments.refine, validation=validation, **documents, **options)
+    model.vocabulary = vocabulary
+    return model, text.ids.size
+
+
+def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | None]:
+    """A compact model that is not solved yet, and its residual base.
+
+    Raises
+    ------
+    ValueError
+        If an option was given that has no meaning without another.
+    """
+    if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
+    if not arguments.residual and arguments.residual_radius is not None:
+        raise ValueError("--residual-radius needs --residual")
+    if not arguments.refine and (others := given(arguments, *REFINING_OPTIONS)):
+        raise ValueError(f"{flag(next(iter(others)))} needs --refine")
+    residual = None
+    if arguments.residual:
+        radius = {} if arguments.residual_radius is None else {"radius": arguments.residual_radius}
+        residual = ExplicitLM(**radius, **given(arguments, *EXPLICIT_OPTIONS), n_threads=arguments.threads)
+    settings = given(arguments, "radius", *UNIT_OPTIONS)
+    return SaffuLM(**settings, residual=residual, n_threads=arguments.threads), residual
+
+
+def _name_if_interrupted(out: str) -> str:
+    """Where the best epoch of an interrupted refinement goes: it is not what was asked for."""
+    return f"{out}.interrupted"
+
+
+def _keep_best_epoch(model: Any, out: str) -> NoReturn:
+    """Save the best epoch of an interrupted refinement, if there was one, and end."""
+    if len(model.history or []) < 2:
+        raise KeyboardInterrupt(f"{out!r} was not written")
+    kept = _name_if_interrupted(out)
+    model.save(kept)
+    raise KeyboardInterrupt(f"{out!r} was not written; the best epoch so far is in {kept!r}")

@@ -1,0 +1,115 @@
+"""What the values of options may be: functions that parse one, and refuse the rest in one line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+from saffu.attention_lm.contexts import CONTEXTS
+from saffu.utils.sampling import LEAST_TEMPERATURE
+from saffu.utils.validate import INT32_MAX
+
+
+def integer(minimum: int) -> Callable[[str], int]:
+    """A parser of integers of at least ``minimum``; the models know how large they may be.
+
+    Examples
+    --------
+    >>> integer(1)("8")
+    8
+    """
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {minimum}, got {_excerpt(text)}")
+        return value
+
+    return parse
+
+
+def count(minimum: int) -> Callable[[str], int]:
+    """A parser of numbers of tokens, epochs and the like, which fit into 32 bits."""
+
+    def parse(text: str) -> int:
+        value = integer(minimum)(text)
+        if value > INT32_MAX:
+            raise argparse.ArgumentTypeError(f"must be at most {INT32_MAX}, got {_excerpt(text)}")
+        return value
+
+    return parse
+
+
+def not_negative(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {_excerpt(text)}")
+    return value
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    value = not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number of at least 0 and below 1."""
+    value = not_negative(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text!r}")
+    return value
+
+
+def temperature(text: str) -> float:
+    """0, or a number that probabilities can be raised to the inverse of."""
+    value = not_negative(text)
+    if 0 < value < LEAST_TEMPERATURE:
+        raise argparse.ArgumentTypeError(f"expected 0 or a number of at least {LEAST_TEMPERATURE:g}, got {text!r}")
+    return value
+
+
+def contexts(text: str) -> tuple[str, ...]:
+    """Names of contexts of SaffuLM with a plus between.
+
+    Examples
+    --------
+    >>> contexts("radial+document")
+    ('radial', 'document')
+    """
+    names = tuple(text.split("+"))
+    if not set(names) <= set(CONTEXTS) or len(set(names)) < len(names):
+        known = ", ".join(CONTEXTS)
+        raise argparse.ArgumentTypeError(f"expected some of {known} with + between, each once, got {text!r}")
+    return names
+
+
+def windows(text: str) -> tuple[int, ...]:
+    """Distinct lengths with commas between; nothing for none.
+
+    Examples
+    --------
+    >>> windows("60,500")
+    (60, 500)
+    """
+    try:
+        lengths = tuple(map(integer(1), text.split(","))) if text.strip() else ()
+    except argparse.ArgumentTypeError:
+        lengths = (0, 0)
+    if len(set(lengths)) < len(lengths):
+        raise argparse.ArgumentTypeError(f"expected distinct positive integers with commas between, got {text!r}")
+    return lengths
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
