@@ -44,8 +44,8 @@ def run(progress: bool = False) -> None:
     _print_row("unigram", unigram)
     for name, priming in (("modified Kneser-Ney", "kneser-ney"), ("every scalar 1", "unit")):
         other = _trained(priming, ids, starts, vocabulary, progress)
-        _print_row(name, other.perplexity(test_ids, test_starts))
-    _print_row("this model, primed", model.perplexity(test_ids, test_starts))
+        _print_row(name, other.perplexity(test_ids, documents=test_starts))
+    _print_row("this model, primed", model.perplexity(test_ids, documents=test_starts))
 
     print("\nfitted scalars (how much each feature is trusted, from little known contexts to well known ones)")
     for name, value in model.scalars.items():
@@ -86,8 +86,7 @@ def _encode(documents: Sequence[list[str]], vocabulary: Vocabulary) -> tuple[np.
 
 def _trained(priming: str, ids: np.ndarray, starts: np.ndarray, vocabulary: Vocabulary, progress: bool) -> ExplicitLM:
     model = ExplicitLM(priming=priming)
-    model.fit(ids, len(vocabulary), starts, progress=progress)
-    model.solve(progress=progress)
+    model.fit(ids, vocab_size=len(vocabulary), documents=starts, progress=progress)
     return model
 
 

@@ -152,8 +152,8 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus, progress: boo
         vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance)
     with _bar(corpus, "count", progress) as advance:
         for chunk in corpus.chunks(vocabulary, advance):
-            model.partial_fit(chunk.ids, len(vocabulary), chunk.documents)
-    model.solve(progress=progress)
+            model.partial_fit(chunk.ids, documents=chunk.documents, vocab_size=len(vocabulary), progress=False)
+    model.prime(progress=progress)
     return model, model.n_tokens
 
 
@@ -176,7 +176,7 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) 
         held_out = valid.read(vocabulary)
         validation = held_out.ids, held_out.documents
     if residual is not None:
-        residual.fit(text.ids, len(vocabulary), text.documents, progress)
+        residual.fit(text.ids, documents=text.documents, vocab_size=len(vocabulary), progress=progress)
         model.min_count = vocabulary.min_count
     model.solve(text.ids, len(vocabulary), text.documents, progress=progress)
     if arguments.refine:
@@ -211,9 +211,9 @@ def _eval(arguments: argparse.Namespace) -> None:
         text = corpus.read(vocabulary, advance)
     explicit = model if isinstance(model, ExplicitLM) else model.residual
     if explicit is not None:
-        explicit.solve(progress=progress)
+        explicit.prime(progress=progress)
     begin = time.perf_counter()
-    nats = -float(np.sum(model.log_prob(text.ids, text.documents, progress=progress)))
+    nats = -float(np.sum(model.log_prob(text.ids, documents=text.documents, progress=progress)))
     seconds = time.perf_counter() - begin
     tokens = text.ids.size
     figures = {

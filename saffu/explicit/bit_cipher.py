@@ -396,7 +396,9 @@ class _Averages:
 
     def at(self, distance: int, radii: Sequence[int]) -> dict[int, Float32]:
         """The averages at those of ``distance`` and ``-distance`` that are among the radii."""
-        table = cooccurrence(self.ids, distance, len(self.codes), self.documents, self.n_threads)
+        table = cooccurrence(
+            self.ids, distance, vocab_size=len(self.codes), documents=self.documents, n_threads=self.n_threads
+        )
         sides = {distance: table, -distance: table.T}
         return {radius: self._average(csr_array(side)) for radius, side in sides.items() if radius in radii}
 

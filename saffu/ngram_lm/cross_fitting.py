@@ -83,6 +83,7 @@ class HeldOutLogits:
         self,
         model: ExplicitLM,
         ids: ArrayLike,
+        *,
         documents: ArrayLike | None = None,
         folds: int = 10,
         n_threads: int | None = None,
@@ -98,7 +99,7 @@ class HeldOutLogits:
         self.memory = validate.integer(memory, "memory", 0)
         self.vocab_size = model.vocab_size
         self.unknown = int(validate.token_ids([unknown], "unknown", self.vocab_size)[0])
-        self._model = model.solve()
+        self._model = model.prime(progress=False)
         self._ids = validate.token_ids(ids, "ids", self.vocab_size, keep=True)
         self._documents = validate.document_starts(documents, self._ids.size)
         if self._ids.size < folds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -17,15 +17,16 @@ from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import Ledger
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars, previous_places
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
-from saffu.ngram_lm.scorer import PooledText, Real
+from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.text_sample import Piece, TokenSample
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Float64, Int32, Int64
+from saffu.utils.language_model import LanguageModel
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.progress import progress_bar
-from saffu.utils.sampling import Drawing
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
@@ -37,7 +38,7 @@ TOKENS_PER_POSITION = 512
 
 
 @checkpoint.register("explicit-lm")
-class ExplicitLM:
+class ExplicitLM(LanguageModel):
     """Language model whose weights are logarithms of discounted counts.
 
     The next word w has logits ``alpha log p(w) + beta log p_cont(w) + sum_f lambda_f u_f(c_f, w)`` with
@@ -81,7 +82,7 @@ class ExplicitLM:
     ``saffu_count_rows``, ``saffu_weigh``, ``saffu_pool_log_prob``, ``saffu_pool_logits``, ``saffu_pool_derivatives``.
 
     Any number of threads may read a model at once: score, draw, save, or ask for attributes. One that changes it, by
-    ``fit``, ``partial_fit``, ``update``, ``subtract``, ``merge`` or ``solve``, must be alone.
+    ``fit``, ``partial_fit``, ``update``, ``subtract``, ``merge`` or ``prime``, must be alone.
 
     Examples
     --------
@@ -95,6 +96,7 @@ class ExplicitLM:
     def __init__(
         self,
         radius: int = 5,
+        *,
         order: int = 4,
         windows: Sequence[int] = (60, 500, 2000),
         induction: int = 2000,
@@ -133,9 +135,10 @@ class ExplicitLM:
     def fit(
         self,
         ids: ArrayLike,
-        vocab_size: int | None = None,
+        *,
         documents: ArrayLike | None = None,
-        progress: bool = False,
+        vocab_size: int | None = None,
+        progress: bool | None = None,
     ) -> Self:
         """Forget everything, then count, weigh and prime.
 
@@ -143,13 +146,13 @@ class ExplicitLM:
         ----------
         ids : array_like of int, shape (M,)
             Token ids in [0, vocab_size); faster if frequent tokens have small ids.
-        vocab_size : int, optional
-            V; by default the largest id plus one.
         documents : array_like of int, optional
             Offsets in ``ids`` at which documents start. No context reaches over one, and what a document starts with is
-            learnt: give them if the text has any.
-        progress : bool
-            Show progress on a terminal.
+            learned: give them if the text has any.
+        vocab_size : int, optional
+            V; by default the largest id plus one.
+        progress : bool, optional
+            Show a bar on a terminal; by default for work longer than half a second.
 
         Raises
         ------
@@ -159,15 +162,16 @@ class ExplicitLM:
         self._reset()
         if np.size(ids) == 0:
             raise ValueError("ids must hold at least one token, got none")
-        self.partial_fit(ids, vocab_size, documents, progress)
-        return self.solve(progress)
+        self.partial_fit(ids, documents=documents, vocab_size=vocab_size, progress=progress)
+        return self.prime(progress=progress)
 
     def partial_fit(
         self,
         ids: ArrayLike,
-        vocab_size: int | None = None,
+        *,
         documents: ArrayLike | None = None,
-        progress: bool = False,
+        vocab_size: int | None = None,
+        progress: bool | None = None,
     ) -> Self:
         """Count the next chunk of the stream; weights and scalars are renewed when next needed.
 
@@ -184,12 +188,12 @@ class ExplicitLM:
             self._scalars = self._bounds = None
         return self
 
-    def update(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+    def update(self, ids: ArrayLike, *, documents: ArrayLike | None = None, prime: bool = False) -> Self:
         """Learn on the spot: take new text into account, in time proportional to that text.
 
         From here on the model equals, to the bit, one that has counted everything heard in one go and weighed it with
         the scalars of this one: counts, discounts, unigram and lower orders are all those of the whole. What it leaves
-        to :meth:`solve` are the scalars alone; once that is called the model is the same as one fitted to everything.
+        to :meth:`prime` are the scalars alone; once that is called the model is the same as one fitted to everything.
 
         Nothing is weighed here. A position that is scored next has its own rows summed and weighed on the spot; when
         so many have been asked for that weighing all rows would have been cheaper, that is done instead, to the same
@@ -205,7 +209,7 @@ class ExplicitLM:
         documents : array_like of int, optional
             Offsets in ``ids`` at which documents start; without one at 0 the document before goes on.
         prime : bool
-            Prime the scalars anew, too, on a sample of all text that the new text has entered: as :meth:`solve`, in
+            Prime the scalars anew, too, on a sample of all text that the new text has entered: as :meth:`prime`, in
             time proportional to everything. A model that was never primed is primed when it first answers.
 
         Raises
@@ -223,14 +227,14 @@ class ExplicitLM:
         if counts is not None:
             self._ledger.add(counts)
             self._stale = True
-        return self.solve() if prime else self
+        return self.prime() if prime else self
 
-    def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None, prime: bool = False) -> Self:
+    def subtract(self, ids: ArrayLike, *, documents: ArrayLike | None = None, prime: bool = False) -> Self:
         """Forget documents heard before: the model equals one that has counted the rest, with the scalars kept.
 
         In time proportional to the text forgotten. The model knows each document by a fingerprint of 64 bits, and what
         was not heard as a whole document is refused; a document that the next text may continue counts as it is by now.
-        :meth:`solve` then makes the model the same as one fitted to the rest, unless text was ever so long (two million
+        :meth:`prime` then makes the model the same as one fitted to the rest, unless text was ever so long (two million
         tokens) that only a part of it is in the sample. If the last document heard is forgotten, the next text begins
         one. A model from a file of an older version that had heard more than two million tokens knows no documents: it
         refuses only what its counts do not hold.
@@ -262,10 +266,10 @@ class ExplicitLM:
         self._changed()
         self._stale = True
         self.seconds["count"] += time.perf_counter() - began
-        return self.solve() if prime else self
+        return self.prime() if prime else self
 
     def _count(
-        self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool = False
+        self, ids: ArrayLike, vocab_size: int | None, documents: ArrayLike | None, progress: bool | None = False
     ) -> NgramCounts | None:
         """Counts of the next chunk of the stream, which the sample takes in; None if it is empty."""
         vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
@@ -334,7 +338,7 @@ class ExplicitLM:
         if not self._ledger.pieces:
             raise ValueError("the model has seen no text yet; call fit, partial_fit or update first")
 
-    def merge(self, other: ExplicitLM) -> Self:
+    def merge(self, other: Self) -> Self:
         """Add the counts of a model of the same shape, as if its text had followed; re-primes when next needed.
 
         Models of whole documents, merged in any order, equal one that was fitted to all documents at once, scalars and
@@ -376,14 +380,14 @@ class ExplicitLM:
     def grow(
         self,
         ids: ArrayLike | None = None,
-        documents: ArrayLike | None = None,
         *,
+        documents: ArrayLike | None = None,
+        progress: bool | None = None,
         radius: int | None = None,
         order: int | None = None,
         windows: Sequence[int] | None = None,
         induction: int | None = None,
-        progress: bool = False,
-    ) -> ExplicitLM:
+    ) -> Self:
         """A model with more contexts: the same function, or, primed on text, a better one.
 
         New tables are counted of all text and enter with a scalar of zero. With ``ids`` all scalars are then primed.
@@ -393,14 +397,14 @@ class ExplicitLM:
         ids, documents : optional
             The text that the model has counted. Without it the model counts the sample that it keeps, which is the
             whole text up to two million tokens.
+        progress : bool, optional
+            As in :meth:`fit`.
         radius, order : int, optional
             At least what they are.
         windows : sequence of int, optional
             Those there are, and more.
         induction : int, optional
             The length of the window, where there is none yet.
-        progress : bool
-            Show progress on a terminal.
 
         Returns
         -------
@@ -444,7 +448,7 @@ class ExplicitLM:
 
     def _grown_settings(
         self, radius: int | None, order: int | None, windows: Sequence[int] | None, induction: int | None
-    ) -> ExplicitLM:
+    ) -> Self:
         """An empty model of larger settings."""
         if self.priming == "kneser-ney":
             raise ValueError("a model of Kneser-Ney cannot grow: its tables depend on the order; fit another one")
@@ -455,13 +459,13 @@ class ExplicitLM:
             raise ValueError(f"windows must keep {min(missing)}: a model can grow only")
         if induction not in (None, self.induction) and self.induction:
             raise ValueError(f"induction must stay {self.induction}: its window has one length")
-        return ExplicitLM(
-            self.radius if radius is None else radius,
-            self.order if order is None else order,
-            self.windows if windows is None else windows,
-            self.induction if induction is None else induction,
-            self.priming,
-            self.n_threads,
+        return type(self)(
+            radius=self.radius if radius is None else radius,
+            order=self.order if order is None else order,
+            windows=self.windows if windows is None else windows,
+            induction=self.induction if induction is None else induction,
+            priming=self.priming,
+            n_threads=self.n_threads,
         )
 
     def _whole_text(self, ids: ArrayLike | None, documents: ArrayLike | None) -> Piece:
@@ -478,7 +482,7 @@ class ExplicitLM:
             raise ValueError("ids must be the text that the model has counted, with the same documents")
         return text
 
-    def _count_again(self, before: NgramCounts, text: Piece, progress: bool) -> None:
+    def _count_again(self, before: NgramCounts, text: Piece, progress: bool | None) -> None:
         """The counts of all text, with the tables that there are not yet."""
         began = time.perf_counter()
         radius, order = self._counted
@@ -516,7 +520,7 @@ class ExplicitLM:
         names = [f"distance {k}" for k in range(1, radius + 1)] + [f"suffix {n}" for n in range(2, order)]
         return [*names, *(f"window {length}" for length in self.windows), "induction"]
 
-    def _prime_if_better(self, progress: bool) -> list[float]:
+    def _prime_if_better(self, progress: bool | None) -> list[float]:
         """Prime, unless that makes the criterion higher; the criterion before and after."""
         bounds, scalars = self._bounds, self._primed_scalars()
         counts = self.counts
@@ -533,14 +537,29 @@ class ExplicitLM:
 
     # ---- weighing and priming ----------------------------------------------------------------------------------------
 
-    def solve(self, progress: bool = False) -> Self:
-        """Weigh the counts and prime the scalars now, if anything has changed since."""
+    def prime(self, *, progress: bool | None = None) -> Self:
+        """Weigh the counts and fit the scalars now, if text has come or gone since that was last done.
+
+        The scalars are what each context is trusted with; they are fitted by Newton's method on a sample of the text
+        that was counted, and depend on nothing else.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).partial_fit([0, 1, 2] * 50).prime()
+        >>> sorted(model.scalars)[:2]
+        ['continuation prior', 'distance 1']
+        """
         with self._lock:
             if self._model is None or self._scalars is None or self._stale:
                 self._solve(progress)
         return self
 
-    def _solve(self, progress: bool) -> None:
+    def _solve(self, progress: bool | None) -> None:
         counts, bounds, scalars = self.counts, self._bounds, self._scalars
         began = time.perf_counter()
         weights = self._weights(counts) if self._model is None else self._model.weights
@@ -605,7 +624,7 @@ class ExplicitLM:
     def _at(self, ids: Int32, starts: Int64, positions: Int64) -> tuple[PooledModel, Int32]:
         """A model with the rows of these positions at least, and which rows they are, shape (n_tables, n_positions)."""
         # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
-        first = max(int(positions[0]) - max(self.radius, self.order - 1), 0)
+        first = max(int(positions.min()) - max(self.radius, self.order - 1), 0)
         near = np.union1d([0], np.maximum(starts - first, 0)).astype(np.int64)
         if self._few(positions.size):
             found = self._ledger.rows(ids[first:], near, positions - first)
@@ -623,7 +642,7 @@ class ExplicitLM:
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
-    def log_prob(self, ids: ArrayLike, documents: ArrayLike | None = None, progress: bool = False) -> Float64:
+    def log_prob(self, ids: ArrayLike, *, documents: ArrayLike | None = None, progress: bool | None = None) -> Float64:
         """Log-probability of every token given what precedes it in its document.
 
         Parameters
@@ -631,13 +650,24 @@ class ExplicitLM:
         ids : array_like of int, shape (M,)
         documents : array_like of int, optional
             As in :meth:`fit`.
-        progress : bool
-            Show progress on a terminal.
+        progress : bool, optional
+            As in :meth:`fit`.
 
         Returns
         -------
         ndarray of float64, shape (M,)
             Nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range or not integers, or the model has seen no text.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> model.log_prob([0, 1, 2]).shape
+        (3,)
         """
         ids = validate.token_ids(ids, "ids", self.vocab_size)
         starts = validate.document_starts(documents, ids.size)
@@ -657,7 +687,7 @@ class ExplicitLM:
                 bar.update(positions.size)
         return found
 
-    def read(self, ids: ArrayLike, documents: ArrayLike | None = None) -> PooledText:
+    def read(self, ids: ArrayLike, *, documents: ArrayLike | None = None) -> PooledText:
         """Look up what every position of a text sees, to score batches of positions in any order.
 
         Parameters
@@ -677,38 +707,45 @@ class ExplicitLM:
         rows = model.weights.contexts(ids, starts)
         return PooledText(model, scalars, ids, starts, np.arange(ids.size), rows, resolve_threads(self.n_threads))
 
-    def logits(
-        self,
-        ids: ArrayLike,
-        positions: ArrayLike | None = None,
-        documents: ArrayLike | None = None,
-        out: Real | None = None,
-    ) -> Real:
+    def log_probs(self, ids: ArrayLike, positions: ArrayLike, *, documents: ArrayLike | None = None) -> Float64:
         """Log-probabilities of every token of the vocabulary at positions of a text; for many batches, :meth:`read`.
 
         Parameters
         ----------
         ids : array_like of int, shape (M,)
-        positions : array_like of int, shape (n,), optional
-            Places in ``ids``, in any order; by default all. The row of t is told by what precedes ``ids[t]``.
+        positions : array_like of int, shape (N,)
+            In [0, M], in any order. Row i is that of the token at ``positions[i]`` given what precedes it in its
+            document; M is the place behind the text.
         documents : array_like of int, optional
             As in :meth:`fit`.
-        out : ndarray of float32 or float64, shape (n, V), optional
-            Where to write; by default a new array of float32.
 
         Returns
         -------
-        ndarray, shape (n, V)
+        ndarray of float64, shape (N, V)
             Nats.
-        """
-        return self.read(ids, documents).logits(positions, out)
 
-    def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
-        """``exp`` of the mean negative log-probability per token."""
-        log_prob = self.log_prob(ids, documents)
-        if log_prob.size == 0:
-            raise ValueError("ids must hold at least one token to have a perplexity")
-        return float(np.exp(-log_prob.mean()))
+        Raises
+        ------
+        ValueError, TypeError
+            If ids or positions are out of range or not integers, or the model has seen no text.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> model.log_probs([0, 1], positions=[2, 1]).argmax(axis=1).tolist()
+        [2, 1]
+        """
+        stream = TokenStream.of(ids, documents, self.vocab_size)
+        places = stream.places(positions)
+        found = np.empty((places.size, self.vocab_size))
+        if places.size == 0:
+            return found
+        ids = np.append(stream.ids, np.int32(0))  # a place for the token that would follow
+        starts = stream.starts if stream.starts.size else np.zeros(1, np.int64)
+        model, rows = self._at(ids, starts, places)
+        batch = model.batch(ids, starts, places, rows, model.states(rows))
+        model.pool(self._primed_scalars()).logits(batch, found, resolve_threads(self.n_threads))
+        return found
 
     def unigram_log_prob(self, ids: ArrayLike) -> Float64:
         """Nats per token under the unigram distribution alone."""
@@ -726,6 +763,17 @@ class ExplicitLM:
         Returns
         -------
         ndarray of float64, shape (V,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the context is out of range or not integers, or the model has seen no text.
+
+        Examples
+        --------
+        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> int(model.distribution([0, 1]).argmax())
+        2
         """
         context = validate.token_ids(context, "context", self.vocab_size)[-self.history :]
         ids = np.append(context, np.int32(0))  # a place for the token to come
@@ -740,42 +788,14 @@ class ExplicitLM:
         """Number of preceding tokens that can matter."""
         return max([*self.windows, self.induction, self.radius, self.order - 1])
 
-    def generate(
-        self,
-        prompt: ArrayLike = (),
-        n_tokens: int = 100,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int | None = None,
-        exclude: ArrayLike = (),
-    ) -> Iterator[int]:
-        """Draw tokens one after the other; the same seed draws the same tokens.
+    def _reader(self, context: ArrayLike) -> tuple[Callable[[], Float64], Callable[[int], object]]:
+        read = np.asarray(context, np.int32)
 
-        Parameters
-        ----------
-        prompt : array_like of int
-            What precedes the first token drawn.
-        n_tokens : int
-        temperature : float
-            Probabilities are raised to 1 / temperature; 0 always takes the likeliest token.
-        top_k : int, optional
-            Draw among the k likeliest only.
-        seed : int, optional
-        exclude : array_like of int
-            Tokens never to draw, such as that for unknown words.
+        def append(token: int) -> None:
+            nonlocal read
+            read = np.append(read, np.int32(token))[-self.history :]
 
-        Yields
-        ------
-        int
-        """
-        drawing = Drawing(self.vocab_size, n_tokens, temperature, top_k, seed, exclude)
-        context = validate.token_ids(prompt, "prompt", self.vocab_size)
-
-        def hear(token: int) -> None:
-            nonlocal context
-            context = np.append(context, np.int32(token))[-self.history :]
-
-        return drawing.tokens(lambda: self.distribution(context), hear)
+        return lambda: self.distribution(read), append
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 

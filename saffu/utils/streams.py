@@ -74,6 +74,24 @@ class TokenStream(NamedTuple):
             return np.zeros_like(positions)
         return self.starts[self.documents_of(positions)]
 
+    def places(self, values: ArrayLike, name: str = "positions") -> Int64:
+        """Check positions in [0, T], where T is the place just behind the stream.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they are not a vector of integers, or out of range.
+        """
+        array = np.asarray(values)
+        if array.size == 0 and array.ndim <= 1:
+            return np.empty(0, np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be a vector of integers, got {array.dtype} {array.shape}")
+        if not (array.min() >= 0 and array.max() <= self.ids.size):
+            wrong = int(((array < 0) | (array > self.ids.size)).argmax())
+            raise ValueError(f"{name} must be in [0, {self.ids.size}], the length of the text, got {array[wrong]}")
+        return array.astype(np.int64)
+
     def documents_of(self, positions: Int64) -> Int64:
         """The number of the document of each position."""
         return np.searchsorted(self.starts, positions, side="right") - 1

@@ -48,7 +48,9 @@ def test_equals_reference(example, index_dtype):
             got_F, got_mass = add(matrix, targets, weights, n_classes)
             np.testing.assert_allclose(got_F, F, rtol=1e-12, atol=1e-13)
             np.testing.assert_allclose(got_mass, mass, rtol=1e-12, atol=1e-13)
-            np.testing.assert_array_equal(saffu.moments(matrix, targets, n_classes, weights), got_F.T)
+            np.testing.assert_array_equal(
+                saffu.moments(matrix, targets, n_classes=n_classes, sample_weight=weights), got_F.T
+            )
 
 
 @given(examples(), st.integers(0, 90))
@@ -134,7 +136,7 @@ def test_log_weights_equal_reference(n_features, n_classes, dtype, K, smoothing,
     expected = reference.log_weights(F, K, smoothing)
     tolerance = 1e-13 if dtype == np.float64 else 2e-6
     for layout in (F, np.asfortranarray(F)):
-        U = saffu.log_weights(layout, K, smoothing)
+        U = saffu.log_weights(layout, K, smoothing=smoothing)
         assert U.dtype == dtype
         assert U.strides == layout.strides or 0 in F.shape or 1 in F.shape
         np.testing.assert_allclose(U, expected, rtol=tolerance, atol=tolerance)
@@ -144,9 +146,9 @@ def test_log_weights_equal_reference(n_features, n_classes, dtype, K, smoothing,
 def test_log_weights_bits_do_not_depend_on_threads(dtype):
     F = np.random.default_rng(0).random((301, 517)).astype(dtype)
     for layout in (F, np.asfortranarray(F)):
-        one = saffu.log_weights(layout, 5.0, 0.1, n_threads=1)
+        one = saffu.log_weights(layout, 5.0, smoothing=0.1, n_threads=1)
         for n_threads in (2, 3, 7):
-            np.testing.assert_array_equal(one, saffu.log_weights(layout, 5.0, 0.1, n_threads=n_threads))
+            np.testing.assert_array_equal(one, saffu.log_weights(layout, 5.0, smoothing=0.1, n_threads=n_threads))
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])

@@ -39,7 +39,7 @@ def held_out():
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_kneser_ney_equals_the_textbook(order):
     ids, new = text(4000, 2), text(400, 3)
-    model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, VOCAB_SIZE)
+    model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE)
     naive = reference.KneserNey(ids, order)
     np.testing.assert_allclose(model.log_prob(new), naive.log_prob(new), rtol=0, atol=1e-9)
 
@@ -53,7 +53,7 @@ def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
     new, start = text(200, 4).astype(np.int32), np.array([0])
     rows = weights.contexts(new, start)
     batch = model.batch(new, start, np.arange(new.size), rows, model.states(rows))
-    textbook = saffu.ExplicitLM(order=4, priming="kneser-ney").fit(ids, VOCAB_SIZE)
+    textbook = saffu.ExplicitLM(order=4, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE)
     np.testing.assert_allclose(model.pool(scalars).log_prob(batch, 1), textbook.log_prob(new), rtol=0, atol=1e-10)
 
 
@@ -80,9 +80,9 @@ def dense_twin(model, ids, documents):
 )
 def test_log_prob_and_distribution_equal_the_dense_twin(stream, held_out, settings):
     (ids, documents), (new, new_documents) = stream, held_out
-    model = saffu.ExplicitLM(**settings).fit(ids, VOCAB_SIZE, documents)
+    model = saffu.ExplicitLM(**settings).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
     twin = dense_twin(model, ids, documents)
-    log_prob = model.log_prob(new, new_documents)
+    log_prob = model.log_prob(new, documents=new_documents)
     pooled, scalars = model._solved()
     for t in range(len(new)):
         start = max(d for d in new_documents if d <= t)
@@ -160,11 +160,14 @@ def test_leave_one_out_weights_are_those_of_the_smaller_counts(stream):
 @pytest.mark.kernels
 def test_bits_do_not_depend_on_threads(stream, held_out):
     fits = [
-        saffu.ExplicitLM(windows=(60, 500), n_threads=n).fit(stream[0], VOCAB_SIZE, stream[1]) for n in (1, 2, 3, 7)
+        saffu.ExplicitLM(windows=(60, 500), n_threads=n).fit(stream[0], vocab_size=VOCAB_SIZE, documents=stream[1])
+        for n in (1, 2, 3, 7)
     ]
     for other in fits[1:]:
         np.testing.assert_array_equal(fits[0]._scalars, other._scalars)
-        np.testing.assert_array_equal(fits[0].log_prob(*held_out), other.log_prob(*held_out))
+        np.testing.assert_array_equal(
+            fits[0].log_prob(held_out[0], documents=held_out[1]), other.log_prob(held_out[0], documents=held_out[1])
+        )
 
 
 # ---- priming ---------------------------------------------------------------------------------------------------------
@@ -175,7 +178,7 @@ def test_priming_beats_its_special_cases(stream):
     new = text(1500, 9)
     perplexity = {
         priming: saffu.ExplicitLM(windows=(50,), induction=0, priming=priming)
-        .fit(ids, VOCAB_SIZE, documents)
+        .fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
         .perplexity(new)
         for priming in ("k-fold", "leave-one-out", "kneser-ney", "unit")
     }
@@ -211,14 +214,17 @@ def equal_counts(a, b):
         np.testing.assert_array_equal(one.data, other.data)
 
 
-@given(st.lists(st.integers(0, 3000), max_size=8), st.sampled_from([(5, 4), (1, 2), (2, 5)]))
+@given(
+    st.lists(st.integers(0, 3000), max_size=8),
+    st.sampled_from([dict(radius=5, order=4), dict(radius=1, order=2), dict(radius=2, order=5)]),
+)
 def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
     ids, documents = text(3000, 0), np.array([0, 700, 705, 1900])
-    whole = saffu.ExplicitLM(*shape).partial_fit(ids, VOCAB_SIZE, documents)
-    parts = saffu.ExplicitLM(*shape)
+    whole = saffu.ExplicitLM(**shape).partial_fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
+    parts = saffu.ExplicitLM(**shape)
     for first, last in zip([0, *sorted(cuts)], [*sorted(cuts), len(ids)], strict=True):
         inside = documents[(documents >= first) & (documents < last)] - first
-        parts.partial_fit(ids[first:last], VOCAB_SIZE, inside)
+        parts.partial_fit(ids[first:last], vocab_size=VOCAB_SIZE, documents=inside)
     equal_counts(whole.counts, parts.counts)
     (one, facts), (other, others) = sample_files.write(whole._sample), sample_files.write(parts._sample)
     assert facts == others
@@ -230,8 +236,8 @@ def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
 def test_merge_in_any_order_equals_fit(stream, order_of_merging):
     ids, _ = stream
     pieces = [ids[:1000], ids[1000:1100], ids[1100:]]
-    whole = saffu.ExplicitLM().partial_fit(ids, VOCAB_SIZE, [0, 1000, 1100])
-    parts = [saffu.ExplicitLM().partial_fit(piece, VOCAB_SIZE) for piece in pieces]
+    whole = saffu.ExplicitLM().partial_fit(ids, vocab_size=VOCAB_SIZE, documents=[0, 1000, 1100])
+    parts = [saffu.ExplicitLM().partial_fit(piece, vocab_size=VOCAB_SIZE) for piece in pieces]
     merged = saffu.ExplicitLM()
     for j in order_of_merging:
         merged.merge(parts[j])
@@ -241,8 +247,8 @@ def test_merge_in_any_order_equals_fit(stream, order_of_merging):
 
 def test_subtracting_undoes_adding(stream):
     ids, _ = stream
-    a = saffu.ExplicitLM().partial_fit(ids[:2000], VOCAB_SIZE).counts
-    b = saffu.ExplicitLM().partial_fit(ids[2000:], VOCAB_SIZE).counts
+    a = saffu.ExplicitLM().partial_fit(ids[:2000], vocab_size=VOCAB_SIZE).counts
+    b = saffu.ExplicitLM().partial_fit(ids[2000:], vocab_size=VOCAB_SIZE).counts
     rest = a.add(b).subtract(b)
     np.testing.assert_array_equal(rest.unigram, a.unigram)
     for n, (one, other) in enumerate(zip(rest.distance, a.distance, strict=True)):
@@ -254,15 +260,21 @@ def test_subtracting_undoes_adding(stream):
 
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out", "kneser-ney", "unit"])
 def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
-    model = saffu.ExplicitLM(priming=priming, windows=(20, 70), induction=30).fit(stream[0], VOCAB_SIZE, stream[1])
+    model = saffu.ExplicitLM(priming=priming, windows=(20, 70), induction=30).fit(
+        stream[0], vocab_size=VOCAB_SIZE, documents=stream[1]
+    )
     model.save(tmp_path / "model.saffu")
     again = saffu.load(tmp_path / "model.saffu")
-    np.testing.assert_array_equal(model.log_prob(*held_out), again.log_prob(*held_out))
+    np.testing.assert_array_equal(
+        model.log_prob(held_out[0], documents=held_out[1]), again.log_prob(held_out[0], documents=held_out[1])
+    )
     equal_counts(model.counts, again.counts)
     assert again.scalars == model.scalars
     for m in (model, again):
         m.partial_fit(held_out[0])
-    np.testing.assert_array_equal(model.log_prob(*held_out), again.log_prob(*held_out))
+    np.testing.assert_array_equal(
+        model.log_prob(held_out[0], documents=held_out[1]), again.log_prob(held_out[0], documents=held_out[1])
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +285,7 @@ def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
     ],
 )
 def test_damaged_arrays_are_refused(stream, name):
-    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], VOCAB_SIZE, stream[1])
+    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], vocab_size=VOCAB_SIZE, documents=stream[1])
     arrays, metadata = model._to_checkpoint()
     saffu.ExplicitLM._from_checkpoint(copy.deepcopy(arrays), metadata)
     damaged = copy.deepcopy(arrays)
@@ -286,7 +298,7 @@ def test_damaged_arrays_are_refused(stream, name):
 
 
 def test_generate_is_deterministic_and_follows_the_distribution(stream):
-    model = saffu.ExplicitLM(windows=(20,), induction=10).fit(*stream[:1], VOCAB_SIZE)
+    model = saffu.ExplicitLM(windows=(20,), induction=10).fit(stream[0], vocab_size=VOCAB_SIZE)
     assert list(model.generate([1, 2], 30, seed=5)) == list(model.generate([1, 2], 30, seed=5))
     assert list(model.generate([1, 2], 30, seed=5)) != list(model.generate([1, 2], 30, seed=6))
     greedy = list(model.generate([1, 2], 5, temperature=0))
@@ -299,7 +311,7 @@ def test_generate_is_deterministic_and_follows_the_distribution(stream):
 
 
 def test_context_beyond_the_history_does_not_matter(stream):
-    model = saffu.ExplicitLM(radius=2, order=3, windows=(9,), induction=7).fit(stream[0], VOCAB_SIZE)
+    model = saffu.ExplicitLM(radius=2, order=3, windows=(9,), induction=7).fit(stream[0], vocab_size=VOCAB_SIZE)
     np.testing.assert_array_equal(model.distribution(stream[0][:200]), model.distribution(stream[0][200 - 9 : 200]))
 
 
@@ -364,6 +376,6 @@ def test_brown_perplexity(data_folder):
     vocabulary = train.build_vocabulary(min_count=3)
     assert len(vocabulary) == 19_422
     chunk = train.read(vocabulary)
-    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.documents)
+    model = saffu.ExplicitLM().fit(chunk.ids, vocab_size=len(vocabulary), documents=chunk.documents)
     test = Corpus([data_folder / "brown" / "test.txt.gz"], tokeniser="whitespace").read(vocabulary)
-    assert model.perplexity(test.ids, test.documents) < 140
+    assert model.perplexity(test.ids, documents=test.documents) < 140

@@ -264,7 +264,7 @@ PROBE = told_by_two(200, 1, VOCAB_SIZE, 0.5).astype(np.int32)
 
 def fitted(documents, priming):
     ids, starts = stream_of(documents)
-    return saffu.ExplicitLM(**SHAPE, priming=priming).fit(ids, VOCAB_SIZE, starts)
+    return saffu.ExplicitLM(**SHAPE, priming=priming).fit(ids, vocab_size=VOCAB_SIZE, documents=starts)
 
 
 def same_model(one, other):
@@ -295,16 +295,16 @@ def test_merged_models_of_whole_documents_equal_one_fit(priming, limit, data):
             model = saffu.ExplicitLM(**SHAPE, priming=priming)
             ids, starts = stream_of(documents)
             if number % 2:
-                model.fit(ids, VOCAB_SIZE, starts)
+                model.fit(ids, vocab_size=VOCAB_SIZE, documents=starts)
             else:
                 cut = data.draw(st.integers(0, ids.size))
-                model.partial_fit(ids[:cut], VOCAB_SIZE, starts[starts < cut])
-                model.update(ids[cut:], starts[starts >= cut] - cut)
+                model.partial_fit(ids[:cut], vocab_size=VOCAB_SIZE, documents=starts[starts < cut])
+                model.update(ids[cut:], documents=starts[starts >= cut] - cut)
             models.append(model)
         while len(models) > 1:
             one = models.pop(data.draw(st.integers(0, len(models) - 1)))
             models[data.draw(st.integers(0, len(models) - 1))].merge(one)
-        same_model(models[0].solve(), WHOLE[priming, limit])
+        same_model(models[0].prime(), WHOLE[priming, limit])
 
 
 def test_400_models_of_one_document_each_equal_one_fit():
@@ -313,8 +313,8 @@ def test_400_models_of_one_document_each_equal_one_fit():
     starts = np.append(0, np.sort(np.random.default_rng(0).choice(np.arange(1, 2000), 399, replace=False)))
     merged = saffu.ExplicitLM(**shape)
     for document in np.split(ids, starts[1:])[::-1]:
-        merged.merge(saffu.ExplicitLM(**shape).partial_fit(document, VOCAB_SIZE))
-    same_model(merged, saffu.ExplicitLM(**shape).fit(ids, VOCAB_SIZE, starts))
+        merged.merge(saffu.ExplicitLM(**shape).partial_fit(document, vocab_size=VOCAB_SIZE))
+    same_model(merged, saffu.ExplicitLM(**shape).fit(ids, vocab_size=VOCAB_SIZE, documents=starts))
 
 
 def test_saved_models_merge_like_others(tmp_path):
@@ -335,7 +335,8 @@ def test_documents_of_two_kinds_in_turns_prime_as_when_shuffled():
     starts = np.arange(0, documents.size, 8192)
     shape = {"radius": 1, "order": 2, "windows": (), "induction": 0}
     in_turns, shuffled = (
-        saffu.ExplicitLM(**shape).fit(text.ravel(), 100, starts) for text in (documents, rng.permutation(documents))
+        saffu.ExplicitLM(**shape).fit(text.ravel(), vocab_size=100, documents=starts)
+        for text in (documents, rng.permutation(documents))
     )
     np.testing.assert_array_equal(in_turns._scalars, shuffled._scalars)
     assert in_turns.perplexity(told[0]) < 1.05
@@ -361,8 +362,8 @@ def test_positions_of_a_text_that_repeats_are_of_all_kinds(priming, period):
 def test_no_fold_has_one_kind_of_documents_that_alternate():
     ids = np.concatenate([np.full(8192, j % 2) for j in range(40)])
     model = saffu.ExplicitLM(radius=1, order=2, windows=(), induction=0, priming="unit")
-    model.fit(ids, 2, np.arange(0, ids.size, 8192))
-    held_out = HeldOutLogits(model, ids, np.arange(0, ids.size, 8192), folds=2)
+    model.fit(ids, vocab_size=2, documents=np.arange(0, ids.size, 8192))
+    held_out = HeldOutLogits(model, ids, documents=np.arange(0, ids.size, 8192), folds=2)
     assert held_out.block_length == 8192
     for fold in range(2):
         assert 0.2 < ids[held_out.positions(fold)].mean() < 0.8
