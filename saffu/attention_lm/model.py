@@ -250,7 +250,7 @@ class SaffuLM:
         self._values, self._cells = found.parameters, found.cells
         self.attention_losses, self.scalars = found.attention_losses, found.scalars.tolist()
         self._evidence, self._classes = found.evidence, found.classes
-        self._heard = Multiset().plus(fingerprints.of_documents(stream.ids, stream.starts))
+        self._heard = Multiset().plus(fingerprints.of_documents(stream))
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -321,7 +321,7 @@ class SaffuLM:
             with one_blas_thread():
                 self._become(learning.learned(self._network, self._known(), self._new_text(stream), prime))
             if self._heard is not None:
-                self._heard = self._heard.plus(fingerprints.of_documents(stream.ids, stream.starts))
+                self._heard = self._heard.plus(fingerprints.of_documents(stream))
             if self.residual is not None:
                 self.residual.update(stream.ids, documents=stream.starts, prime=prime)
         return self
@@ -351,7 +351,7 @@ class SaffuLM:
         stream, _ = self._read_text(ids, documents, self.vocab_size)
         if stream.ids.size:
             known = self._known()
-            keys = fingerprints.of_documents(stream.ids, stream.starts)
+            keys = fingerprints.of_documents(stream)
             learning.check_heard(known.evidence, stream)
             if self._heard is not None and not self._heard.holds(keys):
                 raise ValueError("documents to forget must have been heard, and be given whole")

@@ -12,8 +12,7 @@ from helpers.made_up import N_TYPES, as_text, documents_with_habits
 from saffu.attention_lm import growth as new_units
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli import growing
-from saffu.ngram_lm import model as explicit_lm
-from saffu.ngram_lm import text_sample as sample
+from saffu.ngram_lm import solution, text_blocks
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.transformer.model import Transformer
 
@@ -303,13 +302,13 @@ def test_primed_contexts_never_raise_the_criterion(way, training, base):
 
 
 def test_scalars_that_would_hurt_are_not_taken(base, training, new, monkeypatch):
-    honest = explicit_lm.prime
+    honest = solution.prime
 
     def wrong(*arguments):
         bounds, scalars = honest(*arguments)
         return bounds, scalars + 3
 
-    monkeypatch.setattr(explicit_lm, "prime", wrong)
+    monkeypatch.setattr(solution, "prime", wrong)
     grown = base.grow(training[0], documents=training[1], windows=(20, 60))
     before, after = grown.growth[-1]["losses"]
     assert before == after
@@ -349,7 +348,7 @@ def test_misuse_of_explicit_growth_is_told(base, training, new):
 
 def test_a_model_that_keeps_a_part_of_its_text_asks_for_it(base, training, monkeypatch):
     model = base.grow()
-    monkeypatch.setattr(sample, "LIMIT", 700)
+    monkeypatch.setattr(text_blocks, "LIMIT", 700)
     with pytest.raises(ValueError, match="ids must be given"):
         model.grow(order=4)
     assert_same(base, model.grow(windows=(20, 60)), training)

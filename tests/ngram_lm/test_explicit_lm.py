@@ -15,6 +15,7 @@ from saffu.ngram_lm import text_sample_files as sample_files
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel
 from saffu.ngram_lm.weights import NgramWeights
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 23
 
@@ -47,12 +48,12 @@ def test_kneser_ney_equals_the_textbook(order):
 def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
     """alpha = 0, beta = 1, lambda = 1 on the suffix chain and 0 elsewhere, over continuation counts."""
     ids, _ = stream
-    weights = NgramWeights(NgramCounts.from_stream(ids.astype(np.int32), np.array([0]), VOCAB_SIZE, 3, 4), True)
+    weights = NgramWeights(NgramCounts(VOCAB_SIZE, 3, 4).of_stream(TokenStream.of(ids)), True)
     model = PooledModel(weights, (50,), 40)
     scalars = np.array([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
     new, start = text(200, 4).astype(np.int32), np.array([0])
-    rows = weights.contexts(new, start)
-    batch = model.batch(new, start, np.arange(new.size), rows, model.states(rows))
+    rows = weights.contexts(TokenStream(new, start))
+    batch = model.batch(TokenStream(new, start), np.arange(new.size), rows, model.states(rows))
     textbook = saffu.ExplicitLM(order=4, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE)
     np.testing.assert_allclose(model.pool(scalars).log_prob(batch, 1), textbook.log_prob(new), rtol=0, atol=1e-10)
 
@@ -62,7 +63,7 @@ def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
 
 def dense_twin(model, ids, documents):
     names = [("distance", k + 1) for k in range(model.radius)] + [("suffix", n) for n in range(2, model.order)]
-    weights = model._solved()[0].weights
+    weights = model.solution.solved()[0].weights
     found = {name: table.discounts for name, table in zip(names, weights.tables, strict=True)}
     return reference.DenseExplicitLM(
         ids, documents, model.vocab_size, model.radius, model.order, model.windows, model.induction, found
@@ -83,7 +84,7 @@ def test_log_prob_and_distribution_equal_the_dense_twin(stream, held_out, settin
     model = saffu.ExplicitLM(**settings).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
     twin = dense_twin(model, ids, documents)
     log_prob = model.log_prob(new, documents=new_documents)
-    pooled, scalars = model._solved()
+    pooled, scalars = model.solution.solved()
     for t in range(len(new)):
         start = max(d for d in new_documents if d <= t)
         state = 0 if pooled.bounds is None else twin.state(new, t, start, pooled.bounds)
@@ -103,16 +104,16 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
     documents = np.array([0, 33])
     radius, order, windows, induction = 2, 4, (4, 9), 12
     weights = NgramWeights(
-        NgramCounts.from_stream(ids, documents, vocab_size, radius, order, start_length=1), False, n_threads
+        NgramCounts(vocab_size, radius, order, 1).of_stream(TokenStream(ids, documents)), False, n_threads
     )
     model = PooledModel(weights, windows, induction, bounds=np.array([3.0, 1.0, 1.0]))
     scalars = rng.normal(0.3, 0.5, (model.n_states, 2 + len(weights.tables) + 3))
-    rows = weights.contexts(ids, documents)
+    rows = weights.contexts(TokenStream(ids, documents))
     positions = np.sort(rng.choice(ids.size, 30, replace=False))
     rows = np.ascontiguousarray(rows[:, positions])
     target_u = rng.normal(1.0, 1.0, rows.shape)  # any values: the kernel must take the target's as told
     states = model.states(rows)
-    batch = model.batch(ids, documents, positions, rows, states, target_u)
+    batch = model.batch(TokenStream(ids, documents), positions, rows, states, target_u)
     log_prob, gradient, hessian = model.pool(scalars).derivatives(batch, True, n_threads)
     names = [("distance", 1), ("distance", 2), ("suffix", 2), ("suffix", 3)]
     twin = reference.DenseExplicitLM(
@@ -136,8 +137,8 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
 def test_leave_one_out_weights_are_those_of_the_smaller_counts(stream):
     """Against counts from which the pair was really taken, with the discounts held."""
     ids, documents = stream[0][:400].astype(np.int32), np.array([0])
-    weights = NgramWeights(NgramCounts.from_stream(ids, documents, VOCAB_SIZE, 2, 4), False)
-    rows = np.ascontiguousarray(weights.contexts(ids, documents)[:, 5:])
+    weights = NgramWeights(NgramCounts(VOCAB_SIZE, 2, 4).of_stream(TokenStream(ids, documents)), False)
+    rows = np.ascontiguousarray(weights.contexts(TokenStream(ids, documents))[:, 5:])
     targets = ids[5:]
     kept, target_u = weights.leave_one_out(rows, targets)
     for i in range(0, targets.size, 7):
@@ -164,7 +165,7 @@ def test_bits_do_not_depend_on_threads(stream, held_out):
         for n in (1, 2, 3, 7)
     ]
     for other in fits[1:]:
-        np.testing.assert_array_equal(fits[0]._scalars, other._scalars)
+        np.testing.assert_array_equal(fits[0].solution.scalars, other.solution.scalars)
         np.testing.assert_array_equal(
             fits[0].log_prob(held_out[0], documents=held_out[1]), other.log_prob(held_out[0], documents=held_out[1])
         )
@@ -226,7 +227,7 @@ def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
         inside = documents[(documents >= first) & (documents < last)] - first
         parts.partial_fit(ids[first:last], vocab_size=VOCAB_SIZE, documents=inside)
     equal_counts(whole.counts, parts.counts)
-    (one, facts), (other, others) = sample_files.write(whole._sample), sample_files.write(parts._sample)
+    (one, facts), (other, others) = sample_files.write(whole.counted.sample), sample_files.write(parts.counted.sample)
     assert facts == others
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name])

@@ -1,4 +1,4 @@
-"""What was never heard as a whole document is refused, and leaves the model as it was; files keep what was heard."""
+"""What was not counted as a whole document is refused, and leaves the model as it was; files keep what was counted."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import saffu
 from helpers.made_up import as_text, told_by_two
-from saffu.ngram_lm import text_sample as sample
+from saffu.ngram_lm import text_blocks
 from saffu.utils import checkpoint
 from saffu.utils.arrays import ranges
 
@@ -44,7 +44,7 @@ def through_a_file(model, folder):
 
 def assert_refused(model, ids, documents=None):
     before = as_saved(model)
-    with pytest.raises(ValueError, match=r"heard|never added"):
+    with pytest.raises(ValueError, match=r"heard|counted|learned|never added"):
         model.subtract(ids, documents=documents)
     assert as_saved(model) == before
 
@@ -52,13 +52,13 @@ def assert_refused(model, ids, documents=None):
 # ---- explicit models -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [sample.LIMIT, 150])
+@pytest.mark.parametrize("limit", [text_blocks.LIMIT, 150])
 @settings(max_examples=8)
 @given(data=st.data())
 def test_learning_and_forgetting_at_random_equals_a_fit_to_what_is_left(limit, data):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "BLOCK", 32)
-        patch.setattr(sample, "LIMIT", limit)
+        patch.setattr(text_blocks, "BLOCK", 32)
+        patch.setattr(text_blocks, "LIMIT", limit)
         model, left = saffu.ExplicitLM(**SHAPE).partial_fit([], vocab_size=VOCAB_SIZE), []
         numbers = st.lists(st.integers(0, len(DOCUMENTS) - 1), min_size=1, max_size=4)
         for step in range(data.draw(st.integers(2, 6))):
@@ -84,16 +84,17 @@ def test_learning_and_forgetting_at_random_equals_a_fit_to_what_is_left(limit, d
         model.prime()
         for one, other in zip(model.counts.tables, whole.counts.tables, strict=True):
             assert (one != other).nnz == 0
-        if model._sample.blocks()[1] == whole._sample.blocks()[1]:  # as much is kept as if nothing had been forgotten
-            np.testing.assert_array_equal(model._scalars, whole._scalars)
+        halvings, expected = (each.counted.sample.blocks()[1] for each in (model, whole))
+        if halvings == expected:  # as much is kept as if nothing had been forgotten
+            np.testing.assert_array_equal(model.solution.scalars, whole.solution.scalars)
             np.testing.assert_array_equal(model.log_prob(PROBE), whole.log_prob(PROBE))
 
 
-@pytest.mark.parametrize("limit", [sample.LIMIT, 100])
+@pytest.mark.parametrize("limit", [text_blocks.LIMIT, 100])
 def test_halves_pairs_and_joined_documents_are_refused(monkeypatch, tmp_path, limit):
     """As many blocks as may be kept or not: what was not a document is refused, and what was can be forgotten."""
-    monkeypatch.setattr(sample, "BLOCK", 32)
-    monkeypatch.setattr(sample, "LIMIT", limit)
+    monkeypatch.setattr(text_blocks, "BLOCK", 32)
+    monkeypatch.setattr(text_blocks, "LIMIT", limit)
     every = range(len(DOCUMENTS))
     model = saffu.ExplicitLM(**SHAPE).fit(joined(every)[0], vocab_size=VOCAB_SIZE, documents=joined(every)[1])
     for one in (model, through_a_file(model, tmp_path)):
@@ -143,7 +144,7 @@ def test_an_open_document_counts_as_it_is_and_goes_on_after_a_file(tmp_path):
     assert again.subtract(DOCUMENTS[6]).n_tokens == 0
 
 
-def test_growth_needs_the_documents_that_were_heard():
+def test_growth_needs_the_documents_that_were_counted():
     ids, documents = joined([1, 2, 3])
     model = saffu.ExplicitLM(**SHAPE).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
     for other in (None, [0, 40]):
@@ -235,8 +236,8 @@ def test_an_older_file_of_a_part_of_the_text_goes_by_its_counts(tmp_path, monkey
     model = saffu.ExplicitLM(**SHAPE).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
     older = older_file(tmp_path / "older.saffu", model, ids, documents, 4, 32)
     np.testing.assert_array_equal(older.log_prob(PROBE), model.log_prob(PROBE))
-    assert older._sample.halvings == 2
-    kept = older._sample.n_tokens
+    assert older.counted.sample.halvings == 2
+    kept = older.counted.sample.n_tokens
     assert kept == sum(min(32, len(ids) - a) for a in range(0, len(ids), 128))
     assert_refused(older, [5] * 900)
     with pytest.raises(ValueError, match="ids must be given"):
@@ -245,9 +246,9 @@ def test_an_older_file_of_a_part_of_the_text_goes_by_its_counts(tmp_path, monkey
         for j in range(1, 7):
             older.subtract(DOCUMENTS[j])
             older.prime()  # no text is primed on that is not counted
-    assert older._sample.n_tokens < kept
+    assert older.counted.sample.n_tokens < kept
     again = through_a_file(older.update([3, 4, 5]), tmp_path)
     again.merge(model).prime()
     assert again.n_tokens == 3 * sum(len(DOCUMENTS[j]) for j in (0, 7, 8)) + 3 + len(ids)
-    monkeypatch.setattr(sample, "LIMIT", 40)
-    assert again.update(DOCUMENTS[1])._sample.n_tokens <= 40
+    monkeypatch.setattr(text_blocks, "LIMIT", 40)
+    assert again.update(DOCUMENTS[1]).counted.sample.n_tokens <= 40

@@ -57,7 +57,7 @@ def twin_without(held_out, model, ids, documents, fold):
 def test_equal_a_model_that_never_counted_the_fold(model, training, min_count):
     ids, documents = training
     held_out = HeldOutLogits(model, ids, documents=documents, folds=FOLDS, min_count=min_count)
-    pooled, scalars = model._solved()
+    pooled, scalars = model.solution.solved()
     for fold in (0, 3):
         twin = twin_without(held_out, model, ids, documents, fold)
         positions = held_out.positions(fold)[::11]
@@ -84,7 +84,7 @@ def test_equal_a_fit_to_the_other_documents():
     assert held_out.block_length == length
     rest = np.delete(ids, held_out.positions(2))
     other = saffu.ExplicitLM(**SETTINGS).fit(rest, vocab_size=VOCAB_SIZE, documents=documents[: n - n // FOLDS]).prime()
-    other._scalars, other._model.bounds = model._scalars, model._bounds
+    other.solution.scalars, other.solution.pooled.bounds = model.solution.scalars, model.solution.bounds
     positions = held_out.positions(2)
     expected = other.log_probs(ids, positions, documents=documents)
     np.testing.assert_allclose(held_out.logits(2, positions), expected, rtol=0, atol=1e-5)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 import saffu
 from helpers import reference
 from helpers.made_up import as_text, told_by_two
-from saffu.ngram_lm import model as explicit_lm
+from saffu.ngram_lm import solution
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.counts import NgramCounts, Statistics
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import LINE_END_ID, Corpus
 from saffu.utils import checkpoint
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 11
 
@@ -84,22 +86,21 @@ def test_what_opens_every_document_is_foreseen(priming):
 
 
 def test_a_word_that_only_opens_documents_has_a_continuation():
-    weights = NgramWeights(
-        NgramCounts.from_stream(np.array([3, 0, 1] * 9, np.int32), np.arange(0, 27, 3), 4, 2, 3), True
-    )
+    weights = NgramWeights(NgramCounts(4, 2, 3).of_stream(TokenStream.of([3, 0, 1] * 9, np.arange(0, 27, 3))), True)
     np.testing.assert_allclose(weights.continuation[[0, 1, 3]], 1 / 3, rtol=1e-9)
 
 
 def test_what_is_cut_out_of_a_document_has_no_start_token_before_it():
     ids, documents = np.array([3, 1, 2, 3, 1, 2], np.int32), np.array([0, 3])
-    counts = NgramCounts.from_stream(ids, documents, 4, 2, 4)
+    stream = TokenStream(ids, documents)
+    counts = NgramCounts(4, 2, 4).of_stream(stream)
     weights, cut = NgramWeights(counts, False), np.array([True, False])
-    known, unknown = weights.contexts(ids, documents) >= 0, weights.contexts(ids, documents, cut) >= 0
+    known, unknown = weights.contexts(stream) >= 0, weights.contexts(stream, cut) >= 0
     np.testing.assert_array_equal(known[:, :3], known[:, 3:])
     np.testing.assert_array_equal(known[:, :3], [[1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]])
     np.testing.assert_array_equal(unknown[:, :3], known[:, :3])
     np.testing.assert_array_equal(unknown[:, 3:], [[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 0]])
-    assert counts.of_stream(ids, documents, cut).distance[0].data.sum() == 5
+    assert counts.of_stream(stream, opens=cut).distance[0].data.sum() == 5
 
 
 # ---- incremental paths -----------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_documents_split_between_chunks(priming, cuts, order, update):
     same_model(model, whole)
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 @pytest.mark.parametrize("cut", DOCUMENTS[1:].tolist())
 def test_merging_and_subtracting_documents(priming, cut):
     def counted(*spans):
@@ -149,14 +150,14 @@ def test_merging_and_subtracting_documents(priming, cut):
     both, kept = counted(first).merge(counted(last)), counted(first)
     whole.prime()
     for model in (both, kept):  # what is asked here is about counts and weights
-        model._scalars, model._bounds = whole._scalars, whole._bounds
+        model.solution.scalars, model.solution.bounds = whole.solution.scalars, whole.solution.bounds
     same_model(both, whole)
     same_model(both.subtract(**as_text(part(*last))), kept)
 
 
 @pytest.mark.parametrize("order", [2, 3, 5])
 def test_statistics_and_rows_at_the_starts_of_documents(order, monkeypatch):
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", 0)  # weigh rows alone, always
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", 0)  # weigh rows alone, always
     ids, documents = part(0, 68)
     model = saffu.ExplicitLM(radius=3, order=order, windows=(), induction=0).fit(
         ids, vocab_size=VOCAB_SIZE, documents=documents
@@ -164,17 +165,17 @@ def test_statistics_and_rows_at_the_starts_of_documents(order, monkeypatch):
     for first, last in itertools.pairwise([68, 69, 71, 75, 120, IDS.size]):
         model.update(**as_text(part(first, last)))
         whole = copy.deepcopy(model)
-        kept, fresh = whole._ledger.statistics, Statistics.of(whole.counts)
+        kept, fresh = whole.counted.counts.statistics, Statistics.of(whole.counts)
         assert kept.n_tokens == fresh.n_tokens
         for name in ("unigram", "followed", "repeats"):
             np.testing.assert_array_equal(getattr(kept, name), getattr(fresh, name))
-        whole._solved()
+        whole.solution.solved()
         for text in ([], TEXT[:1], TEXT[:2], TEXT):
             np.testing.assert_array_equal(model.distribution(text), whole.distribution(text))
         np.testing.assert_array_equal(
             model.log_prob(TEXT, documents=TEXT_DOCUMENTS), whole.log_prob(TEXT, documents=TEXT_DOCUMENTS)
         )
-        assert model._model is None
+        assert model.solution.pooled is None
 
 
 def twin_without(ids, documents, left_out):
@@ -201,7 +202,7 @@ def test_held_out_logits_leave_starts_of_documents_out():
         twin = twin_without(ids, documents, held_out.positions(fold))
         opening = documents[held_out.fold_of(documents) == fold]
         X = np.stack([twin.features(ids, t, t) for t in opening])
-        expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
+        expected = reference.log_softmax(model.solution.scalars[0, : X.shape[1]] @ X)
         np.testing.assert_allclose(held_out.logits(fold, opening), expected, atol=1e-5)
 
 
@@ -216,7 +217,7 @@ def test_held_out_logits_of_a_part_of_the_text(first, last, begins):
     positions = held_out.positions(1)
     twin = twin_without(ids, documents, first + positions)
     X = np.stack([twin.features(ids, t, documents[documents <= t].max()) for t in first + positions])
-    expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
+    expected = reference.log_softmax(model.solution.scalars[0, : X.shape[1]] @ X)
     np.testing.assert_allclose(held_out.logits(1), expected, atol=1e-5)
 
 
@@ -226,7 +227,7 @@ def test_held_out_logits_of_a_part_of_the_text(first, last, begins):
 def of_an_earlier_version(priming, folder, last=IDS.size):
     """A model whose counts know no start token, as a file had them, and that file loaded."""
     model = saffu.ExplicitLM(radius=2, order=4, windows=(5,), induction=3, priming=priming)
-    model._start_token = False
+    model.counted.start_length = 0
     model.partial_fit(part(0, last)[0], vocab_size=VOCAB_SIZE, documents=part(0, last)[1]).prime()
     arrays, metadata = model._to_checkpoint()
     del metadata["start_token"]
@@ -239,14 +240,14 @@ def of_an_earlier_version(priming, folder, last=IDS.size):
 def test_an_older_file_gives_the_numbers_it_gave_and_stays_as_it_was(priming, tmp_path):
     model, loaded = of_an_earlier_version(priming, tmp_path)
     same_model(loaded, model)
-    first = loaded._at(TEXT, TEXT_DOCUMENTS, TEXT_DOCUMENTS)[1]
+    first = loaded.solution.at(TokenStream(TEXT, TEXT_DOCUMENTS), TEXT_DOCUMENTS)[1]
     assert (first == -1).all()  # nothing is known of the starts of documents
     _, longer = of_an_earlier_version(priming, tmp_path, last=73)
     longer.update(**as_text(part(73, IDS.size)))
-    longer._scalars, longer._bounds = model._scalars, model._bounds
+    longer.solution.scalars, longer.solution.bounds = model.solution.scalars, model.solution.bounds
     same_model(longer, model)
     _, shorter = of_an_earlier_version(priming, tmp_path, last=73)
-    shorter._scalars, shorter._bounds = model._scalars, model._bounds
+    shorter.solution.scalars, shorter.solution.bounds = model.solution.scalars, model.solution.bounds
     same_model(longer.subtract(**as_text(part(73, IDS.size))), shorter)
     longer.save(tmp_path / "again.saffu")
     assert saffu.load(tmp_path / "again.saffu").counts.start_length == 0

@@ -16,7 +16,8 @@ import saffu
 from helpers.made_up import told_by_two
 from saffu.attention_lm.segments import Passages
 from saffu.attention_lm.solver import SharedCounts
-from saffu.ngram_lm import model as explicit_lm
+from saffu.ngram_lm import solution
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.text import Vocabulary
 from saffu.utils import locks as _locks
@@ -92,7 +93,7 @@ READINGS = {
 @pytest.mark.parametrize("tokens_per_position", [0, 1, 10**9], ids=["rows", "rows then whole", "whole"])
 def test_reading_between_updates(readers, monkeypatch, priming, tokens_per_position):
     """Four readers after each update, none of them the first by agreement, of two things each: 4,000 in all."""
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", tokens_per_position)
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", tokens_per_position)
     rng = np.random.default_rng(tokens_per_position % 7)
     model = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, priming=priming, n_threads=1)
     model.fit(IDS[:300], vocab_size=VOCAB_SIZE, documents=DOCUMENTS[:10])
@@ -112,7 +113,7 @@ def test_reading_between_updates(readers, monkeypatch, priming, tokens_per_posit
     equal(model.log_prob(NEW), alone.log_prob(NEW))
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 def test_many_threads_ask_an_unprimed_model_first(readers, priming):
     model = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, priming=priming, n_threads=1)
     model.partial_fit(IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS)
@@ -333,7 +334,7 @@ def test_a_child_does_not_wait_for_threads_that_it_lacks(explicit):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with model._lock, model._ledger._lock:
+        with model.solution._lock, model.counted.counts._lock:
             held.set()
             done.wait(60)
 

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 import saffu
 from helpers import reference
 from helpers.made_up import as_text, told_by_two
-from saffu.ngram_lm import model as explicit_lm
+from saffu.ngram_lm import solution
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.counts import NgramCounts, Statistics
-from saffu.ngram_lm.incremental_counts import Ledger
+from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.log_linear import PooledModel
 from saffu.ngram_lm.weights import NgramWeights
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 23
 SETTINGS = {"radius": 3, "order": 4, "windows": (9, 30), "induction": 20}
@@ -53,20 +55,20 @@ def with_scalars_of(model, *spans):
     whole = saffu.ExplicitLM(**SETTINGS)
     for span in spans:
         whole.partial_fit(part(*span)[0], vocab_size=VOCAB_SIZE, documents=part(*span)[1])
-    whole._bounds, whole._scalars = model._bounds, model._scalars
+    whole.solution.bounds, whole.solution.scalars = model.solution.bounds, model.solution.scalars
     return whole
 
 
 @pytest.fixture(params=[0, 10**9], ids=["rows", "whole"])
 def weighing(request, monkeypatch):
     """Weigh the rows of each position alone, or all rows at once."""
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", request.param)
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", request.param)
     return request.param
 
 
 def same_model(one, other):
     """Equal scalars and log-probabilities, to the bit."""
-    np.testing.assert_array_equal(one._scalars, other._scalars)
+    np.testing.assert_array_equal(one.solution.scalars, other.solution.scalars)
     np.testing.assert_array_equal(
         one.log_prob(NEW, documents=NEW_DOCUMENTS), other.log_prob(NEW, documents=NEW_DOCUMENTS)
     )
@@ -98,7 +100,7 @@ def test_updates_in_any_chunks_then_prime_equal_fit(cuts, prime_midway):
     same_model(model, whole)
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 def test_update_then_prime_equals_fit_for_every_priming(priming, weighing):
     model = fitted(900, priming=priming)
     for first in range(900, 1600, 100):
@@ -108,21 +110,19 @@ def test_update_then_prime_equals_fit_for_every_priming(priming, weighing):
 
 def test_between_updates_the_model_is_the_whole_one_with_older_scalars(weighing):
     model = fitted(700)
-    scalars = model._scalars.copy()
+    scalars = model.solution.scalars.copy()
     for first, last in [(700, 701), (701, 1130), (1130, 1140), (1140, 1600)]:
         model.update(**as_text(part(first, last)))
         whole = with_scalars_of(model, (0, last))
         same_model(model, whole)
-        assert (model._model is None) == (weighing == 0)  # all rows have been weighed, or none but those asked for
-    np.testing.assert_array_equal(model._scalars, scalars)
+        assert (model.solution.pooled is None) == (weighing == 0)  # or all have been
+    np.testing.assert_array_equal(model.solution.scalars, scalars)
 
 
 def test_touched_and_untouched_rows_equal_a_naive_model_after_an_update(monkeypatch):
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", 0)
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", 0)
     model = fitted(1130).update(**as_text(part(1130, 1600)))
-    weights = NgramWeights(
-        NgramCounts.from_stream(IDS.astype(np.int32), DOCUMENTS, VOCAB_SIZE, 3, 4, start_length=1), False
-    )
+    weights = NgramWeights(NgramCounts(VOCAB_SIZE, 3, 4, 1).of_stream(TokenStream.of(IDS, DOCUMENTS)), False)
     names = [("distance", 1), ("distance", 2), ("distance", 3), ("suffix", 2), ("suffix", 3)]
     naive = reference.DenseExplicitLM(
         IDS, DOCUMENTS, VOCAB_SIZE, 3, 4, (9, 30), 20,
@@ -131,7 +131,7 @@ def test_touched_and_untouched_rows_equal_a_naive_model_after_an_update(monkeypa
     log_prob = model.log_prob(NEW, documents=NEW_DOCUMENTS)
     for t in range(0, NEW.size, 3):
         start = 50 if t >= 50 else 0
-        scalars = model._scalars[naive.state(NEW, t, start, model._bounds)]
+        scalars = model.solution.scalars[naive.state(NEW, t, start, model.solution.bounds)]
         expected = reference.log_softmax((scalars @ naive.features(NEW, t, start))[None])[0]
         assert log_prob[t] == pytest.approx(expected[NEW[t]], abs=1e-9)
         np.testing.assert_allclose(np.log(model.distribution(NEW[start:t])), expected, rtol=0, atol=1e-9)
@@ -141,19 +141,19 @@ def test_touched_and_untouched_rows_equal_a_naive_model_after_an_update(monkeypa
 def test_rows_of_some_positions_are_rows_of_the_whole(start_length):
     ids, documents = NEW.astype(np.int32), NEW_DOCUMENTS
     counts = [
-        NgramCounts.from_stream(IDS[a:b].astype(np.int32), np.array([0]), VOCAB_SIZE, 3, 4, start_length=start_length)
+        NgramCounts(VOCAB_SIZE, 3, 4, start_length).of_stream(TokenStream.of(IDS[a:b]))
         for a, b in [(0, 900), (900, 1000), (1000, 1040), (1040, 1045)]
     ]
-    ledger = Ledger()
+    counts_in_pieces = IncrementalCounts()
     for piece in counts:
-        ledger.push(piece)
-    assert len(ledger.pieces) > 2
+        counts_in_pieces.push(piece)
+    assert len(counts_in_pieces.pieces) > 2
     positions = np.array([0, 1, 2, 3, 49, 50, 51, 52, 53, 119])
-    found = ledger.rows(ids, documents, positions)
-    whole = NgramWeights(ledger.total(), False)
-    expected = whole.contexts(ids, documents)[:, positions]
+    found = counts_in_pieces.rows(TokenStream(ids, documents), positions)
+    whole = NgramWeights(counts_in_pieces.total(), False)
+    expected = whole.contexts(TokenStream(ids, documents))[:, positions]
     np.testing.assert_array_equal(found.place >= 0, expected >= 0)
-    some = NgramWeights.of_rows(found, Statistics.of(ledger.total()))
+    some = NgramWeights.of_rows(found, Statistics.of(counts_in_pieces.total()))
     for j, (row_of, table, all_of_it) in enumerate(zip(found.place, some.tables, whole.tables, strict=True)):
         for row, expected_row in zip(row_of, expected[j], strict=True):
             if row >= 0:
@@ -173,7 +173,7 @@ def test_statistics_stay_current():
     model = fitted(300)
     for first, last in [(300, 310), (310, 311), (311, 1000), (1000, 1600)]:
         model.update(**as_text(part(first, last)))
-        kept, expected = model._ledger.statistics, Statistics.of(fitted(last).counts)
+        kept, expected = model.counted.counts.statistics, Statistics.of(fitted(last).counts)
         assert kept.n_tokens == expected.n_tokens
         np.testing.assert_array_equal(kept.unigram, expected.unigram)
         np.testing.assert_array_equal(kept.followed, expected.followed)
@@ -184,7 +184,7 @@ def test_pieces_at_least_double():
     model = fitted(300)
     for first in range(300, 1600, 3):
         model.update(**as_text(part(first, min(first + 3, 1600))))
-        sizes = [piece.n_entries for piece in model._ledger.pieces]
+        sizes = [piece.n_entries for piece in model.counted.counts.pieces]
         assert all(a >= 2 * b for a, b in itertools.pairwise(sizes))
 
 
@@ -199,7 +199,7 @@ def test_an_update_alone_can_begin_a_model():
 def test_many_answers_weigh_everything_at_last():
     model = fitted(1500).update(**as_text(part(1500, 1600)))
     answers = [model.distribution(NEW[:10]) for _ in range(5)]
-    assert model._model is not None
+    assert model.solution.pooled is not None
     for answer in answers[1:]:
         np.testing.assert_array_equal(answer, answers[0])
 
@@ -221,7 +221,7 @@ def test_generation_goes_on_from_an_update(weighing):
 # ---- forgetting ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 def test_forgetting_what_was_learnt_restores_every_bit(priming, weighing):
     model, before = fitted(1130, priming=priming), fitted(1130, priming=priming)
     model.update(**as_text(part(1130, 1600))).subtract(**as_text(part(1130, 1600)))
@@ -234,7 +234,7 @@ def test_forgetting_what_was_learnt_restores_every_bit(priming, weighing):
 
 
 @pytest.mark.parametrize("span", [(0, 300), (300, 302), (300, 1130), (1500, 1600), (0, 1600)])
-def test_forgetting_documents_equals_never_having_heard_them(span, weighing):
+def test_forgetting_documents_equals_never_having_counted_them(span, weighing):
     first, last = span
     model = fitted().subtract(**as_text(part(first, last)))
     same_model(model, with_scalars_of(model, (0, first), (last, 1600)) if last - first < 1600 else model)
@@ -270,7 +270,7 @@ def test_equal_documents_are_forgotten_one_by_one():
     for document in ([1, 2, 3], [4, 5], [1, 2, 3], [6]):
         model.partial_fit(document, vocab_size=VOCAB_SIZE, documents=[0])
     model.subtract([1, 2, 3])
-    with pytest.raises(ValueError, match="heard"):
+    with pytest.raises(ValueError, match="must have been counted"):
         model.subtract([1, 2, 3, 1, 2, 3], documents=[0, 3])
     assert model.n_tokens == 6
     model.subtract([1, 2, 3])
@@ -290,12 +290,12 @@ def test_after_the_last_document_is_forgotten_the_next_text_begins_one():
 
 def test_primed_again_when_asked():
     model = fitted(1500)
-    scalars = model._scalars.copy()
+    scalars = model.solution.scalars.copy()
     model.update(**as_text(part(1500, 1600)), prime=True)
-    assert (model._scalars != scalars).any()
+    assert (model.solution.scalars != scalars).any()
     same_model(model, fitted())
     model.subtract(**as_text(part(1500, 1600)), prime=True)
-    np.testing.assert_array_equal(model._scalars, scalars)
+    np.testing.assert_array_equal(model.solution.scalars, scalars)
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_primed_again_when_asked():
         (lambda m: m.update([0.5]), TypeError, "ids must be integers"),
         (lambda m: m.update([1, 2], documents=[3]), ValueError, "ascending start offsets"),
         (lambda m: m.subtract([VOCAB_SIZE]), ValueError, "below 23"),
-        (lambda m: m.subtract([22, 21, 22]), ValueError, "heard"),
+        (lambda m: m.subtract([22, 21, 22]), ValueError, "must have been counted"),
         (lambda m: m.subtract(IDS[:299]), ValueError, "whole"),
         (lambda m: m.subtract(IDS[:300], documents=[0, 5]), ValueError, "whole"),
         (lambda m: saffu.ExplicitLM().subtract([1]), ValueError, "no text yet"),
@@ -319,7 +319,7 @@ def test_primed_again_when_asked():
             "vocab_size must stay 5",
         ),
         (
-            lambda m: m._ledger.subtract(saffu.ExplicitLM(3, order=4).partial_fit(NEW, vocab_size=23).counts),
+            lambda m: m.counted.counts.subtract(saffu.ExplicitLM(3, order=4).partial_fit(NEW, vocab_size=23).counts),
             ValueError,
             "never added",
         ),
@@ -335,4 +335,4 @@ def test_bad_input_is_named_and_changes_nothing(action, error, message):
 def test_nothing_to_learn_or_forget(weighing):
     model = fitted()
     model.update([]).subtract([])
-    assert model._model is not None
+    assert model.solution.pooled is not None
