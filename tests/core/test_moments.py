@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 import saffu
 from helpers import reference
 from saffu import _core
-from saffu.explicit import log_weights as explicit
+from saffu.explicit.moments import add_moments
 
 pytestmark = pytest.mark.kernels
 
@@ -35,7 +35,7 @@ def as_csr(H, index_dtype):
 
 def add(H, targets, weights, n_classes, n_threads=1):
     F, mass = np.full((n_classes, H.shape[1]), np.nan), np.full(n_classes, np.nan)
-    explicit.add_moments(H, targets, weights, F, mass, False, n_threads)
+    add_moments(H, targets, weights, F, mass, False, n_threads)
     return F, mass
 
 
@@ -62,7 +62,7 @@ def test_cutting_the_stream_changes_no_bit(example, cut):
             whole = add(convert(H), targets, weights, n_classes)
             F, mass = add(convert(H[:cut]), targets[:cut], None if weights is None else weights[:cut], n_classes)
             rest = None if weights is None else weights[cut:]
-            explicit.add_moments(convert(H[cut:]), targets[cut:], rest, F, mass, True, 2)
+            add_moments(convert(H[cut:]), targets[cut:], rest, F, mass, True, 2)
             np.testing.assert_array_equal(F, whole[0])
             np.testing.assert_array_equal(mass, whole[1])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import saffu
 from helpers import reference
-from saffu.explicit.bit_cipher import code_sets
+from saffu.explicit.bit_sets import code_sets
 from saffu.explicit.discounting import discounts
 
 FIVE_BITS = (
@@ -145,7 +145,7 @@ def test_a_batch_is_decoded_in_parts(monkeypatch):
     cipher = cipher_of(7, 100)
     vectors = np.concatenate([cipher.codes, np.random.default_rng(1).random((50, 7), np.float32)])
     whole = cipher.decode(vectors)
-    monkeypatch.setattr("saffu.explicit.bit_cipher.CHUNK_VALUES", 150)
+    monkeypatch.setattr("saffu.explicit.bit_sets.CHUNK_VALUES", 150)
     np.testing.assert_array_equal(cipher.decode(vectors), whole)
 
 
