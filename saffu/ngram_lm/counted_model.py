@@ -156,6 +156,18 @@ class CountedModel(LanguageModel):
         -------
         PooledText
             Has ``logits(positions, out)`` and ``log_prob(positions)``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ids are out of range or not integers, or the model has seen no text.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> text = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50).read([0, 1, 2])
+        >>> text.logits([2, 0]).argmax(axis=1).tolist()
+        [2, 0]
         """
         model, scalars = self.solution.solved()
         stream = TokenStream.of(ids, documents, self.vocab_size, keep=True)

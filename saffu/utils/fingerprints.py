@@ -62,7 +62,7 @@ def of_prefixes(stream: TokenStream, ends: Int64, offset: int = 0, before: int =
     total = np.zeros(1, np.uint64)
     for low in range(0, ids.size, SLICE):
         high = min(low + SLICE, ids.size)
-        a, b = np.searchsorted(documents, [low, high - 1], side="right") - 1
+        a, b = stream.documents_of(np.array([low, high - 1]))
         place = np.arange(low, high)
         if a == b:
             place -= begins[a]
@@ -133,6 +133,12 @@ class Multiset:
 
     It is kept as a few sorted pieces whose sizes at least halve, so that adding n to N takes on the average a time in
     proportion to n log N. Each distinct fingerprint takes 16 bytes.
+
+    Examples
+    --------
+    >>> keys = np.array([5, 7, 5], np.uint64)
+    >>> Multiset().plus(keys).plus(keys[:1], -1).count(keys).tolist()
+    [1, 1, 1]
     """
 
     def __init__(self, pieces: Sequence[Counted] = ()) -> None:
