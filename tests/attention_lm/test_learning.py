@@ -158,11 +158,11 @@ def test_the_residual_learns_exactly():
     )
     new = chain(200, 7, step=5)
     model.update(new, [0, 90])
-    twin.update(new, [0, 90])
+    twin.update(new, documents=[0, 90])
     probe = chain(300, 8)
     np.testing.assert_array_equal(model.residual.log_prob(probe), twin.log_prob(probe))
     model.subtract(new, [0, 90])
-    twin.subtract(new, [0, 90])
+    twin.subtract(new, documents=[0, 90])
     np.testing.assert_array_equal(model.residual.log_prob(probe), twin.log_prob(probe))
 
 
