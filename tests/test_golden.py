@@ -51,7 +51,7 @@ def rows(seed):
 
 def counting(folder):
     ids, documents = text(900, 0)
-    table = saffu.cooccurrence(ids, 1, 12, documents)
+    table = saffu.cooccurrence(ids, 1, vocab_size=12, documents=documents)
     X, y = rows(0)
     return {
         "table": np.asarray(table.todense()),
@@ -70,7 +70,7 @@ def explicit(priming):
         model.fit(ids, vocab_size=12, documents=documents)
         result = {**saved(model, folder), "log_prob": model.log_prob(new, documents=starts)}
         other = saffu.ExplicitLM(radius=3, order=3, windows=(20, 60), induction=40, priming=priming)
-        other.fit(*text(700, 2)[:1], vocab_size=12)
+        other.fit(text(700, 2)[0], vocab_size=12)
         model.merge(other).update(new, documents=starts)
         result.update({f"merged.{name}": array for name, array in saved(model, folder).items()})
         result["sampled"] = np.array(list(model.generate(new[:5], 20, seed=3)))

@@ -25,12 +25,12 @@ def spoil(*arrays):
 
 @pytest.fixture(scope="module")
 def model():
-    return saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=30).fit(IDS, V, STARTS)
+    return saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=30).fit(IDS, vocab_size=V, documents=STARTS)
 
 
 def test_a_text_that_was_read(model):
     ids, starts = IDS[:400].copy(), np.array([0, 100])
-    text = model.read(ids, starts)
+    text = model.read(ids, documents=starts)
     expected = text.log_prob(), text.logits()
     spoil(ids, starts)
     np.testing.assert_array_equal(text.log_prob(), expected[0])
@@ -56,20 +56,20 @@ def test_what_a_text_shows_cannot_be_written(model):
 
 def test_held_out_logits(model):
     ids, starts = IDS.copy(), STARTS.copy()
-    held = HeldOutLogits(model, ids, starts, folds=3)
+    held = HeldOutLogits(model, ids, documents=starts, folds=3)
     expected = held.log_prob(1)
     spoil(ids, starts)
     np.testing.assert_array_equal(held.log_prob(1), expected)
-    fresh = HeldOutLogits(model, IDS, STARTS, folds=3)
+    fresh = HeldOutLogits(model, IDS, documents=STARTS, folds=3)
     np.testing.assert_array_equal(held.log_prob(2), fresh.log_prob(2))
 
 
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out"])
 def test_a_model_that_counted(priming):
     ids, starts = IDS.copy(), STARTS.copy()
-    model = saffu.ExplicitLM(radius=2, order=3, priming=priming).partial_fit(ids, V, starts)
+    model = saffu.ExplicitLM(radius=2, order=3, priming=priming).partial_fit(ids, vocab_size=V, documents=starts)
     spoil(ids, starts)
-    whole = saffu.ExplicitLM(radius=2, order=3, priming=priming).fit(IDS, V, STARTS)
+    whole = saffu.ExplicitLM(radius=2, order=3, priming=priming).fit(IDS, vocab_size=V, documents=STARTS)
     np.testing.assert_array_equal(model.log_prob(IDS[:300]), whole.log_prob(IDS[:300]))
     more = IDS[:200].copy()
     model.partial_fit(more)

@@ -250,7 +250,7 @@ class SaffuLM:
         self._values, self._cells = found.parameters, found.cells
         self.attention_losses, self.scalars = found.attention_losses, found.scalars.tolist()
         self._evidence, self._classes = found.evidence, found.classes
-        self._heard = Multiset().plus(fingerprints.of_documents(stream.ids, stream.starts))
+        self._heard = Multiset().plus(fingerprints.of_documents(stream))
         self.history = None
         self.seconds["solve"] = time.perf_counter() - began
         return self
@@ -276,7 +276,7 @@ class SaffuLM:
         if self.residual is None:
             return None
         if not self.residual.n_tokens:
-            self.residual.fit(stream.ids, vocab_size, stream.starts)
+            self.residual.fit(stream.ids, documents=stream.starts, vocab_size=vocab_size, progress=False)
         residual, least = self.residual, self.min_count
         return shared.source((id(residual), least), lambda: HeldOutSource(residual, stream, least, n_threads))
 
@@ -321,9 +321,9 @@ class SaffuLM:
             with one_blas_thread():
                 self._become(learning.learned(self._network, self._known(), self._new_text(stream), prime))
             if self._heard is not None:
-                self._heard = self._heard.plus(fingerprints.of_documents(stream.ids, stream.starts))
+                self._heard = self._heard.plus(fingerprints.of_documents(stream))
             if self.residual is not None:
-                self.residual.update(stream.ids, stream.starts, prime)
+                self.residual.update(stream.ids, documents=stream.starts, prime=prime)
         return self
 
     def subtract(self, ids: ArrayLike, documents: ArrayLike | None = None) -> Self:
@@ -351,12 +351,12 @@ class SaffuLM:
         stream, _ = self._read_text(ids, documents, self.vocab_size)
         if stream.ids.size:
             known = self._known()
-            keys = fingerprints.of_documents(stream.ids, stream.starts)
+            keys = fingerprints.of_documents(stream)
             learning.check_heard(known.evidence, stream)
             if self._heard is not None and not self._heard.holds(keys):
                 raise ValueError("documents to forget must have been heard, and be given whole")
             if self.residual is not None:
-                self.residual.subtract(stream.ids, stream.starts)
+                self.residual.subtract(stream.ids, documents=stream.starts)
             with one_blas_thread():
                 self._become(learning.unlearned(self._network, known, self._new_text(stream)))
             if self._heard is not None:

@@ -29,7 +29,9 @@ class HeldOutSource:
         if stream.ids.size < 2:
             raise ValueError("ids must hold at least two tokens with a residual, which is left without each in turn")
         folds = min(FOLDS, stream.ids.size)
-        self._folds = HeldOutLogits(model, stream.ids, stream.starts, folds, n_threads, min_count=min_count)
+        self._folds = HeldOutLogits(
+            model, stream.ids, documents=stream.starts, folds=folds, n_threads=n_threads, min_count=min_count
+        )
         read = stream.ids.copy()
         self._unknown = self._folds.unknown
         self._rare: list[Int32] = []
@@ -72,7 +74,7 @@ class TextSource:
 
     def __init__(self, model: ExplicitLM, stream: TokenStream) -> None:
         self.stream = stream
-        self._text = model.read(stream.ids, stream.starts)
+        self._text = model.read(stream.ids, documents=stream.starts)
         self._text.n_threads = 1
 
     def fill(self, positions: Int64, out: Array) -> None:

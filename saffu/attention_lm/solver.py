@@ -73,7 +73,13 @@ class SharedCounts:
             if bits not in self._embeddings:
                 cipher = BitCipher(bits).fit(counts=self.counts)
                 self._embeddings[bits] = enriched_embeddings(
-                    self.stream.ids, cipher, (1, 2), self.stream.starts, "sum", own=False, n_threads=self.n_threads
+                    self.stream.ids,
+                    cipher,
+                    radii=(1, 2),
+                    documents=self.stream.starts,
+                    combine="sum",
+                    own=False,
+                    n_threads=self.n_threads,
                 )
             return self._embeddings[bits]
 

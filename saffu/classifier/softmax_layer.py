@@ -299,10 +299,10 @@ class SoftmaxLayer:
                 K = float(F.sum() / self._mass.sum())
                 if not K > 0:
                     raise ValueError("every feature is zero, so that the mean norm K is zero too")
-                U = log_weights(F.T, K, self.smoothing, self.n_threads)
+                U = log_weights(F.T, K, smoothing=self.smoothing, n_threads=self.n_threads)
                 self._solution = U, np.zeros(self._mass.size), {"prior": 0.0, "likelihood": 1.0}
             else:
-                V = log_weights(F.T, np.inf, self.smoothing, self.n_threads)
+                V = log_weights(F.T, np.inf, smoothing=self.smoothing, n_threads=self.n_threads)
                 log_prior = self._log_prior()
                 alpha, scale = self._primed_scalars(V, log_prior)
                 V *= scale

@@ -90,7 +90,7 @@ def _trained(priming: str, text: TokenStream, vocabulary: Vocabulary, arguments:
     model = ExplicitLM(priming=priming, n_threads=arguments.threads)
     progress = not arguments.quiet
     model.fit(text.ids, documents=text.starts, vocab_size=len(vocabulary), progress=progress)
-    model.solve(progress=progress)
+    model.prime(progress=progress)
     return model
 
 

@@ -169,7 +169,7 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
     with reading_bar(corpus, "count", progress) as advance:
         for chunk in corpus.chunks(vocabulary, advance=advance):
             model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
-    model.solve(progress=progress)
+    model.prime(progress=progress)
     return model, model.n_tokens
 
 

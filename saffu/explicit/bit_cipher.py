@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from math import comb
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from saffu import _core
-from saffu.explicit.cooccurrence import cooccurrence
+from saffu.explicit import bit_sets
+from saffu.explicit.cooccurrence import count_pairs
 from saffu.explicit.discounting import discounts, smoothed_distribution
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array, Float32, Int32, Int64
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.sparse import SparseRows
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
-Bits = NDArray[np.uint8]
-
 LARGEST_GUESS = 1 << 24  # a larger vocabulary has to be asked for: one stray id would take all the memory
-CHUNK_VALUES = 1 << 22  # of a batch of codes that is decoded at once
 TOLERANCE = 1e-6  # by which an entry of a code may have been rounded
 
 
@@ -33,7 +31,7 @@ class BitCipher:
 
     The most frequent types get the codes with one bit set, the next those with two, and so on. Within a level,
     successive codes mostly differ in two bits, never in more than four. A code is used with unit sum: each of its k
-    set bits is 1 / k. Codes tell types apart; they carry no meaning, see :func:`enriched_embeddings` for that.
+    set bits is 1 / k. Codes distinguish types; they carry no meaning, see :func:`enriched_embeddings` for that.
 
     Parameters
     ----------
@@ -58,7 +56,7 @@ class BitCipher:
     Bit-cipher: Zhao and Williams, arXiv 2311.11012. The order of codes: level k adds, for each basis vector e from
     the last to the first, e to each code v of level k - 1, read from its end, whenever the sum has k bits set and is
     new. The codes of one e are those whose other bits all precede e; above level 2 these v are the first ones of the
-    reversed level, and there are as many as the binomials say. So a code costs one copy, whatever b is.
+    reversed level, and there are as many as the binomials give. So a code costs one copy, whatever b is.
 
     Examples
     --------
@@ -77,8 +75,8 @@ class BitCipher:
         self._assign(np.empty(0, np.int64))
 
     def fit(
-        self, ids: ArrayLike | None = None, counts: ArrayLike | None = None, vocab_size: int | None = None
-    ) -> BitCipher:
+        self, ids: ArrayLike | None = None, *, counts: ArrayLike | None = None, vocab_size: int | None = None
+    ) -> Self:
         """Rank the types by frequency and give each its code.
 
         Parameters
@@ -94,12 +92,17 @@ class BitCipher:
         Returns
         -------
         BitCipher
-            Itself.
+            This one.
 
         Raises
         ------
         ValueError, TypeError
             If not exactly one of ids and counts is given, or it is out of range or of the wrong type.
+
+        Examples
+        --------
+        >>> BitCipher(2).fit(counts=[1, 5, 3]).ranking.tolist()
+        [1, 2, 0]
         """
         if (ids is None) == (counts is None):
             raise ValueError("fit needs either ids or counts, not both and not neither")
@@ -111,8 +114,8 @@ class BitCipher:
     def _assign(self, ranking: Int64) -> None:
         self.ranking, self.vocab_size = ranking, ranking.size
         self.n_coded = min(self.vocab_size, 2**self.bits - 1)
-        self.bit_sets = np.zeros((self.vocab_size, _width(self.bits)), np.uint8)
-        self.bit_sets[ranking[: self.n_coded]] = code_sets(self.bits, self.n_coded)
+        self.bit_sets = np.zeros((self.vocab_size, bit_sets.width(self.bits)), np.uint8)
+        self.bit_sets[ranking[: self.n_coded]] = bit_sets.code_sets(self.bits, self.n_coded)
         self._lock = Lock()
         self._codes: Float32 | None = None
         self._index: tuple[NDArray[np.void], Int64] | None = None
@@ -121,7 +124,7 @@ class BitCipher:
     @made_once("_codes")
     def codes(self) -> Float32:
         """The code of each type with unit sum, float32 (V, b); zero without a code. Computed when first asked for."""
-        codes = _unit_sum(self.bit_sets, self.bits)
+        codes = bit_sets.unit_sum(self.bit_sets, self.bits)
         codes.flags.writeable = False
         return codes
 
@@ -142,10 +145,15 @@ class BitCipher:
         ------
         ValueError, TypeError
             If ids are out of range or not integers.
+
+        Examples
+        --------
+        >>> BitCipher(2).fit([0, 0, 1]).encode([1, 0]).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
         """
         ids = validate.token_ids(ids, "ids", self.vocab_size)
         codes = self._codes
-        return _unit_sum(self.bit_sets[ids], self.bits) if codes is None else codes[ids]
+        return bit_sets.unit_sum(self.bit_sets[ids], self.bits) if codes is None else codes[ids]
 
     def decode(self, codes: ArrayLike) -> Int32:
         """The type of each code: the inverse of :meth:`encode`.
@@ -158,55 +166,63 @@ class BitCipher:
         Returns
         -------
         ndarray of int32, shape (M,)
-            -1 for the zero vector. A vector that is the code of no type stands for the type whose code is nearest
+            -1 for the zero vector. A vector that is the code of no type is decoded as the type whose code is nearest
             in Euclidean distance, the most frequent of several. Such vectors are compared with every code.
 
         Raises
         ------
         ValueError, TypeError
             If the shape does not fit, or a value is negative, infinite, NaN or not a number.
+
+        Examples
+        --------
+        >>> BitCipher(2).fit([0, 0, 1]).decode([[0.1, 0.9], [0.0, 0.0]]).tolist()
+        [1, -1]
         """
         vectors = validate.features(np.asarray(codes), "codes", self.bits)
         validate.counts_like(vectors, "codes", resolve_threads(None))
         found = np.full(len(vectors), -1, np.int32)
         if self.n_coded == 0:
             return found
-        step = max(1, CHUNK_VALUES // self.bits)
+        step = max(1, bit_sets.CHUNK_VALUES // self.bits)
         for begin in range(0, len(vectors), step):
             found[begin : begin + step] = self._decode(vectors[begin : begin + step])
         return found
 
     def _decode(self, vectors: Array) -> Int64:
         sets = np.packbits(vectors > 0, axis=1)
-        keys, (known, order) = _keys(sets), self._lookup()
+        keys, (known, order) = bit_sets.keys(sets), self._lookup()
         place = np.minimum(np.searchsorted(known, keys), known.size - 1)
         rank = order[place]
-        rounded = np.abs(vectors - _unit_sum(sets, self.bits)).max(axis=1) <= TOLERANCE
+        rounded = np.abs(vectors - bit_sets.unit_sum(sets, self.bits)).max(axis=1) <= TOLERANCE
         zero = ~sets.any(axis=1)
         others = np.flatnonzero(~zero & ~((known[place] == keys) & rounded))
         if others.size:
-            rank[others] = _nearest(vectors[others], self.codes[self.ranking[: self.n_coded]])
+            rank[others] = bit_sets.nearest(vectors[others], self.codes[self.ranking[: self.n_coded]])
         return np.where(zero, -1, self.ranking[rank])
 
     @made_once("_index")
     def _lookup(self) -> tuple[NDArray[np.void], Int64]:
         """The bit sets in use in an order that can be searched, and their ranks."""
-        keys = _keys(self.bit_sets[self.ranking[: self.n_coded]])
+        keys = bit_sets.keys(self.bit_sets[self.ranking[: self.n_coded]])
         order = np.argsort(keys)
         return keys[order], order
 
-    # ---- checkpoint ----
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(bits={self.bits})"
+
+    # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the cipher to one file; see :func:`saffu.load`. An existing file is replaced only when it is whole."""
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """The ranking says it all: codes follow from ranks."""
+        """The ranking alone: codes follow from ranks."""
         return {"ranking": self.ranking}, {"bits": self.bits}
 
     @classmethod
-    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> BitCipher:
+    def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Self:
         """Undo ``_to_checkpoint``; ValueError if the ranking is not one."""
         cipher = checkpoint.parse(cls, metadata["bits"])
         ranking = arrays["ranking"]
@@ -244,69 +260,13 @@ def _rank_counts(counts: ArrayLike | None, vocab_size: int | None) -> Int64:
     return np.argsort(-np.pad(array, (0, vocab_size - array.size)).astype(np.float64), kind="stable")
 
 
-# ---- codes ---------------------------------------------------------------------------------------------------------
-
-
-def code_sets(bits: int, n: int) -> Bits:
-    """The first ``n`` codes in their order as bit sets, uint8 (n, ceil(bits / 8)); see :class:`BitCipher`."""
-    basis = np.packbits(np.eye(bits, dtype=bool), axis=1)
-    levels, missing = [basis[:n]], n - bits
-    below = basis
-    for k in range(2, bits + 1):
-        if missing <= 0:
-            break
-        below = _next_level(basis, below[::-1], k, missing)
-        levels.append(below)
-        missing -= len(below)
-    return np.concatenate(levels)
-
-
-def _next_level(basis: Bits, below: Bits, k: int, n: int) -> Bits:
-    """The first ``n`` codes of level ``k``, given the whole level before it, reversed."""
-    parts = []
-    for last in range(len(basis) - 1, k - 2, -1):  # the last set bit
-        # Codes of the level below that use earlier bits only: at the end of level 1, which alone was not built so.
-        size = comb(last, k - 1)
-        rest = below[len(below) - size :] if k == 2 else below[:size]
-        parts.append(rest[:n] | basis[last])
-        n -= len(parts[-1])
-        if n == 0:
-            break
-    return np.concatenate(parts)
-
-
-def _width(bits: int) -> int:
-    return (bits + 7) // 8
-
-
-def _unit_sum(sets: Bits, bits: int) -> Float32:
-    codes = np.unpackbits(sets, axis=1, count=bits).astype(np.float32)
-    codes /= np.maximum(codes.sum(axis=1, keepdims=True), 1)
-    return codes
-
-
-def _keys(sets: Bits) -> NDArray[np.void]:
-    """Each bit set as one item that can be sorted and searched for."""
-    return np.ascontiguousarray(sets).view(f"V{sets.shape[1]}").ravel()
-
-
-def _nearest(vectors: Array, codes: Float32) -> Int64:
-    """The number of the nearest code of each vector: the largest ``x . c - |c|^2 / 2``, the first of several."""
-    codes = codes.astype(vectors.dtype, copy=False)
-    half = np.square(codes).sum(axis=1) / 2
-    found = np.empty(len(vectors), np.int64)
-    step = max(1, CHUNK_VALUES // len(codes))
-    for begin in range(0, len(vectors), step):
-        found[begin : begin + step] = np.argmax(vectors[begin : begin + step] @ codes.T - half, axis=1)
-    return found
-
-
 # ---- embeddings ----------------------------------------------------------------------------------------------------
 
 
 def enriched_embeddings(
     ids: ArrayLike,
     cipher: BitCipher,
+    *,
     radii: Sequence[int] = (-2, -1, 1, 2),
     documents: ArrayLike | None = None,
     combine: str = "concatenate",
@@ -316,7 +276,7 @@ def enriched_embeddings(
 ) -> Float32:
     """Embeddings of types by the average codes of their neighbours.
 
-    For each radius, the block of a type c is ``sum_w a(c, w) code(w) / sum_w a(c, w)`` over the types w that stand
+    For each radius, the block of a type c is ``sum_w a(c, w) code(w) / sum_w a(c, w)`` over the types w found
     at that radius from c. Neighbours without a code count in the denominator only.
 
     Parameters
@@ -328,7 +288,7 @@ def enriched_embeddings(
     radii : sequence of int
         Distinct, not zero: neighbours r to the right (r > 0) or -r to the left (r < 0).
     documents : array_like of int, optional
-        Start offsets of documents in ``ids``; a neighbour stands in the same document.
+        Start offsets of documents in ``ids``; a neighbour is in the same document.
     combine : {"concatenate", "sum"}
         What becomes of the blocks; either way the result is then normalised to unit sum.
     weights : {"counts", "ratios"}
@@ -372,9 +332,9 @@ def enriched_embeddings(
         raise TypeError(f"cipher must be a BitCipher, got {type(cipher).__name__}")
     validate.choice(combine, "combine", ("concatenate", "sum"))
     validate.choice(weights, "weights", ("counts", "ratios"))
-    stream = validate.token_ids(ids, "ids", cipher.vocab_size)
+    stream = TokenStream.of(ids, documents, cipher.vocab_size)
     wanted = _radii(radii)
-    averages = _Averages(stream, cipher, documents, weights, resolve_threads(n_threads))
+    averages = _Averages(stream, cipher, weights, resolve_threads(n_threads))
     found: dict[int, Float32] = {0: cipher.codes} if own else {}
     for distance in {abs(radius) for radius in wanted}:
         found |= averages.at(distance, wanted)
@@ -388,15 +348,15 @@ def enriched_embeddings(
 class _Averages:
     """Average codes of the neighbours in a stream."""
 
-    def __init__(self, ids: Int32, cipher: BitCipher, documents: Any, weights: str, n_threads: int):
-        self.ids, self.documents, self.n_threads = ids, documents, n_threads
-        self.codes = cipher.codes
-        counts = np.bincount(ids, minlength=cipher.vocab_size)
-        self.shares = smoothed_distribution(counts, 1 / (ids.size + 1)) if weights == "ratios" else None
+    def __init__(self, stream: TokenStream, cipher: BitCipher, weights: str, n_threads: int) -> None:
+        self.stream, self.codes, self.n_threads = stream, cipher.codes, n_threads
+        counts = np.bincount(stream.ids, minlength=cipher.vocab_size)
+        self.shares = smoothed_distribution(counts, 1 / (stream.ids.size + 1)) if weights == "ratios" else None
 
     def at(self, distance: int, radii: Sequence[int]) -> dict[int, Float32]:
         """The averages at those of ``distance`` and ``-distance`` that are among the radii."""
-        table = cooccurrence(self.ids, distance, len(self.codes), self.documents, self.n_threads)
+        shape = (len(self.codes), len(self.codes))
+        table = count_pairs(self.stream, self.stream.ids, np.array([distance]), shape, self.n_threads)
         sides = {distance: table, -distance: table.T}
         return {radius: self._average(csr_array(side)) for radius, side in sides.items() if radius in radii}
 
@@ -407,8 +367,9 @@ class _Averages:
             rows.data = _core.weigh(rows.indptr, rows.data, rows.indices, self.shares, taken, self.n_threads)[2]
         total = np.add.reduceat(np.append(rows.data, 0), rows.indptr[:-1]) * (np.diff(rows.indptr) > 0)
         rows.data = rows.data.astype(np.float32)
-        average = rows.product(self.codes)
-        return average / np.maximum(total, 1e-30).astype(np.float32)[:, None]
+        average: Float32 = rows.product(self.codes)
+        average /= np.maximum(total, 1e-30).astype(np.float32)[:, None]
+        return average
 
 
 def _radii(values: Sequence[int]) -> list[int]:

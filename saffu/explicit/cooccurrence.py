@@ -7,12 +7,15 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.utils import validate
+from saffu.utils.arrays import Array, Int32, Int64
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 
 def cooccurrence(
     ids: ArrayLike,
     distances: ArrayLike | int,
+    *,
     vocab_size: int | None = None,
     documents: ArrayLike | None = None,
     n_threads: int | None = None,
@@ -35,7 +38,7 @@ def cooccurrence(
     Returns
     -------
     csr_array of int64, shape (V, V)
-        Entry (c, w) is the number of times w stands at one of the distances after c; sorted columns.
+        Entry (c, w) is the number of times w is found at one of the distances after c; sorted columns.
 
     Raises
     ------
@@ -55,22 +58,38 @@ def cooccurrence(
     """
     if vocab_size is not None:
         vocab_size = validate.size(vocab_size, "vocab_size", 0)
-    ids = validate.token_ids(ids, "ids", vocab_size)
+    stream = TokenStream.of(ids, documents, vocab_size)
     if vocab_size is None:
-        vocab_size = int(ids.max()) + 1 if ids.size else 0
-    starts = validate.document_starts(documents, ids.size)
-    return count_pairs(ids, ids, validate.distances(distances), starts, vocab_size, vocab_size, n_threads)
+        vocab_size = int(stream.ids.max()) + 1 if stream.ids.size else 0
+    return count_pairs(stream, stream.ids, validate.distances(distances), (vocab_size, vocab_size), n_threads)
 
 
-def count_pairs(contexts, targets, distances, documents, n_rows: int, n_cols: int, n_threads: int | None) -> csr_array:
-    """Count pairs (contexts[t], targets[t + k]) of validated int32 streams; contexts below 0 are none."""
-    indptr, indices, counts = _core.count(
-        contexts, targets, distances, documents, n_rows, n_cols, resolve_threads(n_threads)
-    )
-    return as_csr(indptr, indices, counts, (n_rows, n_cols))
+def count_pairs(
+    contexts: TokenStream, targets: Int32, distances: Int64, shape: tuple[int, int], n_threads: int | None
+) -> csr_array:
+    """Count pairs (contexts[t], targets[t + k]) within documents, in a table of this shape; contexts below 0 are none.
+
+    Parameters
+    ----------
+    contexts : TokenStream
+    targets : ndarray of int32
+        As long as the stream.
+    distances : ndarray of int64
+        All k.
+    shape : tuple of int
+        Above all contexts, and above all targets.
+    n_threads : int, optional
+
+    Returns
+    -------
+    csr_array of int64
+    """
+    ids, starts = contexts
+    indptr, indices, counts = _core.count(ids, targets, distances, starts, *shape, resolve_threads(n_threads))
+    return as_csr(indptr, indices, counts, shape)
 
 
-def as_csr(indptr, indices, counts, shape: tuple[int, int]) -> csr_array:
+def as_csr(indptr: Int64, indices: Int32, counts: Array, shape: tuple[int, int]) -> csr_array:
     """Wrap arrays that are already canonical CSR, without a copy or a check of their order."""
     table = csr_array(shape, dtype=counts.dtype)
     table.data, table.indices, table.indptr = counts, indices, indptr

@@ -32,12 +32,17 @@ def discounts(counts: Int64) -> Float64:
     Returns
     -------
     ndarray of float64, shape (3,)
+
+    Examples
+    --------
+    >>> discounts(np.array([1, 1, 1, 2, 2, 3, 7])).round(3).tolist()
+    [0.429, 1.357, 1.357]
     """
     return discounts_from(repeats(counts))
 
 
 def discounts_from(counts_of_counts: Int64) -> Float64:
-    """The same from the numbers of entries that occur 1, 2, 3 and 4 times, at these indices."""
+    """Discounts from the numbers of entries that occur 1, 2, 3 and 4 times, at these indices."""
     n = counts_of_counts.astype(np.float64)
     shared = n[1] / (n[1] + 2 * n[2]) if n[1] else 0.0
     found = np.empty(3)
@@ -51,13 +56,15 @@ def discounts_from(counts_of_counts: Int64) -> Float64:
 
 def discount_of(counts: Int64, table_discounts: Float64) -> Float64:
     """D(n) of every count; D(0) = 0."""
-    return np.concatenate([[0.0], table_discounts])[np.minimum(counts, 3)]
+    found: Float64 = np.concatenate([[0.0], table_discounts])[np.minimum(counts, 3)]
+    return found
 
 
 def smoothed_distribution(counts: Int64, unseen_share: float) -> Float64:
     """Relative frequencies in which the types never seen, if there are any, share ``unseen_share``."""
     unseen = counts == 0
     if not unseen.any():
-        return counts / counts.sum()
+        shares: Float64 = counts / counts.sum()
+        return shares
     seen = counts * ((1.0 - unseen_share) / max(counts.sum(), 1))
     return np.where(unseen, unseen_share / np.count_nonzero(unseen), seen)

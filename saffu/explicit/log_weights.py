@@ -1,4 +1,4 @@
-"""Weights from counts, and priming: the convex fit of a handful of scalars."""
+"""The explicit solution of a softmax layer: weights that are logarithms of counts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.threads import resolve_threads
 
-# ---- moments -----------------------------------------------------------------------------------------------------
 
-
-# ---- weights -----------------------------------------------------------------------------------------------------
-
-
-def log_weights(F: ArrayLike, K: float, smoothing: float = 0.0, n_threads: int | None = None) -> Array:
+def log_weights(F: ArrayLike, K: float, *, smoothing: float = 0.0, n_threads: int | None = None) -> Array:
     """Solve a softmax layer explicitly: ``U = log F - ((K - 1) / K) log S``, S the column sums of F.
 
     Parameters
@@ -69,6 +64,3 @@ def log_weights(F: ArrayLike, K: float, smoothing: float = 0.0, n_threads: int |
         validate.counts_like(np.ascontiguousarray(matrix.reshape(matrix.shape), stored.dtype), "F", threads)
         raise
     return U.T if by_class else U
-
-
-# ---- priming -----------------------------------------------------------------------------------------------------

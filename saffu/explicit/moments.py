@@ -17,6 +17,7 @@ from saffu.utils.threads import resolve_threads
 def moments(
     H: Any,
     y: ArrayLike,
+    *,
     n_classes: int | None = None,
     sample_weight: ArrayLike | None = None,
     n_threads: int | None = None,

@@ -46,6 +46,13 @@ def newton(
     -----
     A ridge of 1e-9 of the largest curvature is added to the Hessian, so that a scalar on which the value does not
     depend stays where it is. A step is halved until the value falls by at least 1e-4 of what its slope promises.
+
+    Examples
+    --------
+    >>> def evaluate(theta, derivatives):
+    ...     return float((theta @ theta - 2 * theta).sum()), 2 * theta - 2, 2 * np.eye(1)
+    >>> newton(evaluate, [5.0]).tolist()
+    [1.0]
     """
     theta = np.array(theta, np.float64)
     value, gradient, hessian = evaluate(theta, True)
@@ -72,7 +79,12 @@ def newton(
 
 
 def _backtrack(
-    evaluate, theta, value: float, direction, promise: float, derivatives: bool
+    evaluate: Callable[[Float64, bool], Evaluation],
+    theta: Float64,
+    value: float,
+    direction: Array,
+    promise: float,
+    derivatives: bool,
 ) -> tuple[Float64, Evaluation] | None:
     """The first of the steps 1, 1/2, 1/4 .. that lowers the value enough, or None."""
     length = 1.0

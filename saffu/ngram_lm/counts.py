@@ -13,6 +13,7 @@ from saffu import _core
 from saffu.explicit.cooccurrence import as_csr, count_pairs
 from saffu.explicit.discounting import repeats
 from saffu.utils.arrays import Bools, Int32, Int64
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 IntArray = TypeVar("IntArray", Int32, Int64)
@@ -25,14 +26,14 @@ class NgramCounts:
 
     Two families of tables, all of int64:
 
-    * ``distance[k - 1]``, shape (V, V): which token stands k after which, k = 1..radius;
+    * ``distance[k - 1]``, shape (V, V): which token is found k after which, k = 1..radius;
     * ``suffix[n - 2]``: which token follows the last n tokens, n = 2..order - 1.
 
     The contexts of a suffix table are not hashed: a suffix of n tokens *is* an entry of the table before it (its
     older part is that entry's row, its newest token the column), so row r of ``suffix[0]`` is entry r of
     ``distance[0]``, row r of ``suffix[1]`` is entry r of ``suffix[0]``, and so on.
 
-    A start token ``<s>`` of id V stands before every document. It is a context and never predicted: ``distance[0]`` has
+    A start token ``<s>`` of id V precedes every document. It is a context and never predicted: ``distance[0]`` has
     a row V, shape (V + 1, V), of the first tokens of documents, and the suffixes that begin with ``<s>`` are the last
     rows of every suffix table.
 
@@ -40,7 +41,7 @@ class NgramCounts:
     ----------
     vocab_size, radius, order : int
     start_length : int, optional
-        Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it stands
+        Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it is
         alone; with 0 there is none, as in files of earlier versions.
 
     Attributes
@@ -58,51 +59,45 @@ class NgramCounts:
         self.distance[0] = _empty(vocab_size + (self.start_length > 0), vocab_size)
         self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
 
-    @classmethod
-    def from_stream(
-        cls,
-        ids: Int32,
-        documents: Int64,
-        vocab_size: int,
-        radius: int,
-        order: int,
+    def of_stream(
+        self,
+        stream: TokenStream,
+        *,
         n_context: int = 0,
+        opens: Bools | None = None,
         n_threads: int | None = None,
         on_table: Callable[[], object] = lambda: None,
-        begins: Bools | None = None,
-        start_length: int | None = None,
     ) -> NgramCounts:
-        """Count a validated stream, whose first ``n_context`` tokens are context only and not counted.
+        """Counts of a stream in tables like these: what can be added to them, or subtracted.
 
-        ``begins`` tells which of the documents are there from their first token; a start token precedes these (by
-        default all), and not those that were cut out of a longer one.
+        Parameters
+        ----------
+        stream : TokenStream
+        n_context : int
+            The first tokens of the stream are context only and not counted.
+        opens : ndarray of bool, optional
+            Which of the documents are there from their first token; a start token precedes these (by default all), and
+            not those that were cut out of a longer one.
+        n_threads : int, optional
+        on_table : callable
+            Called after each table.
         """
-        counts = cls(vocab_size, radius, order, start_length)
+        counts, ids, V = self._without_counts(), stream.ids, self.vocab_size
         counts.n_tokens = ids.size - n_context
-        counts.unigram = np.bincount(ids[n_context:], minlength=vocab_size)
-        for k in range(2, radius + 1):
-            counts.distance[k - 1] = _count_new(ids, ids, k, documents, vocab_size, vocab_size, n_context, n_threads)
+        counts.unigram = np.bincount(ids[n_context:], minlength=V)
+        for k in range(2, self.radius + 1):
+            counts.distance[k - 1] = _count_new(stream, ids, k, (V, V), n_context, n_threads)
             on_table()
-        chain, stream = counts.chain, np.zeros(1, np.int64)
+        chain, one_document = counts.chain, np.zeros(1, np.int64)
         targets = np.append(np.int32(0), ids)  # each one place after its context
-        contexts = suffix_contexts(chain, ids, documents, n_threads, begins, counts.start_length)
-        for n, context in enumerate(contexts):
+        for n, context in enumerate(suffix_contexts(chain, stream, n_threads, opens, self.start_length)):
             # Rows of the table of suffixes of n + 1 tokens are the entries of the one before.
             n_rows = chain[n - 1].nnz if n else chain[0].shape[0]
-            before = np.append(context, np.int32(-1))
-            chain[n] = _count_new(before, targets, 1, stream, n_rows, vocab_size, n_context + 1, n_threads)
+            before = TokenStream(np.append(context, np.int32(-1)), one_document)
+            chain[n] = _count_new(before, targets, 1, (n_rows, V), n_context + 1, n_threads)
             on_table()
         counts.distance[0], counts.suffix = chain[0], chain[1:]
         return counts
-
-    def of_stream(
-        self, ids: Int32, documents: Int64, begins: Bools | None = None, n_threads: int | None = None
-    ) -> NgramCounts:
-        """Counts of another stream in tables like these: what can be added to them, or subtracted."""
-        shape = (self.vocab_size, self.radius, self.order)
-        return NgramCounts.from_stream(
-            ids, documents, *shape, n_threads=n_threads, begins=begins, start_length=self.start_length
-        )
 
     @property
     def chain(self) -> list[csr_array]:
@@ -223,50 +218,52 @@ class Statistics:
 
 def suffix_contexts(
     chain: Sequence[csr_array],
-    ids: Int32,
-    documents: Int64,
+    stream: TokenStream,
     n_threads: int | None,
-    begins: Bools | None = None,
+    opens: Bools | None = None,
     start_length: int | None = None,
 ) -> Iterator[Int32]:
     """Yield, for n = 1..len(chain), the row of the suffix of n tokens that precedes each position, or -1.
 
     A suffix never reaches over the start of a document, but the start token may be the oldest of up to
-    ``start_length`` tokens (by default all), at the documents that ``begins`` marks (by default all). A suffix that the
+    ``start_length`` tokens (by default all), at the documents that ``opens`` marks (by default all). A suffix that the
     tables have not seen has no row. The tables are looked up one at a time, so that a caller may fill the next one
-    before asking on.
+    before it asks for the next rows.
     """
+    ids, starts = stream
     context = np.empty_like(ids)
     context[1:] = ids[:-1]
-    context[documents] = -1
+    context[starts] = -1
     n_rows, vocab_size = chain[0].shape
     if n_rows > vocab_size:
-        context[documents if begins is None else documents[begins]] = vocab_size
+        context[starts if opens is None else starts[opens]] = vocab_size
     yield context
     for n in range(1, len(chain)):
         table, older = chain[n - 1], context
         if n == start_length:
-            older = without_starts(older, documents, n)
+            older = without_starts(older, starts, n)
         context = np.empty_like(ids)
         context[1:] = _core.find(table.indptr, table.indices, older[:-1], ids[:-1], resolve_threads(n_threads))
-        context[documents] = -1
+        context[starts] = -1
         yield context
 
 
-def without_starts(suffixes: IntArray, documents: Int64, n: int) -> IntArray:
+def without_starts(suffixes: IntArray, starts: Int64, n: int) -> IntArray:
     """Suffixes of n tokens that precede each position, without those that begin with the start token."""
-    lengths = np.diff(np.append(documents, suffixes.size))
+    lengths = np.diff(np.append(starts, suffixes.size))
     left = suffixes.copy()
-    left[documents[lengths >= n] + n - 1] = -1
+    left[starts[lengths >= n] + n - 1] = -1
     return left
 
 
-def _count_new(contexts, ids, k, documents, n_rows, n_cols, n_context, n_threads) -> csr_array:
+def _count_new(
+    contexts: TokenStream, targets: Int32, k: int, shape: tuple[int, int], n_context: int, n_threads: int | None
+) -> csr_array:
     """Count pairs at distance k whose target is not among the first ``n_context``; those keep an entry of zero."""
     distance = np.array([k], np.int64)
-    table = count_pairs(contexts, ids, distance, documents, n_rows, n_cols, n_threads)
+    table = count_pairs(contexts, targets, distance, shape, n_threads)
     if n_context > k:  # the context of a continued document holds no document start
-        rows, cols = contexts[: n_context - k], ids[k:n_context]
+        rows, cols = contexts.ids[: n_context - k], targets[k:n_context]
         entries = _core.find(table.indptr, table.indices, np.ascontiguousarray(rows), np.ascontiguousarray(cols), 1)
         np.subtract.at(table.data, entries[entries >= 0], 1)
     return table
@@ -320,7 +317,8 @@ def _selected(table: csr_array, rows: Bools, entries: Bools) -> csr_array:
 def _keys(table: csr_array, rows: Int64) -> Int64:
     """Order-preserving 64-bit keys of the entries of a table whose row r becomes rows[r]."""
     row_of_entry = np.repeat(rows, np.diff(table.indptr))
-    return row_of_entry * table.shape[1] + table.indices
+    keys: Int64 = row_of_entry * table.shape[1] + table.indices
+    return keys
 
 
 def _empty(n_rows: int, n_cols: int) -> csr_array:

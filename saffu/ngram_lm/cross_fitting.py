@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,12 +12,13 @@ from saffu.ngram_lm.counts import NgramCounts, suffix_contexts
 from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.ngram_lm.scorer import PooledText, Real
-from saffu.ngram_lm.text_sample import BLOCK
+from saffu.ngram_lm.text_blocks import BLOCK
 from saffu.text import UNKNOWN_ID
 from saffu.utils import validate
-from saffu.utils.arrays import Float64, Int32, Int64, ranges
+from saffu.utils.arrays import Bools, Float64, Int32, Int64, ranges
 from saffu.utils.fingerprints import mixed
 from saffu.utils.locks import Lock
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 BLOCKS_A_FOLD = 4  # at least, if the text has as many tokens: a fold is to be spread over the text
@@ -31,17 +31,17 @@ class HeldOutLogits:
     The text is cut into blocks of consecutive tokens (8,192, fewer in a small text). Of every ``folds`` consecutive
     blocks each fold has one, by chance, so that no fold falls in with what the text repeats. The model of a fold has
     the counts of the whole less those whose last token is in the fold, exactly, and the scalars of the whole. A
-    position sees its document as it is: only the counts are others. Without this, a residual learns to mend logits of
-    a text known by heart.
+    position sees its document as it is: only the counts are others. Without this, a residual learns to correct
+    the logits of a text that the model has memorised.
 
-    A vocabulary made of the same text is known by heart too: every word it lists was seen, and the words of a new text
+    A vocabulary made of the same text knows it as well: every word it lists was seen, and the words of a new text
     that it lacks are ``<unk>``. With ``min_count`` as the vocabulary had it, each fold is read as a new text would be:
     a token seen less often outside the fold becomes ``unknown``, as target and as context (:meth:`tokens`).
 
     Parameters
     ----------
     model : ExplicitLM
-        Solved, or it will be.
+        It is primed if it is not yet.
     ids : array_like of int, shape (M,)
         Tokens that the model has counted, all or a part of them.
     documents : array_like of int, optional
@@ -83,6 +83,7 @@ class HeldOutLogits:
         self,
         model: ExplicitLM,
         ids: ArrayLike,
+        *,
         documents: ArrayLike | None = None,
         folds: int = 10,
         n_threads: int | None = None,
@@ -98,21 +99,20 @@ class HeldOutLogits:
         self.memory = validate.integer(memory, "memory", 0)
         self.vocab_size = model.vocab_size
         self.unknown = int(validate.token_ids([unknown], "unknown", self.vocab_size)[0])
-        self._model = model.solve()
-        self._ids = validate.token_ids(ids, "ids", self.vocab_size, keep=True)
-        self._documents = validate.document_starts(documents, self._ids.size)
-        if self._ids.size < folds:
-            raise ValueError(f"folds must be at most the number of tokens, {self._ids.size}, got {folds}")
+        self._model = model.prime(progress=False)
+        self._stream = TokenStream.of(ids, documents, self.vocab_size, keep=True)
+        if self.n_tokens < folds:
+            raise ValueError(f"folds must be at most the number of tokens, {self.n_tokens}, got {folds}")
         self._check_counted()
-        self._begins = opened(self._model.counts, self._ids, self._documents)
-        self.block_length = max(min(BLOCK, self._ids.size // (folds * BLOCKS_A_FOLD)), 1)
-        self._fold_of_block = _dealt(-(-self._ids.size // self.block_length), folds)
-        self._previous = previous_places(self._ids)
+        self._begins = opened(self._model.counts, self._stream)
+        self.block_length = max(min(BLOCK, self.n_tokens // (folds * BLOCKS_A_FOLD)), 1)
+        self._fold_of_block = _dealt(-(-self.n_tokens // self.block_length), folds)
+        self._previous = previous_places(self._stream.ids)
         self._kept: OrderedDict[int, PooledText] = OrderedDict()  # the one used last is last
         self._lock = Lock()
 
     def _check_counted(self) -> None:
-        fewer = self._model.counts.unigram < np.bincount(self._ids, minlength=self.vocab_size)
+        fewer = self._model.counts.unigram < np.bincount(self._stream.ids, minlength=self.vocab_size)
         if fewer.any():
             raise ValueError(
                 "ids must be tokens that the model has counted, but there are more of token "
@@ -122,7 +122,7 @@ class HeldOutLogits:
     @property
     def n_tokens(self) -> int:
         """M."""
-        return self._ids.size
+        return self._stream.ids.size
 
     def fold_of(self, positions: ArrayLike) -> Int64:
         """The fold of each position."""
@@ -165,7 +165,7 @@ class HeldOutLogits:
         return self.text(fold).log_prob(positions)
 
     def text(self, fold: int) -> PooledText:
-        """The positions of a fold under its model: built on first use, and again after it had to make room."""
+        """The positions of a fold under its model: built on first use, and again after it had to be dropped."""
         fold = self._fold(fold)
         with self._lock:  # batches may be scored from several threads
             if fold not in self._kept:
@@ -184,61 +184,61 @@ class HeldOutLogits:
     def _edges(self, fold: int) -> Int64:
         """First and last position, less one, of each block of a fold; shape (n_blocks, 2)."""
         first = np.flatnonzero(self._fold_of_block == self._fold(fold)) * self.block_length
-        return np.stack([first, np.minimum(first + self.block_length, self._ids.size)], axis=1)
+        return np.stack([first, np.minimum(first + self.block_length, self.n_tokens)], axis=1)
 
     def _build(self, fold: int) -> PooledText:
         counts, edges = self._model.counts, self._edges(fold)
         # Each block after as much of its document as a context may hold, so that its first contexts are whole.
-        begins = self._documents[np.searchsorted(self._documents, edges[:, 0], side="right") - 1]
-        leads = np.maximum(begins, edges[:, 0] - max(counts.radius, counts.order - 1))
-        ids, documents, places = self._join(leads, edges[:, 1])
-        whole = np.isin(places[documents], self._begins)
-        held = counts.of_stream(ids, documents, whole, self.n_threads)
+        leads = np.maximum(self._stream.begins(edges[:, 0]), edges[:, 0] - max(counts.radius, counts.order - 1))
+        stream, opens, places = self._join(leads, edges[:, 1])
+        held = counts.of_stream(stream, opens=opens, n_threads=self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts
-            ids_before, documents_before, before = self._join(leads, edges[:, 0])
-            whole_before = np.isin(before[documents_before], self._begins)
-            held = held.subtract(counts.of_stream(ids_before, documents_before, whole_before, self.n_threads))
+            before, opens_before, _ = self._join(leads, edges[:, 0])
+            held = held.subtract(counts.of_stream(before, opens=opens_before, n_threads=self.n_threads))
         try:
             rest = counts.subtract(held)
         except ValueError as error:
             raise ValueError("ids and documents must be those that the model has counted") from error
-        read, previous = self._ids, self._previous
+        read, previous = self._stream, self._previous
         rare = rest.unigram < self.min_count
         if rare.any():
-            read = np.where(rare[read], np.int32(self.unknown), read)
-            previous = previous_places(read)
-        pooled = self._model._build(rest)
-        solved, scalars = self._model._solved()
+            read = TokenStream(np.where(rare[read.ids], np.int32(self.unknown), read.ids), read.starts)
+            previous = previous_places(read.ids)
+        pooled = self._model.solution.pooled_model(rest)
+        solved, scalars = self._model.solution.solved()
         pooled.bounds = solved.bounds
         # What leads up to a block may be of the same fold, if blocks are short: it is scored once, in its own block.
         inside = places >= np.repeat(edges[:, 0], edges[:, 1] - leads)
-        rows = np.ascontiguousarray(pooled.weights.contexts(read[places], documents, whole)[:, inside])
-        return PooledText(
-            pooled, scalars, read, self._documents, places[inside], rows, self.n_threads, previous, compact=True
-        )
+        rows = pooled.weights.contexts(TokenStream(read.ids[places], stream.starts), opens)
+        rows = np.ascontiguousarray(rows[:, inside])
+        return PooledText(pooled, scalars, read, places[inside], rows, self.n_threads, previous, compact=True)
 
-    def _join(self, firsts: Int64, lasts: Int64) -> tuple[Int32, Int64, Int64]:
-        """Spans of the text as one stream, each the start of a document: ids, document starts, places in the text."""
-        spans: Sequence[Int64] = [np.arange(a, b) for a, b in zip(firsts, lasts, strict=True)]
-        places = np.concatenate(spans)
-        begin = np.isin(places, self._documents)
+    def _join(self, firsts: Int64, lasts: Int64) -> tuple[TokenStream, Bools, Int64]:
+        """Spans of the text as one stream, each the start of a document.
+
+        Besides, which of these documents are there from their first token, and the place of each token in the text.
+        """
+        places = ranges(firsts, lasts)
+        begin = np.isin(places, self._stream.starts)
         sizes = lasts - firsts
         begin[(np.cumsum(sizes) - sizes)[sizes > 0]] = True
-        return self._ids[places], np.flatnonzero(begin), places
+        starts = np.flatnonzero(begin)
+        return TokenStream(self._stream.ids[places], starts), np.isin(places[starts], self._begins), places
 
 
-def opened(counts: NgramCounts, ids: Int32, documents: Int64) -> Int64:
+def opened(counts: NgramCounts, stream: TokenStream) -> Int64:
     """The starts of those documents whose first tokens have begun one that was counted; others are parts of one."""
-    ends = np.append(documents, ids.size)[1:]
-    n = np.minimum(ends - documents, max(counts.start_length, 1))
-    heads, last = ids[ranges(documents, documents + n)], np.cumsum(n) - 1
-    known = np.zeros(documents.size, bool)
+    starts = stream.starts
+    n = np.minimum(stream.lengths(), max(counts.start_length, 1))
+    last = np.cumsum(n) - 1
+    heads = TokenStream(stream.ids[ranges(starts, starts + n)], last - n + 1)
+    known = np.zeros(starts.size, bool)
     chain = counts.chain
-    for length, context in enumerate(suffix_contexts(chain[: n.max(initial=1)], heads, last - n + 1, 1), start=1):
+    for length, context in enumerate(suffix_contexts(chain[: n.max(initial=1)], heads, 1), start=1):
         table, so_long = chain[length - 1], np.flatnonzero(n == length)
-        place = _core.find(table.indptr, table.indices, context[last[so_long]], heads[last[so_long]], 1)
+        place = _core.find(table.indptr, table.indices, context[last[so_long]], heads.ids[last[so_long]], 1)
         known[so_long[place >= 0]] = table.data[place[place >= 0]] > 0
-    return documents[known]
+    return starts[known]
 
 
 def _dealt(n_blocks: int, folds: int) -> Int64:

@@ -1,7 +1,7 @@
 """Counts that take in new text, and give text back, in time proportional to that text.
 
-Weights cannot be kept up to date row by row: the discounts and the unigram stand in every row, and each token heard
-changes them. So nothing is weighed beforehand. The ledger keeps the counts as a few pieces whose sizes at least double,
+Weights cannot be kept up to date row by row: the discounts and the unigram stand in every row, and each token counted
+changes them. So nothing is weighed beforehand. The counts are kept as a few pieces whose sizes at least double,
 merged like the digits of a binary counter, and beside them the few statistics that all rows share, which a new piece
 changes only at its own entries. A row is summed over the pieces when a position asks for it, and weighed on the spot
 with the statistics of that moment. Numbers of entries and of rows differ from piece to piece: a context is looked up in
@@ -19,8 +19,9 @@ from scipy.sparse import csr_array
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr
 from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts, without_starts
-from saffu.utils.arrays import Array, Bools, Int32, Int64
+from saffu.utils.arrays import Array, Bools, Int32, Int64, ranges
 from saffu.utils.locks import Lock, made_once
+from saffu.utils.streams import TokenStream
 
 
 class Rows(NamedTuple):
@@ -37,14 +38,14 @@ class Rows(NamedTuple):
     place: Int32
 
 
-class Ledger:
+class IncrementalCounts:
     """The counts of a stream in pieces.
 
     Attributes
     ----------
     pieces : list of NgramCounts
-        Each of at most half as many entries as the one before it. Those of text taken back are negative. Neither the
-        list nor a piece is ever changed: other threads may be reading it.
+        Each of at most half as many entries as the one before it. Those of text that was taken away are negative.
+        Neither the list nor a piece is ever changed: other threads may be reading it.
     """
 
     def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
@@ -128,7 +129,7 @@ class Ledger:
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
-    def rows(self, ids: Int32, documents: Int64, positions: Int64) -> Rows:
+    def rows(self, stream: TokenStream, positions: Int64) -> Rows:
         """The rows of the contexts of some positions of a stream, summed over the pieces.
 
         Takes time proportional to the stream and to the length of these rows.
@@ -136,23 +137,23 @@ class Ledger:
         pieces = self.pieces
         first, n_chain = pieces[0], pieces[0].order - 1
         length = first.start_length
-        chains = [list(suffix_contexts(piece.chain, ids, documents, 1, None, length)) for piece in pieces]
-        names = _suffix_names(chains[0][0], ids, documents, n_chain, length)
-        age = positions - documents[np.searchsorted(documents, positions, side="right") - 1]
+        chains = [list(suffix_contexts(piece.chain, stream, 1, start_length=length)) for piece in pieces]
+        names = _suffix_names(chains[0][0], stream, n_chain, length)
+        age = positions - stream.begins(positions)
         chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
         before = np.empty(0, np.int32)
         for n in range(n_chain):
-            chosen = _Chosen.of(names[n], positions, names[n][positions] >= 0)
+            chosen = _DistinctContexts.of(names[n], positions, names[n][positions] >= 0)
             tables = [piece.chain[n] for piece in pieces]
-            chained.append(_summed(tables, [chosen.of_stream(chain[n]) for chain in chains]))
+            chained.append(_summed(tables, [chosen.rows_in(chain[n]) for chain in chains]))
             if n:
                 shorter.append(before[chosen.column])
             before = chosen.place_in(chained[-1])
             places.append(before)
         for k in range(2, first.radius + 1):
-            chosen = _Chosen.of(ids, positions - k, age >= k)
+            chosen = _DistinctContexts.of(stream.ids, positions - k, age >= k)
             tables = [piece.distance[k - 1] for piece in pieces]
-            far.append(_summed(tables, [chosen.of_stream(ids)] * len(tables)))
+            far.append(_summed(tables, [chosen.rows_in(stream.ids)] * len(tables)))
             places.insert(k - 1, chosen.place_in(far[-1]))
         return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
 
@@ -161,7 +162,7 @@ def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
     return [*pieces[:-2], pieces[-2].add(pieces[-1])]
 
 
-class _Chosen(NamedTuple):
+class _DistinctContexts(NamedTuple):
     """The distinct contexts of some positions: where one of each is, its column, and which each position has."""
 
     end: Int64
@@ -169,16 +170,16 @@ class _Chosen(NamedTuple):
     number: Int32
 
     @classmethod
-    def of(cls, names: Array, ends: Int64, known: Bools) -> _Chosen:
-        """Contexts told apart by the name that the stream has for them at ``ends``."""
+    def of(cls, names: Array, ends: Int64, known: Bools) -> _DistinctContexts:
+        """Contexts distinguished by the name that the stream has for them at ``ends``."""
         columns = np.flatnonzero(known)
         _, first, inverse = np.unique(names[ends[columns]], return_index=True, return_inverse=True)
         number = np.full(ends.size, -1, np.int32)
         number[columns] = inverse
         return cls(ends[columns[first]], columns[first], number)
 
-    def of_stream(self, rows: Int32) -> Int32:
-        """What a stream says of each context."""
+    def rows_in(self, rows: Int32) -> Int32:
+        """The row of each context, given that of each position of the stream."""
         return rows[self.end]
 
     def place_in(self, table: csr_array) -> Int32:
@@ -187,18 +188,18 @@ class _Chosen(NamedTuple):
         return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
 
 
-def _suffix_names(newest: Int32, ids: Int32, documents: Int64, n_chain: int, start_length: int) -> list[Int64]:
-    """For n = 1..n_chain, numbers that tell the suffixes of n tokens before each position apart; -1 for none.
+def _suffix_names(newest: Int32, stream: TokenStream, n_chain: int, start_length: int) -> list[Int64]:
+    """For n = 1..n_chain, numbers that distinguish the suffixes of n tokens before each position; -1 for none.
 
     Those of one token are given: the token, or the start of a document.
     """
-    names = [newest.astype(np.int64)]
+    names, (ids, starts) = [newest.astype(np.int64)], stream
     n_tokens = int(ids.max(initial=0)) + 1
     for n in range(1, n_chain):
-        older = without_starts(names[-1], documents, n) if n == start_length else names[-1]
+        older = without_starts(names[-1], starts, n) if n == start_length else names[-1]
         pair = np.full(ids.size, -1, np.int64)
         pair[1:] = np.where(older[:-1] < 0, -1, older[:-1] * n_tokens + ids[:-1])
-        pair[documents] = -1
+        pair[starts] = -1
         number = np.unique(pair, return_inverse=True)[1]
         names.append(np.where(pair < 0, -1, number))
     return names
@@ -211,8 +212,7 @@ def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
     for table, row in zip(tables, rows, strict=True):
         begins = table.indptr[row]
         lengths = np.where(row >= 0, table.indptr[row + 1] - begins, 0)
-        ends = np.cumsum(lengths)
-        entry = np.arange(ends[-1] if n_rows else 0) + np.repeat(begins - (ends - lengths), lengths)
+        entry = ranges(begins, begins + lengths)
         keys.append(np.repeat(np.arange(n_rows) * n_cols, lengths) + table.indices[entry])
         data.append(table.data[entry])
     distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)

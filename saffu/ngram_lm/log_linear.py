@@ -10,6 +10,7 @@ from saffu import _core
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils import validate
 from saffu.utils.arrays import Float64, Int32, Int64, take
+from saffu.utils.streams import TokenStream
 
 Packed = _core.Packed
 
@@ -39,7 +40,7 @@ def default_scalars(n_distances: int, n_suffixes: int, n_windows: int) -> Float6
 class PooledModel:
     """``softmax(alpha log p + beta log p_cont + sum_k lambda_k x_k)`` with scalars chosen by the state of a position.
 
-    The state of a position says how far its context is known: 2 j + 1 if its longest known suffix has j + 1
+    The state of a position is how far its context is known: 2 j + 1 if its longest known suffix has j + 1
     tokens and was seen more than ``bounds[j]`` times, 2 j if not. Suffixes longer than there are bounds do not matter.
     Without bounds there is one state.
 
@@ -93,8 +94,7 @@ class PooledModel:
 
     def batch(
         self,
-        ids: Int32,
-        documents: Int64,
+        stream: TokenStream,
         positions: Int64,
         rows: Int32,
         states: Int32,
@@ -103,13 +103,12 @@ class PooledModel:
     ) -> _core.Batch:
         """Positions of a stream, ready for the kernels; rows and target_u have shape (n_tables, n_positions).
 
-        ``previous``, from :func:`previous_places`, spares many batches of one stream a pass over it each.
+        ``previous``, from :func:`previous_places`, saves a pass over the stream for each of many batches.
         """
-        begins = documents[np.searchsorted(documents, positions, side="right") - 1]
         return _core.Batch(
-            ids,
+            stream.ids,
             np.ascontiguousarray(positions, np.int64),
-            np.ascontiguousarray(begins, np.int64),
+            np.ascontiguousarray(stream.begins(positions), np.int64),
             np.ascontiguousarray(self.packed_rows(rows).T),
             states,
             None if target_u is None else np.ascontiguousarray(target_u.T),

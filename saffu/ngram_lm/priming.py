@@ -1,10 +1,10 @@
-"""Priming: how much to trust each context, fitted by Newton on the training text itself.
+"""Priming: the weight of each context, fitted by Newton on the training text itself.
 
-Two ways to keep a position from vouching for itself. *k-fold* subtracts the counts of whole blocks of text, exactly,
-and fits the scalars on those blocks: what the model meets at use, text of documents it has not counted.
+Two ways to keep a position's own count out of its probability. *k-fold* subtracts the counts of whole blocks of text,
+exactly, and fits the scalars on those blocks: what the model meets at use, text of documents it has not counted.
 *Leave-one-out* takes only the position's own count from its target. It needs no second set of weights, but the other
-words of its rows keep theirs, and the rest of its document stays counted, so it trusts long contexts more, and the
-recent past less, than new text deserves.
+words of its rows keep theirs, and the rest of its document stays counted, so it gives long contexts more weight, and
+the recent past less, than is right for new text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import numpy as np
 from saffu.explicit.newton import newton
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars
-from saffu.ngram_lm.text_sample import BLOCK, Pieces, TokenSample
+from saffu.ngram_lm.text_blocks import BLOCK
+from saffu.ngram_lm.text_sample import Pieces, TokenSample
 from saffu.utils.arrays import Float64, Int32, Int64, UInt64
 from saffu.utils.fingerprints import mixed
+from saffu.utils.streams import TokenStream
 
 POSITIONS = 40_000  # positions to prime on; the scalars are a hundred at most
 COARSE_POSITIONS = 6_000
@@ -32,12 +34,11 @@ BELOW_ZERO = 1000.0  # nats, twice, by which the scalar of a context pays that i
 class Part(NamedTuple):
     """Positions of one stream under one set of weights, each array with a column (or entry) per position.
 
-    ``keys`` are numbers that tell positions apart, spread evenly over 64 bits.
+    ``keys`` are numbers that identify positions, spread evenly over 64 bits.
     """
 
     model: PooledModel
-    ids: Int32
-    documents: Int64
+    stream: TokenStream
     positions: Int64
     rows: Int32
     target_u: Float64
@@ -89,7 +90,8 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
 def _nth_key(parts: Sequence[Part], n: int) -> np.uint64:
     """The key up to which there are n positions, or the largest: these are drawn as if by chance, whatever repeats."""
     keys = np.concatenate([part.keys for part in parts])
-    return np.partition(keys, n - 1)[n - 1] if n < keys.size else keys.max()
+    found: np.uint64 = np.partition(keys, n - 1)[n - 1] if n < keys.size else keys.max()
+    return found
 
 
 def criterion(parts: Sequence[Part], bounds: Float64 | None, scalars: Float64) -> float:
@@ -106,7 +108,7 @@ def _with_states(part: Part, bounds: Float64 | None) -> tuple[PooledModel, Any]:
     """The model of a part with these states, and the part as a batch of it."""
     model = PooledModel(part.model.weights, part.model.windows, part.model.induction, bounds)
     states = model.states(part.rows, part.left_out)
-    return model, model.batch(part.ids, part.documents, part.positions, part.rows, states, part.target_u)
+    return model, model.batch(part.stream, part.positions, part.rows, states, part.target_u)
 
 
 def _minimise(
@@ -186,7 +188,7 @@ def fold_parts(
 
     Pieces are dealt to folds in the order of the sample, which depends on the text alone. A fold holds at most about a
     twentieth of the text, so that its model is nearly the whole one; as many folds are made as it takes to reach
-    40,000 tokens, up to twenty. Of more positions as many are drawn: those of more text tell more.
+    40,000 tokens, up to twenty. Of more positions as many are drawn: those of more text carry more information.
     """
     length = max(min(BLOCK, sample.n_tokens // FOLDS), 1)
     pieces = sample.pieces(length)
@@ -212,23 +214,23 @@ def _fold_part(
     n_threads: int | None,
 ) -> Part:
     """Some pieces under a model that has not counted them."""
-    ids, documents = pieces.joined()
-    held = counts.of_stream(ids, documents, pieces.opens, n_threads)
+    stream = pieces.joined()
+    held = counts.of_stream(stream, opens=pieces.opens, n_threads=n_threads)
     model = build(counts.subtract(held))
     positions, keys = usable_positions(pieces, history)
-    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, pieces.opens)[:, positions])
-    target_u = model.weights.target_u(rows, ids[positions])
-    return Part(model, ids, documents, positions, rows, target_u, 0, keys)
+    rows = np.ascontiguousarray(model.weights.contexts(stream, pieces.opens)[:, positions])
+    target_u = model.weights.target_u(rows, stream.ids[positions])
+    return Part(model, stream, positions, rows, target_u, 0, keys)
 
 
 def leave_one_out_part(model: PooledModel, sample: TokenSample, history: int) -> Part:
     """Positions of the sample under the whole model, each with its own count taken from its target."""
     pieces = sample.pieces(BLOCK)
-    ids, documents = pieces.joined()
+    stream = pieces.joined()
     positions, keys = usable_positions(pieces, min(history, BLOCK // 2))
     if positions.size > POSITIONS:
         chosen = np.sort(np.argpartition(keys, POSITIONS)[:POSITIONS])
         positions, keys = positions[chosen], keys[chosen]
-    rows = np.ascontiguousarray(model.weights.contexts(ids, documents, pieces.opens)[:, positions])
-    rows, target_u = model.weights.leave_one_out(rows, ids[positions])
-    return Part(model, ids, documents, positions, rows, target_u, 1, keys)
+    rows = np.ascontiguousarray(model.weights.contexts(stream, pieces.opens)[:, positions])
+    rows, target_u = model.weights.leave_one_out(rows, stream.ids[positions])
+    return Part(model, stream, positions, rows, target_u, 1, keys)

@@ -1,4 +1,4 @@
-"""A text under a pooled model: what each position sees is looked up once, then scored in any order."""
+"""A text under a pooled model: what each position sees is looked up once, then positions are scored in any order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike
 
 from saffu import _core
 from saffu.ngram_lm.log_linear import Packed, PooledModel, previous_places
-from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64
+from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64, ranges
+from saffu.utils.streams import TokenStream
 
 Real = Float32 | Float64
 
@@ -19,10 +20,8 @@ class PooledText:
     ----------
     model : PooledModel
     scalars : ndarray of float64, shape (n_states, 2 + n_features)
-    ids : ndarray of int32, shape (M,)
-        The text: windows look at it. It is kept, and trusted: nobody else may write into it.
-    documents : ndarray of int64
-        Where its documents start; the first is 0.
+    stream : TokenStream
+        The text: windows look at it. It is kept, and trusted: nobody else may write into its ids.
     positions : ndarray of int64, shape (T,)
         Ascending.
     rows : ndarray of int32, shape (n_tables, T)
@@ -38,25 +37,24 @@ class PooledText:
         self,
         model: PooledModel,
         scalars: Float64,
-        ids: Int32,
-        documents: Int64,
+        stream: TokenStream,
         positions: Int64,
         rows: Int32,
         n_threads: int,
         previous: Int32 | None = None,
         compact: bool = False,
     ) -> None:
-        self.ids, self.positions, self.n_threads = _read_only(ids), _read_only(positions), n_threads
+        self.ids, self.positions, self.n_threads = _read_only(stream.ids), _read_only(positions), n_threads
         self.vocab_size = model.weights.vocab_size
-        self._begins = documents[np.searchsorted(documents, positions, side="right") - 1]
+        self._begins = stream.begins(positions)
         self._states = model.states(rows)
         self._rows = np.ascontiguousarray(model.packed_rows(rows).T)
         packed = model.weights.packed
         if compact:
             packed, self._rows = keep_rows(packed, self._rows)
         self._pool = model.pool(scalars, packed)
-        self._previous = previous_places(ids) if previous is None else previous
-        self.n_bytes = sum(a.nbytes for a in (ids, *packed, self._rows, self._states, self._begins, positions))
+        self._previous = previous_places(stream.ids) if previous is None else previous
+        self.n_bytes = sum(a.nbytes for a in (stream.ids, *packed, self._rows, self._states, self._begins, positions))
 
     def log_prob(self, positions: ArrayLike | None = None) -> Float64:
         """Log-probabilities, nats, of the tokens at these positions (by default all), shape (n,)."""
@@ -89,8 +87,8 @@ class PooledText:
             out = np.empty(shape, np.float32)
         fits = isinstance(out, np.ndarray) and out.dtype in (np.float32, np.float64) and out.shape == shape
         if not fits or not out.flags.c_contiguous or not out.flags.writeable:
-            told = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ValueError(f"out must be a writeable contiguous float32 or float64 array {shape}, got {told}")
+            given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ValueError(f"out must be a writeable contiguous float32 or float64 array {shape}, got {given}")
         if places.size:
             self._pool.logits(self._batch(places), out, self.n_threads)
         return out
@@ -146,5 +144,4 @@ def keep_rows(packed: Packed, rows: Int32) -> tuple[Packed, Int32]:
 def _spans(ptr: Int64, rows: Int32) -> tuple[Int64, Int64]:
     """The ``ptr`` of these rows alone, and the places of their entries."""
     lengths = ptr[rows + 1] - ptr[rows]
-    new = np.concatenate([[0], np.cumsum(lengths)])
-    return new, np.arange(new[-1]) + np.repeat(ptr[rows] - new[:-1], lengths)
+    return np.concatenate([[0], np.cumsum(lengths)]), ranges(ptr[rows], ptr[rows + 1])

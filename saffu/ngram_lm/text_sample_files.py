@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from saffu.ngram_lm.text_sample import (
-    BLOCK,
-    INSIDE_UNKNOWN,
-    OPENS_UNKNOWN,
-    Blocks,
-    Cut,
-    Open,
-    Piece,
-    TokenSample,
-    threshold,
-)
+from saffu.ngram_lm.text_blocks import BLOCK, INSIDE_UNKNOWN, OPENS_UNKNOWN, Blocks, Cut, OpenBlock, threshold
+from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import fingerprints, validate
 from saffu.utils.arrays import Array
 from saffu.utils.fingerprints import Multiset
+from saffu.utils.streams import TokenStream
 
 Arrays = Mapping[str, Array]
 DAMAGED = "the sample of text is damaged"
@@ -61,7 +53,7 @@ def read(arrays: Arrays, metadata: Mapping[str, Any], vocab_size: int) -> TokenS
         before_open, offset = (validate.integer(metadata["open"][name], name, 0) for name in ("before", "offset"))
         if before_open >= 2**64 or offset >= 2**62:
             raise ValueError(DAMAGED)
-        still_open = Open.of(end, before_open, offset)
+        still_open = OpenBlock.of(end, before_open, offset)
     documents = None
     if "documents.keys" in arrays:
         documents = Multiset.from_arrays(arrays["documents.keys"], arrays["documents.counts"])
@@ -71,8 +63,8 @@ def read(arrays: Arrays, metadata: Mapping[str, Any], vocab_size: int) -> TokenS
 def read_older(arrays: Arrays, stride: int, vocab_size: int, n_tokens: int, is_open: bool) -> TokenSample:
     """The sample of a file that keeps every ``stride``-th of the blocks of 8,192 tokens that a stream was cut into.
 
-    Where that is all text, it is read again. Where it is a part, the documents heard are not known: what there is of
-    them stays as it is, one of ``stride`` blocks, and can be forgotten only as far as the counts tell.
+    Where that is all text, it is read again. Where it is a part, the documents are not known: what there is of them
+    stays as it is, one of ``stride`` blocks, and which of it can be forgotten only the counts decide.
     """
     ids = validate.token_ids(arrays["sample.ids"], "sample.ids", vocab_size)
     starts, lengths = arrays["sample.starts"], arrays["sample.lengths"]
@@ -83,13 +75,13 @@ def read_older(arrays: Arrays, stride: int, vocab_size: int, n_tokens: int, is_o
     if (np.diff(true) <= 0).any() or (true.size and (true[0] < 0 or true[-1] >= ids.size)):
         raise ValueError(DAMAGED)
     if stride == 1 and ids.size == n_tokens and (ids.size == 0 or (true.size and true[0] == 0)):
-        sample = TokenSample().plus(*Piece(ids, true.astype(np.int64)))
+        sample = TokenSample().plus(TokenStream(ids, true.astype(np.int64)))
         return sample if is_open else sample.closed()
     halvings = stride.bit_length() - 1
     segments = np.union1d(true, begins[lengths[:, 0] > 0]).astype(np.int64)
     before = np.where(np.isin(segments, true), OPENS_UNKNOWN, INSIDE_UNKNOWN).astype(np.uint64)
     ends = np.append(segments[1:], ids.size)
-    keys = (fingerprints.fingerprints(ids, segments, ends) + before) >> np.uint64(halvings)
+    keys = (fingerprints.of_prefixes(TokenStream(ids, segments), ends) + before) >> np.uint64(halvings)
     blocks, halvings = Blocks.of(Cut(keys, before, segments, ends - segments), ids, halvings)
-    still_open = Open.of(ids[:0], INSIDE_UNKNOWN, BLOCK) if is_open else None
+    still_open = OpenBlock.of(ids[:0], INSIDE_UNKNOWN, BLOCK) if is_open else None
     return TokenSample([blocks], halvings, still_open, None)

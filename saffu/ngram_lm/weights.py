@@ -14,7 +14,8 @@ from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import discount_of, discounts, discounts_from, smoothed_distribution
 from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts
 from saffu.ngram_lm.incremental_counts import Rows
-from saffu.utils.arrays import Bools, Float64, Int32, Int64, take
+from saffu.utils.arrays import Bools, Float64, Int32, take
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 
@@ -123,7 +124,7 @@ class NgramWeights:
         total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
         return Table(table, d, total, mass, u), p
 
-    def _pack(self):
+    def _pack(self) -> _core.Packed:
         nnz = np.cumsum([0, *(table.counts.nnz for table in self.tables)])
         indptr = [table.counts.indptr[:-1] + start for table, start in zip(self.tables, nnz, strict=False)]
         return _core.pack(
@@ -133,10 +134,10 @@ class NgramWeights:
             self.n_threads,
         )
 
-    def contexts(self, ids: Int32, documents: Int64, begins: Bools | None = None) -> Int32:
+    def contexts(self, stream: TokenStream, opens: Bools | None = None) -> Int32:
         """Row, within its own table, of the context of each position in every table: what precedes ids[t].
 
-        ``begins`` tells which documents are there from their first token, by default all.
+        ``opens`` marks the documents that are there from their first token, by default all.
 
         Returns
         -------
@@ -145,11 +146,11 @@ class NgramWeights:
             of the first token: row V of the first table, if the counts know it.
         """
         chain = [self.distance[0].counts, *(table.counts for table in self.suffix)]
-        radius = len(self.distance)
+        radius, ids = len(self.distance), stream.ids
         found = np.full((len(self.tables), ids.size), -1, np.int32)
-        for n, rows in enumerate(suffix_contexts(chain, ids, documents, self.n_threads, begins, self._start_length)):
+        for n, rows in enumerate(suffix_contexts(chain, stream, self.n_threads, opens, self._start_length)):
             found[radius + n - 1 if n else 0] = rows
-        age = np.arange(ids.size) - np.repeat(documents, np.diff(np.append(documents, ids.size)))
+        age = np.arange(ids.size) - np.repeat(stream.starts, stream.lengths())
         for k in range(2, radius + 1):
             found[k - 1, k:] = ids[:-k]
             found[k - 1, age < k] = -1

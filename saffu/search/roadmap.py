@@ -280,7 +280,7 @@ class Shared(NamedTuple):
 def shared_counts(split: Split, n_threads: int | None = None) -> Shared:
     """What all architectures have in common, computed once."""
     counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads), ROOM)
-    explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, split.vocab_size, split.documents)
+    explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, vocab_size=split.vocab_size, documents=split.documents)
     return Shared(counts, explicit_lm)
 
 
@@ -498,7 +498,7 @@ class _Run:
         return {"perplexity": perplexity, "seconds": seconds, "file": name, "peak_megabytes": _peak_megabytes()}
 
     def _perplexity(self, model: Model) -> float:
-        perplexity = float(model.perplexity(self.split.held_out, self.split.held_out_documents))
+        perplexity = float(model.perplexity(self.split.held_out, documents=self.split.held_out_documents))
         if not math.isfinite(perplexity):
             raise ValueError(f"the perplexity of the held-out text is {perplexity}")
         return perplexity

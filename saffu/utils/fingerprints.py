@@ -1,7 +1,7 @@
-"""Which documents were heard: 64-bit fingerprints of token sequences, and multisets of them.
+"""Which documents were counted: 64-bit fingerprints of token sequences, and multisets of them.
 
-The fingerprint of a sequence is the sum, modulo 2^64, of a mixed number of each token and its place. So that of a
-document is read off at any of its tokens as one cumulative sum goes by, and a document that comes in chunks has the
+The fingerprint of a sequence is the sum, modulo 2^64, of a mixed number of each token and its place. So the fingerprint
+of a document up to any token is a difference of one cumulative sum, and a document that comes in chunks has the
 fingerprint of the same document in one. Two different sequences share one with a probability of 2^-64; a sequence that
 was made to collide could be found, so this identifies text, and does not protect it.
 """
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saffu.utils.arrays import Array, Int32, Int64, UInt64
+from saffu.utils.streams import TokenStream
 
 SLICE = 1 << 15  # tokens mixed at once: they stay in the cache
 
@@ -31,26 +32,37 @@ def mixed(numbers: UInt64) -> UInt64:
     return numbers
 
 
-def fingerprints(ids: Int32, documents: Int64, ends: Int64, offset: int = 0, before: int = 0) -> UInt64:
+def of_prefixes(stream: TokenStream, ends: Int64, offset: int = 0, before: int = 0) -> UInt64:
     """Fingerprints of documents from their first token up to given places.
 
     Parameters
     ----------
-    ids : ndarray of int32, shape (M,)
-    documents : ndarray of int64
-        Ascending places at which documents begin, the first at 0.
+    stream : TokenStream
+        The first document starts at 0, or before it.
     ends : ndarray of int64, shape (n,)
         Ascending places, each behind the last token that counts; the end of every document is one of them.
     offset, before : int
-        The first document begins so many tokens before ``ids``, and this is their fingerprint.
+        The first document begins so many tokens before the stream, and this is their fingerprint.
+
+    Returns
+    -------
+    ndarray of uint64, shape (n,)
+
+    Examples
+    --------
+    >>> stream = TokenStream.of([7, 3, 7, 3], documents=[0, 2])
+    >>> first, whole, again = of_prefixes(stream, ends=np.array([1, 2, 4]))
+    >>> bool(first != whole), bool(again == whole)
+    (True, True)
     """
+    ids, documents = stream
     begins = documents.copy()
     begins[:1] -= offset
     running = np.zeros(ends.size, np.uint64)
     total = np.zeros(1, np.uint64)
     for low in range(0, ids.size, SLICE):
         high = min(low + SLICE, ids.size)
-        a, b = np.searchsorted(documents, [low, high - 1], side="right") - 1
+        a, b = stream.documents_of(np.array([low, high - 1]))
         place = np.arange(low, high)
         if a == b:
             place -= begins[a]
@@ -68,17 +80,17 @@ def fingerprints(ids: Int32, documents: Int64, ends: Int64, offset: int = 0, bef
     # What had run up when the document of each end began.
     starts = np.concatenate([np.zeros(1, np.uint64), running])[np.searchsorted(ends, documents, side="right")]
     starts[:1] -= np.uint64(before)
-    return running - starts[np.searchsorted(documents, ends - 1, side="right") - 1]
+    found: UInt64 = running - starts[stream.documents_of(ends - 1)]
+    return found
 
 
-def of_documents(ids: Int32, documents: Int64) -> UInt64:
+def of_documents(stream: TokenStream) -> UInt64:
     """The fingerprint of each document of a stream."""
-    return (
-        fingerprints(ids, documents, np.append(documents[1:], ids.size)) if documents.size else np.empty(0, np.uint64)
-    )
+    ids, starts = stream
+    return of_prefixes(stream, np.append(starts[1:], ids.size)) if starts.size else np.empty(0, np.uint64)
 
 
-class Rolling:
+class RollingHashes:
     """Hashes of any parts of a text, ``sum_i mixed(token_i) r^i`` modulo 2^64 with i counted from the part's start."""
 
     RATIO = 0x9E3779B97F4A7C15  # odd, and so with an inverse
@@ -93,7 +105,8 @@ class Rolling:
 
     def hashes(self, first: Int64, lengths: Int64 | np.int64) -> UInt64:
         """Of the parts that begin at ``first``."""
-        return (self._sums[first + lengths] - self._sums[first]) * self._inverse[first]
+        found: UInt64 = (self._sums[first + lengths] - self._sums[first]) * self._inverse[first]
+        return found
 
 
 class Counted(NamedTuple):
@@ -104,7 +117,7 @@ class Counted(NamedTuple):
 
 
 def unite(parts: Sequence[Counted]) -> tuple[Counted, Int64]:
-    """The sum of some parts without what has become zero, and where each key first stands among all of theirs."""
+    """The sum of some parts without what has become zero, and where each key is first found among all of theirs."""
     keys = np.concatenate([part.keys for part in parts])
     counts = np.concatenate([part.counts for part in parts])
     order = np.argsort(keys, kind="stable")
@@ -120,6 +133,12 @@ class Multiset:
 
     It is kept as a few sorted pieces whose sizes at least halve, so that adding n to N takes on the average a time in
     proportion to n log N. Each distinct fingerprint takes 16 bytes.
+
+    Examples
+    --------
+    >>> keys = np.array([5, 7, 5], np.uint64)
+    >>> Multiset().plus(keys).plus(keys[:1], -1).count(keys).tolist()
+    [1, 1, 1]
     """
 
     def __init__(self, pieces: Sequence[Counted] = ()) -> None:

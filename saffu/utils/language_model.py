@@ -1,7 +1,8 @@
 """What saffu's language models have in common: one set of verbs with one set of arguments.
 
 Only the first argument of a verb is positional, but for the positions of ``log_probs`` and the length of ``generate``.
-A verb that a model cannot do raises NotImplementedError and says what to do instead.
+A verb that a model cannot do raises NotImplementedError and says what to do instead. ``refine`` and ``grow`` of a model
+may take more keywords, all with defaults.
 """
 
 from __future__ import annotations
@@ -78,7 +79,6 @@ class LanguageModel(ABC):
         validation: tuple[ArrayLike, ArrayLike | None] | None = None,
         seed: int = 0,
         progress: bool | None = None,
-        **options: Any,
     ) -> Self:
         """Improve the model by backpropagation; return the refined model, and leave this one as it is."""
         self._cannot("refine", "put a SaffuLM on it, with this model as its residual, and refine that")
@@ -89,7 +89,6 @@ class LanguageModel(ABC):
         *,
         documents: ArrayLike | None = None,
         progress: bool | None = None,
-        **sizes: Any,
     ) -> Self:
         """Enlarge the model; return the larger one, and leave this one as it is.
 

@@ -34,6 +34,15 @@ class Drawing:
     ------
     ValueError, TypeError
         If a setting is out of range, or no token is left to draw.
+
+    Examples
+    --------
+    >>> drawing = Drawing(3, n_tokens=4, temperature=0, top_k=None, seed=0, exclude=[2])
+    >>> list(drawing.tokens(lambda: np.array([0.1, 0.3, 0.6]), append=print))
+    1
+    1
+    1
+    [1, 1, 1, 1]
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class TokenStream(NamedTuple):
     ----------
     ids : ndarray of int32, shape (T,)
     starts : ndarray of int64
-        Ascending, distinct offsets in ``ids`` at which documents start. The first is 0 in a stream that stands alone;
+        Ascending, distinct offsets in ``ids`` at which documents start. The first is 0 in a stream of its own;
         in a stretch of a longer one, tokens before the first continue a document.
 
     Examples
@@ -36,7 +36,14 @@ class TokenStream(NamedTuple):
 
     @classmethod
     def of(
-        cls, ids: ArrayLike, documents: ArrayLike | None = None, vocab_size: int | None = None, name: str = "ids"
+        cls,
+        ids: ArrayLike,
+        documents: ArrayLike | None = None,
+        vocab_size: int | None = None,
+        name: str = "ids",
+        *,
+        keep: bool = False,
+        continues: bool = False,
     ) -> TokenStream:
         """Check and convert.
 
@@ -49,14 +56,19 @@ class TokenStream(NamedTuple):
             Every id must be below it.
         name : str
             What an error calls ``ids``.
+        keep : bool
+            Whether the stream outlives the call: it then never shares memory with ``ids``.
+        continues : bool
+            Whether the stream goes on with a document that began before it, unless an offset is 0. Otherwise it starts
+            one at 0 in any case.
 
         Raises
         ------
         ValueError, TypeError
             If ids are out of range or not integers, or the offsets are not ascending within the stream.
         """
-        checked = validate.token_ids(ids, name, vocab_size)
-        return cls(checked, validate.document_starts(documents, checked.size))
+        checked = validate.token_ids(ids, name, vocab_size, keep)
+        return cls(checked, validate.document_starts(documents, checked.size, from_zero=not continues))
 
     @classmethod
     def concat(cls, streams: Iterable[TokenStream]) -> TokenStream:
@@ -74,9 +86,37 @@ class TokenStream(NamedTuple):
             return np.zeros_like(positions)
         return self.starts[self.documents_of(positions)]
 
+    def places(self, values: ArrayLike, name: str = "positions") -> Int64:
+        """Check positions in [0, T], where T is the place just behind the stream.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they are not a vector of integers, or out of range.
+        """
+        array = np.asarray(values)
+        if array.size == 0 and array.ndim <= 1:
+            return np.empty(0, np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be a vector of integers, got {array.dtype} {array.shape}")
+        if not (array.min() >= 0 and array.max() <= self.ids.size):
+            wrong = int(((array < 0) | (array > self.ids.size)).argmax())
+            raise ValueError(f"{name} must be in [0, {self.ids.size}], the length of the text, got {array[wrong]}")
+        return array.astype(np.int64)
+
     def documents_of(self, positions: Int64) -> Int64:
         """The number of the document of each position."""
         return np.searchsorted(self.starts, positions, side="right") - 1
+
+    @property
+    def continues(self) -> bool:
+        """Whether the first token continues a document that began before it."""
+        return self.starts.size == 0 or bool(self.starts[0])
+
+    def with_next(self, token: int) -> TokenStream:
+        """The stream with one more token, which starts a document only if there was none."""
+        starts = self.starts if self.starts.size else np.zeros(1, np.int64)
+        return TokenStream(np.append(self.ids, np.int32(token)), starts)
 
     def lengths(self) -> Int64:
         """Tokens of each document."""

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import saffu
-from helpers.made_up import N_TYPES, documents_with_habits
+from helpers.made_up import N_TYPES, as_text, documents_with_habits
 from saffu.attention_lm import growth as new_units
 from saffu.attention_lm.model import SaffuLM
-from saffu.ngram_lm import model as explicit_lm
-from saffu.ngram_lm import text_sample as sample
+from saffu.ngram_lm import solution, text_blocks
 from saffu.ngram_lm.model import ExplicitLM
 
 V = N_TYPES
@@ -37,7 +36,7 @@ def new():
 
 @pytest.fixture(scope="module")
 def base(training):
-    return ExplicitLM(**BASE, n_threads=1).fit(training[0], V, training[1]).solve()
+    return ExplicitLM(**BASE, n_threads=1).fit(training[0], vocab_size=V, documents=training[1])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def assert_same(one, other, text):
         a, b = (model.log_prob(*text, dtype=np.float64) for model in (one, other))
         np.testing.assert_allclose(other.log_prob(*text), b, atol=2e-4)
     else:
-        a, b = (model.log_prob(*text) for model in (one, other))
+        a, b = (model.log_prob(text[0], documents=text[1]) for model in (one, other))
     assert np.abs(a - b).max() <= EXACT
     context = text[0][:40]
     np.testing.assert_allclose(other.distribution(context), one.distribution(context), atol=1e-6)
@@ -278,48 +277,49 @@ MORE = {
 @pytest.mark.parametrize("way", MORE)
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out", "unit"])
 def test_silent_contexts_change_nothing(way, priming, training, new, tmp_path):
-    model = ExplicitLM(**BASE, priming=priming, n_threads=1).fit(training[0], V, training[1])
+    model = ExplicitLM(**BASE, priming=priming, n_threads=1).fit(training[0], vocab_size=V, documents=training[1])
     grown = model.grow(**MORE[way])
     assert_same(model, grown, new)
     assert grown.growth[-1]["kind"] == "contexts"
     assert set(model.feature_names) < set(grown.feature_names)
     grown.save(tmp_path / "grown")
     loaded = saffu.load(tmp_path / "grown")
-    np.testing.assert_array_equal(loaded.log_prob(*new), grown.log_prob(*new))
+    np.testing.assert_array_equal(*(each.log_prob(new[0], documents=new[1]) for each in (loaded, grown)))
     assert loaded.growth == grown.growth
     assert_same(model, loaded.grow(windows=(*loaded.windows, 300)), new)
 
 
 @pytest.mark.parametrize("way", MORE)
 def test_primed_contexts_never_raise_the_criterion(way, training, base):
-    grown = base.grow(*training, **MORE[way])
+    grown = base.grow(training[0], documents=training[1], **MORE[way])
     before, after = grown.growth[-1]["losses"]
     assert after <= before
-    fitted = ExplicitLM(**{**BASE, **MORE[way]}, n_threads=1).fit(training[0], V, training[1])
-    np.testing.assert_allclose(grown.log_prob(*training), fitted.log_prob(*training), atol=1e-9)
+    fitted = ExplicitLM(**{**BASE, **MORE[way]}, n_threads=1).fit(training[0], vocab_size=V, documents=training[1])
+    text = as_text(training)
+    np.testing.assert_allclose(grown.log_prob(**text), fitted.log_prob(**text), atol=1e-9)
 
 
 def test_scalars_that_would_hurt_are_not_taken(base, training, new, monkeypatch):
-    honest = explicit_lm.prime
+    honest = solution.prime
 
     def wrong(*arguments):
         bounds, scalars = honest(*arguments)
         return bounds, scalars + 3
 
-    monkeypatch.setattr(explicit_lm, "prime", wrong)
-    grown = base.grow(*training, windows=(20, 60))
+    monkeypatch.setattr(solution, "prime", wrong)
+    grown = base.grow(training[0], documents=training[1], windows=(20, 60))
     before, after = grown.growth[-1]["losses"]
     assert before == after
     assert_same(base, grown, new)
 
 
 def test_a_grown_explicit_model_goes_on_learning(base, new):
-    plain, grown, before = base.grow(), base.grow(order=4, windows=(20, 60)), base.log_prob(*new)
+    plain, grown, before = base.grow(), base.grow(order=4, windows=(20, 60)), base.log_prob(new[0], documents=new[1])
     for model in (plain, grown):
-        model.update(*new)
+        model.update(new[0], documents=new[1])
     assert_same(plain, grown, new)
-    np.testing.assert_array_equal(base.log_prob(*new), before)
-    grown.subtract(*new)
+    np.testing.assert_array_equal(base.log_prob(new[0], documents=new[1]), before)
+    grown.subtract(new[0], documents=new[1])
     assert_same(base, grown, new)
 
 
@@ -333,20 +333,20 @@ def test_misuse_of_explicit_growth_is_told(base, training, new):
     with pytest.raises(ValueError, match="induction must stay 100"):
         base.grow(induction=100).grow(induction=50)
     with pytest.raises(ValueError, match="ids must be the text"):
-        base.grow(*new, order=4)
+        base.grow(new[0], documents=new[1], order=4)
     with pytest.raises(ValueError, match="ids must be the text"):
-        base.grow(*new, windows=(20, 60))
+        base.grow(new[0], documents=new[1], windows=(20, 60))
     with pytest.raises(ValueError, match="ids must be the text"):
-        base.grow(training[0][::-1], training[1], order=4)
+        base.grow(training[0][::-1], documents=training[1], order=4)
     with pytest.raises(ValueError, match="Kneser-Ney"):
-        ExplicitLM(**BASE, priming="kneser-ney").fit(training[0], V).grow(order=4)
+        ExplicitLM(**BASE, priming="kneser-ney").fit(training[0], vocab_size=V).grow(order=4)
     with pytest.raises(ValueError, match="no text yet"):
         ExplicitLM(**BASE).grow(order=4)
 
 
 def test_a_model_that_keeps_a_part_of_its_text_asks_for_it(base, training, monkeypatch):
     model = base.grow()
-    monkeypatch.setattr(sample, "LIMIT", 700)
+    monkeypatch.setattr(text_blocks, "LIMIT", 700)
     with pytest.raises(ValueError, match="ids must be given"):
         model.grow(order=4)
     assert_same(base, model.grow(windows=(20, 60)), training)

@@ -153,14 +153,16 @@ def test_new_text_is_learned(settings):
 
 def test_the_residual_learns_exactly():
     model = solved(residual=True)
-    twin = ExplicitLM(radius=1, order=2, windows=(), induction=0).fit(chain(3000, 0), V, np.arange(0, 3000, 500))
+    twin = ExplicitLM(radius=1, order=2, windows=(), induction=0).fit(
+        chain(3000, 0), vocab_size=V, documents=np.arange(0, 3000, 500)
+    )
     new = chain(200, 7, step=5)
     model.update(new, [0, 90])
-    twin.update(new, [0, 90])
+    twin.update(new, documents=[0, 90])
     probe = chain(300, 8)
     np.testing.assert_array_equal(model.residual.log_prob(probe), twin.log_prob(probe))
     model.subtract(new, [0, 90])
-    twin.subtract(new, [0, 90])
+    twin.subtract(new, documents=[0, 90])
     np.testing.assert_array_equal(model.residual.log_prob(probe), twin.log_prob(probe))
 
 

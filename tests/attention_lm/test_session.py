@@ -33,7 +33,11 @@ def make_text(n=900, seed=0):
 
 def make_model(seed=0, residual=False, **architecture):
     ids, documents = make_text()
-    base = ExplicitLM(radius=2, order=3, windows=(20,), induction=30).fit(ids, V, documents) if residual else None
+    base = (
+        ExplicitLM(radius=2, order=3, windows=(20,), induction=30).fit(ids, vocab_size=V, documents=documents)
+        if residual
+        else None
+    )
     model = SaffuLM(**{**SMALL, **architecture}, residual=base).solve(ids, V, documents)
     # Random weights of size 1, which every part of the network moves visibly.
     rng = np.random.default_rng(seed)
@@ -49,7 +53,7 @@ def all_logits(model, ids):
     outputs = np.zeros((stream.ids.size, model._solved["output.bias"].size), np.float32)
     units.add_logits(model._solved, units.hidden(passed, seen), outputs)
     logits = outputs if model._cells is None else outputs[:, model._cells.of_word]
-    return logits if model.residual is None else logits + model.residual.logits(stream.ids)
+    return logits if model.residual is None else logits + model.residual.read(stream.ids).logits()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)

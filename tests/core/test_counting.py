@@ -25,7 +25,7 @@ def streams(draw):
 @given(streams(), st.sampled_from([1, 2, 3]))
 def test_cooccurrence_equals_naive_counts(stream, n_threads):
     vocab_size, ids, distances, documents = stream
-    table = saffu.cooccurrence(ids, distances, vocab_size, documents=documents, n_threads=n_threads)
+    table = saffu.cooccurrence(ids, distances, vocab_size=vocab_size, documents=documents, n_threads=n_threads)
     documents = documents[: 1 if len(ids) == 0 else None]
     np.testing.assert_array_equal(
         table.toarray(), reference.count(ids, ids, distances, documents, vocab_size, vocab_size)
@@ -53,9 +53,9 @@ def test_bits_do_not_depend_on_threads(distances, vocab_size):
     rng = np.random.default_rng(0)
     ids = np.minimum(rng.zipf(1.3, 200_000) - 1, vocab_size - 1)
     documents = np.arange(0, len(ids), 997)
-    one = saffu.cooccurrence(ids, distances, vocab_size, documents, n_threads=1)
+    one = saffu.cooccurrence(ids, distances, vocab_size=vocab_size, documents=documents, n_threads=1)
     for n_threads in (2, 3, 7):
-        other = saffu.cooccurrence(ids, distances, vocab_size, documents, n_threads=n_threads)
+        other = saffu.cooccurrence(ids, distances, vocab_size=vocab_size, documents=documents, n_threads=n_threads)
         np.testing.assert_array_equal(one.indptr, other.indptr)
         np.testing.assert_array_equal(one.indices, other.indices)
         np.testing.assert_array_equal(one.data, other.data)
@@ -65,7 +65,7 @@ def test_large_stream_equals_unique():
     rng = np.random.default_rng(1)
     vocab_size = 3000
     ids = np.minimum(rng.zipf(1.2, 100_000) - 1, vocab_size - 1)
-    table = saffu.cooccurrence(ids, 3, vocab_size)
+    table = saffu.cooccurrence(ids, 3, vocab_size=vocab_size)
     keys, counts = np.unique(ids[:-3] * vocab_size + ids[3:], return_counts=True)
     np.testing.assert_array_equal(
         np.repeat(np.arange(vocab_size), np.diff(table.indptr)) * vocab_size + table.indices, keys
@@ -76,7 +76,7 @@ def test_large_stream_equals_unique():
 @given(streams())
 def test_find_returns_the_place_or_minus_one(stream):
     vocab_size, ids, distances, _ = stream
-    table = saffu.cooccurrence(ids, distances, vocab_size)
+    table = saffu.cooccurrence(ids, distances, vocab_size=vocab_size)
     rows, cols = (grid.ravel().astype(np.int32) for grid in np.mgrid[-1:vocab_size, 0:vocab_size])
     entry = _core.find(table.indptr.astype(np.int64), table.indices, rows, cols, 2)
     found = np.array([0 if e < 0 else table.data[e] for e in entry])

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 import saffu
 from helpers import reference
 from saffu import _core
-from saffu.explicit import log_weights as explicit
+from saffu.explicit.moments import add_moments
 
 pytestmark = pytest.mark.kernels
 
@@ -35,7 +35,7 @@ def as_csr(H, index_dtype):
 
 def add(H, targets, weights, n_classes, n_threads=1):
     F, mass = np.full((n_classes, H.shape[1]), np.nan), np.full(n_classes, np.nan)
-    explicit.add_moments(H, targets, weights, F, mass, False, n_threads)
+    add_moments(H, targets, weights, F, mass, False, n_threads)
     return F, mass
 
 
@@ -48,7 +48,9 @@ def test_equals_reference(example, index_dtype):
             got_F, got_mass = add(matrix, targets, weights, n_classes)
             np.testing.assert_allclose(got_F, F, rtol=1e-12, atol=1e-13)
             np.testing.assert_allclose(got_mass, mass, rtol=1e-12, atol=1e-13)
-            np.testing.assert_array_equal(saffu.moments(matrix, targets, n_classes, weights), got_F.T)
+            np.testing.assert_array_equal(
+                saffu.moments(matrix, targets, n_classes=n_classes, sample_weight=weights), got_F.T
+            )
 
 
 @given(examples(), st.integers(0, 90))
@@ -60,7 +62,7 @@ def test_cutting_the_stream_changes_no_bit(example, cut):
             whole = add(convert(H), targets, weights, n_classes)
             F, mass = add(convert(H[:cut]), targets[:cut], None if weights is None else weights[:cut], n_classes)
             rest = None if weights is None else weights[cut:]
-            explicit.add_moments(convert(H[cut:]), targets[cut:], rest, F, mass, True, 2)
+            add_moments(convert(H[cut:]), targets[cut:], rest, F, mass, True, 2)
             np.testing.assert_array_equal(F, whole[0])
             np.testing.assert_array_equal(mass, whole[1])
 
@@ -134,7 +136,7 @@ def test_log_weights_equal_reference(n_features, n_classes, dtype, K, smoothing,
     expected = reference.log_weights(F, K, smoothing)
     tolerance = 1e-13 if dtype == np.float64 else 2e-6
     for layout in (F, np.asfortranarray(F)):
-        U = saffu.log_weights(layout, K, smoothing)
+        U = saffu.log_weights(layout, K, smoothing=smoothing)
         assert U.dtype == dtype
         assert U.strides == layout.strides or 0 in F.shape or 1 in F.shape
         np.testing.assert_allclose(U, expected, rtol=tolerance, atol=tolerance)
@@ -144,9 +146,9 @@ def test_log_weights_equal_reference(n_features, n_classes, dtype, K, smoothing,
 def test_log_weights_bits_do_not_depend_on_threads(dtype):
     F = np.random.default_rng(0).random((301, 517)).astype(dtype)
     for layout in (F, np.asfortranarray(F)):
-        one = saffu.log_weights(layout, 5.0, 0.1, n_threads=1)
+        one = saffu.log_weights(layout, 5.0, smoothing=0.1, n_threads=1)
         for n_threads in (2, 3, 7):
-            np.testing.assert_array_equal(one, saffu.log_weights(layout, 5.0, 0.1, n_threads=n_threads))
+            np.testing.assert_array_equal(one, saffu.log_weights(layout, 5.0, smoothing=0.1, n_threads=n_threads))
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])

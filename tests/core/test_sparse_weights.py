@@ -12,6 +12,7 @@ from scipy.sparse import random_array
 from helpers import reference
 from saffu import _core
 from saffu.ngram_lm.counts import NgramCounts, suffix_contexts
+from saffu.utils.streams import TokenStream
 
 pytestmark = pytest.mark.kernels
 
@@ -62,10 +63,10 @@ def test_packed_rows_hold_every_entry_once(table, n_threads):
 def test_suffix_tables_count_ngrams(ids, order, cuts):
     ids = np.array(ids, np.int32)
     documents = np.array(sorted({0, *cuts} & set(range(len(ids)))), np.int64)
-    counts = NgramCounts.from_stream(ids, documents, 5, 1, order)
+    counts = NgramCounts(5, 1, order).of_stream(TokenStream(ids, documents))
     spans = itertools.pairwise([*documents, len(ids)])
     texts = [("<s>", *ids[a:b].tolist()) for a, b in spans]
-    contexts = list(suffix_contexts(counts.chain, ids, documents, 1))
+    contexts = list(suffix_contexts(counts.chain, TokenStream(ids, documents), 1))
     for n, table in enumerate(counts.chain, start=1):
         grams = Counter(text[t - n : t + 1] for text in texts for t in range(n, len(text)))
         assert sorted(table.data) == sorted(grams.values())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import saffu
 from helpers import reference
-from saffu.explicit.bit_cipher import code_sets
+from saffu.explicit.bit_sets import code_sets
 from saffu.explicit.discounting import discounts
 
 FIVE_BITS = (
@@ -145,7 +145,7 @@ def test_a_batch_is_decoded_in_parts(monkeypatch):
     cipher = cipher_of(7, 100)
     vectors = np.concatenate([cipher.codes, np.random.default_rng(1).random((50, 7), np.float32)])
     whole = cipher.decode(vectors)
-    monkeypatch.setattr("saffu.explicit.bit_cipher.CHUNK_VALUES", 150)
+    monkeypatch.setattr("saffu.explicit.bit_sets.CHUNK_VALUES", 150)
     np.testing.assert_array_equal(cipher.decode(vectors), whole)
 
 
@@ -252,7 +252,9 @@ CHOICES = st.sampled_from(["concatenate", "sum"]), st.sampled_from(WEIGHTS), st.
 @given(streams(), st.lists(st.sampled_from([-4, -2, -1, 1, 2, 3]), min_size=1, unique=True), *CHOICES)
 def test_embeddings_are_those_of_the_plain_twin(stream, radii, combine, weights, own):
     ids, cipher, documents = stream
-    found = saffu.enriched_embeddings(ids, cipher, radii, documents, combine, weights, own)
+    found = saffu.enriched_embeddings(
+        ids, cipher, radii=radii, documents=documents, combine=combine, weights=weights, own=own
+    )
     taken = discounts if weights == "ratios" else None
     expected = reference.enriched_embeddings(ids, cipher.codes, radii, documents, combine, own, taken)
     assert found.dtype == np.float32
@@ -263,7 +265,7 @@ def test_embeddings_are_those_of_the_plain_twin(stream, radii, combine, weights,
 
 def test_left_and_right_are_different_blocks():
     cipher = saffu.BitCipher(3).fit(counts=[3, 2, 1])
-    found = saffu.enriched_embeddings([0, 1, 2], cipher, [1, -1], own=False)
+    found = saffu.enriched_embeddings([0, 1, 2], cipher, radii=[1, -1], own=False)
     right_of_1, left_of_1 = np.split(found[1], 2)
     assert right_of_1.tolist() == [0, 0, 0.5]
     assert left_of_1.tolist() == [0.5, 0, 0]
@@ -273,10 +275,10 @@ def test_left_and_right_are_different_blocks():
 def test_a_type_that_never_occurs_has_its_own_code_only():
     cipher = saffu.BitCipher(2).fit([0, 1, 0])
     cipher.fit([0, 1, 0], vocab_size=4)
-    found = saffu.enriched_embeddings([0, 1, 0], cipher, [1])
+    found = saffu.enriched_embeddings([0, 1, 0], cipher, radii=[1])
     assert found[2].tolist() == [0.5, 0.5, 0, 0]
     assert not found[3].any()  # codes have run out
-    assert not saffu.enriched_embeddings([0, 1, 0], cipher, [1], own=False)[2:].any()
+    assert not saffu.enriched_embeddings([0, 1, 0], cipher, radii=[1], own=False)[2:].any()
 
 
 def test_ratios_are_about_what_is_special():
@@ -285,7 +287,7 @@ def test_ratios_are_about_what_is_special():
     ids = rng.choice(4, 3000, p=[0.7, 0.12, 0.12, 0.06])
     ids[1:][(ids[:-1] != 1) & (ids[1:] == 3)] = 0
     cipher = saffu.BitCipher(4).fit(ids)
-    by_counts, by_ratios = (saffu.enriched_embeddings(ids, cipher, [1], weights=w, own=False)[1] for w in WEIGHTS)
+    by_counts, by_ratios = (saffu.enriched_embeddings(ids, cipher, radii=[1], weights=w, own=False)[1] for w in WEIGHTS)
     special, common = cipher.codes[3] > 0, cipher.codes[0] > 0
     assert by_counts[special] < by_counts[common]
     assert by_ratios[special] > by_ratios[common]
@@ -303,8 +305,8 @@ def test_embeddings_do_not_depend_on_threads():
 def test_embeddings_of_nothing():
     assert saffu.enriched_embeddings([], saffu.BitCipher(3)).shape == (0, 15)
     cipher = saffu.BitCipher(3).fit(counts=[1, 2])
-    assert saffu.enriched_embeddings([], cipher, [1]).tolist() == [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]
-    assert saffu.enriched_embeddings([1], cipher, [10**6], combine="sum").tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert saffu.enriched_embeddings([], cipher, radii=[1]).tolist() == [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]
+    assert saffu.enriched_embeddings([1], cipher, radii=[10**6], combine="sum").tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize(

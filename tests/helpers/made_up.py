@@ -36,3 +36,9 @@ def told_by_two(n_tokens, seed, n_types, share, drift=0):
         topic = t // drift if drift else 0
         ids[t] = follow if rng.random() < share else min(rng.zipf(1.5) - 1 + topic, n_types - 1)
     return ids
+
+
+def as_text(ids_and_documents):
+    """Ids and document starts as the keywords of a verb."""
+    ids, documents = ids_and_documents
+    return {"ids": ids, "documents": documents}

@@ -15,6 +15,7 @@ from saffu.ngram_lm import text_sample_files as sample_files
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel
 from saffu.ngram_lm.weights import NgramWeights
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 23
 
@@ -39,7 +40,7 @@ def held_out():
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_kneser_ney_equals_the_textbook(order):
     ids, new = text(4000, 2), text(400, 3)
-    model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, VOCAB_SIZE)
+    model = saffu.ExplicitLM(order=order, windows=(), induction=0, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE)
     naive = reference.KneserNey(ids, order)
     np.testing.assert_allclose(model.log_prob(new), naive.log_prob(new), rtol=0, atol=1e-9)
 
@@ -47,13 +48,13 @@ def test_kneser_ney_equals_the_textbook(order):
 def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
     """alpha = 0, beta = 1, lambda = 1 on the suffix chain and 0 elsewhere, over continuation counts."""
     ids, _ = stream
-    weights = NgramWeights(NgramCounts.from_stream(ids.astype(np.int32), np.array([0]), VOCAB_SIZE, 3, 4), True)
+    weights = NgramWeights(NgramCounts(VOCAB_SIZE, 3, 4).of_stream(TokenStream.of(ids)), True)
     model = PooledModel(weights, (50,), 40)
     scalars = np.array([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]])
     new, start = text(200, 4).astype(np.int32), np.array([0])
-    rows = weights.contexts(new, start)
-    batch = model.batch(new, start, np.arange(new.size), rows, model.states(rows))
-    textbook = saffu.ExplicitLM(order=4, priming="kneser-ney").fit(ids, VOCAB_SIZE)
+    rows = weights.contexts(TokenStream(new, start))
+    batch = model.batch(TokenStream(new, start), np.arange(new.size), rows, model.states(rows))
+    textbook = saffu.ExplicitLM(order=4, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE)
     np.testing.assert_allclose(model.pool(scalars).log_prob(batch, 1), textbook.log_prob(new), rtol=0, atol=1e-10)
 
 
@@ -62,7 +63,7 @@ def test_kneser_ney_is_a_special_case_of_the_scalars(stream):
 
 def dense_twin(model, ids, documents):
     names = [("distance", k + 1) for k in range(model.radius)] + [("suffix", n) for n in range(2, model.order)]
-    weights = model._solved()[0].weights
+    weights = model.solution.solved()[0].weights
     found = {name: table.discounts for name, table in zip(names, weights.tables, strict=True)}
     return reference.DenseExplicitLM(
         ids, documents, model.vocab_size, model.radius, model.order, model.windows, model.induction, found
@@ -80,10 +81,10 @@ def dense_twin(model, ids, documents):
 )
 def test_log_prob_and_distribution_equal_the_dense_twin(stream, held_out, settings):
     (ids, documents), (new, new_documents) = stream, held_out
-    model = saffu.ExplicitLM(**settings).fit(ids, VOCAB_SIZE, documents)
+    model = saffu.ExplicitLM(**settings).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
     twin = dense_twin(model, ids, documents)
-    log_prob = model.log_prob(new, new_documents)
-    pooled, scalars = model._solved()
+    log_prob = model.log_prob(new, documents=new_documents)
+    pooled, scalars = model.solution.solved()
     for t in range(len(new)):
         start = max(d for d in new_documents if d <= t)
         state = 0 if pooled.bounds is None else twin.state(new, t, start, pooled.bounds)
@@ -103,16 +104,16 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
     documents = np.array([0, 33])
     radius, order, windows, induction = 2, 4, (4, 9), 12
     weights = NgramWeights(
-        NgramCounts.from_stream(ids, documents, vocab_size, radius, order, start_length=1), False, n_threads
+        NgramCounts(vocab_size, radius, order, 1).of_stream(TokenStream(ids, documents)), False, n_threads
     )
     model = PooledModel(weights, windows, induction, bounds=np.array([3.0, 1.0, 1.0]))
     scalars = rng.normal(0.3, 0.5, (model.n_states, 2 + len(weights.tables) + 3))
-    rows = weights.contexts(ids, documents)
+    rows = weights.contexts(TokenStream(ids, documents))
     positions = np.sort(rng.choice(ids.size, 30, replace=False))
     rows = np.ascontiguousarray(rows[:, positions])
     target_u = rng.normal(1.0, 1.0, rows.shape)  # any values: the kernel must take the target's as told
     states = model.states(rows)
-    batch = model.batch(ids, documents, positions, rows, states, target_u)
+    batch = model.batch(TokenStream(ids, documents), positions, rows, states, target_u)
     log_prob, gradient, hessian = model.pool(scalars).derivatives(batch, True, n_threads)
     names = [("distance", 1), ("distance", 2), ("suffix", 2), ("suffix", 3)]
     twin = reference.DenseExplicitLM(
@@ -136,8 +137,8 @@ def test_derivatives_equal_moments_of_the_dense_features(seed, vocab_size, n_thr
 def test_leave_one_out_weights_are_those_of_the_smaller_counts(stream):
     """Against counts from which the pair was really taken, with the discounts held."""
     ids, documents = stream[0][:400].astype(np.int32), np.array([0])
-    weights = NgramWeights(NgramCounts.from_stream(ids, documents, VOCAB_SIZE, 2, 4), False)
-    rows = np.ascontiguousarray(weights.contexts(ids, documents)[:, 5:])
+    weights = NgramWeights(NgramCounts(VOCAB_SIZE, 2, 4).of_stream(TokenStream(ids, documents)), False)
+    rows = np.ascontiguousarray(weights.contexts(TokenStream(ids, documents))[:, 5:])
     targets = ids[5:]
     kept, target_u = weights.leave_one_out(rows, targets)
     for i in range(0, targets.size, 7):
@@ -160,11 +161,14 @@ def test_leave_one_out_weights_are_those_of_the_smaller_counts(stream):
 @pytest.mark.kernels
 def test_bits_do_not_depend_on_threads(stream, held_out):
     fits = [
-        saffu.ExplicitLM(windows=(60, 500), n_threads=n).fit(stream[0], VOCAB_SIZE, stream[1]) for n in (1, 2, 3, 7)
+        saffu.ExplicitLM(windows=(60, 500), n_threads=n).fit(stream[0], vocab_size=VOCAB_SIZE, documents=stream[1])
+        for n in (1, 2, 3, 7)
     ]
     for other in fits[1:]:
-        np.testing.assert_array_equal(fits[0]._scalars, other._scalars)
-        np.testing.assert_array_equal(fits[0].log_prob(*held_out), other.log_prob(*held_out))
+        np.testing.assert_array_equal(fits[0].solution.scalars, other.solution.scalars)
+        np.testing.assert_array_equal(
+            fits[0].log_prob(held_out[0], documents=held_out[1]), other.log_prob(held_out[0], documents=held_out[1])
+        )
 
 
 # ---- priming ---------------------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ def test_priming_beats_its_special_cases(stream):
     new = text(1500, 9)
     perplexity = {
         priming: saffu.ExplicitLM(windows=(50,), induction=0, priming=priming)
-        .fit(ids, VOCAB_SIZE, documents)
+        .fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
         .perplexity(new)
         for priming in ("k-fold", "leave-one-out", "kneser-ney", "unit")
     }
@@ -211,16 +215,19 @@ def equal_counts(a, b):
         np.testing.assert_array_equal(one.data, other.data)
 
 
-@given(st.lists(st.integers(0, 3000), max_size=8), st.sampled_from([(5, 4), (1, 2), (2, 5)]))
+@given(
+    st.lists(st.integers(0, 3000), max_size=8),
+    st.sampled_from([dict(radius=5, order=4), dict(radius=1, order=2), dict(radius=2, order=5)]),
+)
 def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
     ids, documents = text(3000, 0), np.array([0, 700, 705, 1900])
-    whole = saffu.ExplicitLM(*shape).partial_fit(ids, VOCAB_SIZE, documents)
-    parts = saffu.ExplicitLM(*shape)
+    whole = saffu.ExplicitLM(**shape).partial_fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
+    parts = saffu.ExplicitLM(**shape)
     for first, last in zip([0, *sorted(cuts)], [*sorted(cuts), len(ids)], strict=True):
         inside = documents[(documents >= first) & (documents < last)] - first
-        parts.partial_fit(ids[first:last], VOCAB_SIZE, inside)
+        parts.partial_fit(ids[first:last], vocab_size=VOCAB_SIZE, documents=inside)
     equal_counts(whole.counts, parts.counts)
-    (one, facts), (other, others) = sample_files.write(whole._sample), sample_files.write(parts._sample)
+    (one, facts), (other, others) = sample_files.write(whole.counted.sample), sample_files.write(parts.counted.sample)
     assert facts == others
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name])
@@ -230,8 +237,8 @@ def test_partial_fit_in_any_chunking_equals_fit(cuts, shape):
 def test_merge_in_any_order_equals_fit(stream, order_of_merging):
     ids, _ = stream
     pieces = [ids[:1000], ids[1000:1100], ids[1100:]]
-    whole = saffu.ExplicitLM().partial_fit(ids, VOCAB_SIZE, [0, 1000, 1100])
-    parts = [saffu.ExplicitLM().partial_fit(piece, VOCAB_SIZE) for piece in pieces]
+    whole = saffu.ExplicitLM().partial_fit(ids, vocab_size=VOCAB_SIZE, documents=[0, 1000, 1100])
+    parts = [saffu.ExplicitLM().partial_fit(piece, vocab_size=VOCAB_SIZE) for piece in pieces]
     merged = saffu.ExplicitLM()
     for j in order_of_merging:
         merged.merge(parts[j])
@@ -241,8 +248,8 @@ def test_merge_in_any_order_equals_fit(stream, order_of_merging):
 
 def test_subtracting_undoes_adding(stream):
     ids, _ = stream
-    a = saffu.ExplicitLM().partial_fit(ids[:2000], VOCAB_SIZE).counts
-    b = saffu.ExplicitLM().partial_fit(ids[2000:], VOCAB_SIZE).counts
+    a = saffu.ExplicitLM().partial_fit(ids[:2000], vocab_size=VOCAB_SIZE).counts
+    b = saffu.ExplicitLM().partial_fit(ids[2000:], vocab_size=VOCAB_SIZE).counts
     rest = a.add(b).subtract(b)
     np.testing.assert_array_equal(rest.unigram, a.unigram)
     for n, (one, other) in enumerate(zip(rest.distance, a.distance, strict=True)):
@@ -254,15 +261,21 @@ def test_subtracting_undoes_adding(stream):
 
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out", "kneser-ney", "unit"])
 def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
-    model = saffu.ExplicitLM(priming=priming, windows=(20, 70), induction=30).fit(stream[0], VOCAB_SIZE, stream[1])
+    model = saffu.ExplicitLM(priming=priming, windows=(20, 70), induction=30).fit(
+        stream[0], vocab_size=VOCAB_SIZE, documents=stream[1]
+    )
     model.save(tmp_path / "model.saffu")
     again = saffu.load(tmp_path / "model.saffu")
-    np.testing.assert_array_equal(model.log_prob(*held_out), again.log_prob(*held_out))
+    np.testing.assert_array_equal(
+        model.log_prob(held_out[0], documents=held_out[1]), again.log_prob(held_out[0], documents=held_out[1])
+    )
     equal_counts(model.counts, again.counts)
     assert again.scalars == model.scalars
     for m in (model, again):
         m.partial_fit(held_out[0])
-    np.testing.assert_array_equal(model.log_prob(*held_out), again.log_prob(*held_out))
+    np.testing.assert_array_equal(
+        model.log_prob(held_out[0], documents=held_out[1]), again.log_prob(held_out[0], documents=held_out[1])
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +286,7 @@ def test_files_round_trip_to_the_same_bits(tmp_path, stream, held_out, priming):
     ],
 )
 def test_damaged_arrays_are_refused(stream, name):
-    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], VOCAB_SIZE, stream[1])
+    model = saffu.ExplicitLM(radius=2, order=3).fit(stream[0], vocab_size=VOCAB_SIZE, documents=stream[1])
     arrays, metadata = model._to_checkpoint()
     saffu.ExplicitLM._from_checkpoint(copy.deepcopy(arrays), metadata)
     damaged = copy.deepcopy(arrays)
@@ -286,7 +299,7 @@ def test_damaged_arrays_are_refused(stream, name):
 
 
 def test_generate_is_deterministic_and_follows_the_distribution(stream):
-    model = saffu.ExplicitLM(windows=(20,), induction=10).fit(*stream[:1], VOCAB_SIZE)
+    model = saffu.ExplicitLM(windows=(20,), induction=10).fit(stream[0], vocab_size=VOCAB_SIZE)
     assert list(model.generate([1, 2], 30, seed=5)) == list(model.generate([1, 2], 30, seed=5))
     assert list(model.generate([1, 2], 30, seed=5)) != list(model.generate([1, 2], 30, seed=6))
     greedy = list(model.generate([1, 2], 5, temperature=0))
@@ -299,7 +312,7 @@ def test_generate_is_deterministic_and_follows_the_distribution(stream):
 
 
 def test_context_beyond_the_history_does_not_matter(stream):
-    model = saffu.ExplicitLM(radius=2, order=3, windows=(9,), induction=7).fit(stream[0], VOCAB_SIZE)
+    model = saffu.ExplicitLM(radius=2, order=3, windows=(9,), induction=7).fit(stream[0], vocab_size=VOCAB_SIZE)
     np.testing.assert_array_equal(model.distribution(stream[0][:200]), model.distribution(stream[0][200 - 9 : 200]))
 
 
@@ -364,6 +377,6 @@ def test_brown_perplexity(data_folder):
     vocabulary = train.build_vocabulary(min_count=3)
     assert len(vocabulary) == 19_422
     chunk = train.read(vocabulary)
-    model = saffu.ExplicitLM().fit(chunk.ids, len(vocabulary), chunk.starts)
+    model = saffu.ExplicitLM().fit(chunk.ids, vocab_size=len(vocabulary), documents=chunk.starts)
     test = Corpus([data_folder / "brown" / "test.txt.gz"], tokenizer="whitespace").read(vocabulary)
-    assert model.perplexity(test.ids, test.starts) < 140
+    assert model.perplexity(test.ids, documents=test.starts) < 140

@@ -1,5 +1,6 @@
 """Logits of a text whose own counts are taken away, against models that never had them; and logits of any text."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,12 +29,12 @@ def training():
 @pytest.fixture(scope="module")
 def model(training):
     ids, documents = training
-    return saffu.ExplicitLM(**SETTINGS).fit(ids, VOCAB_SIZE, documents)
+    return saffu.ExplicitLM(**SETTINGS).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
 
 
 @pytest.fixture(scope="module")
 def held_out(model, training):
-    return HeldOutLogits(model, *training, folds=FOLDS)
+    return HeldOutLogits(model, training[0], documents=training[1], folds=FOLDS)
 
 
 # ---- what they are ---------------------------------------------------------------------------------------------------
@@ -55,8 +56,8 @@ def twin_without(held_out, model, ids, documents, fold):
 @pytest.mark.parametrize("min_count", [0, 60])
 def test_equal_a_model_that_never_counted_the_fold(model, training, min_count):
     ids, documents = training
-    held_out = HeldOutLogits(model, ids, documents, FOLDS, min_count=min_count)
-    pooled, scalars = model._solved()
+    held_out = HeldOutLogits(model, ids, documents=documents, folds=FOLDS, min_count=min_count)
+    pooled, scalars = model.solution.solved()
     for fold in (0, 3):
         twin = twin_without(held_out, model, ids, documents, fold)
         positions = held_out.positions(fold)[::11]
@@ -78,14 +79,14 @@ def test_equal_a_fit_to_the_other_documents():
     """Where blocks are whole documents, the counts left are those of the other documents."""
     length, n = 60, 20
     ids, documents = text(length * n, 1), np.arange(n) * length
-    model = saffu.ExplicitLM(**SETTINGS).fit(ids, VOCAB_SIZE, documents)
-    held_out = HeldOutLogits(model, ids, documents, FOLDS)
+    model = saffu.ExplicitLM(**SETTINGS).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
+    held_out = HeldOutLogits(model, ids, documents=documents, folds=FOLDS)
     assert held_out.block_length == length
     rest = np.delete(ids, held_out.positions(2))
-    other = saffu.ExplicitLM(**SETTINGS).fit(rest, VOCAB_SIZE, documents[: n - n // FOLDS]).solve()
-    other._scalars, other._model.bounds = model._scalars, model._bounds
+    other = saffu.ExplicitLM(**SETTINGS).fit(rest, vocab_size=VOCAB_SIZE, documents=documents[: n - n // FOLDS]).prime()
+    other.solution.scalars, other.solution.pooled.bounds = model.solution.scalars, model.solution.bounds
     positions = held_out.positions(2)
-    expected = other.logits(ids, positions, documents, np.empty((positions.size, VOCAB_SIZE)))
+    expected = other.log_probs(ids, positions, documents=documents)
     np.testing.assert_allclose(held_out.logits(2, positions), expected, rtol=0, atol=1e-5)
     t = positions[100]
     p = other.distribution(ids[t // length * length : t])
@@ -93,7 +94,7 @@ def test_equal_a_fit_to_the_other_documents():
 
 
 def test_are_worse_than_those_of_counted_text_and_near_those_of_new_text(held_out, model, training):
-    counted = model.perplexity(*training)
+    counted = model.perplexity(training[0], documents=training[1])
     own = np.exp(-np.mean([held_out.log_prob(fold).mean() for fold in range(FOLDS)]))
     new = model.perplexity(text(1500, 5))
     assert counted < 0.8 * own
@@ -102,11 +103,11 @@ def test_are_worse_than_those_of_counted_text_and_near_those_of_new_text(held_ou
 
 def test_kneser_ney(training):
     ids, documents = training
-    model = saffu.ExplicitLM(order=3, priming="kneser-ney").fit(ids, VOCAB_SIZE, documents)
-    held_out = HeldOutLogits(model, ids, documents, FOLDS)
+    model = saffu.ExplicitLM(order=3, priming="kneser-ney").fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
+    held_out = HeldOutLogits(model, ids, documents=documents, folds=FOLDS)
     logits = held_out.logits(1)
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, rtol=1e-5)
-    assert held_out.log_prob(1).mean() < model.log_prob(ids, documents)[held_out.positions(1)].mean()
+    assert held_out.log_prob(1).mean() < model.log_prob(ids, documents=documents)[held_out.positions(1)].mean()
 
 
 # ---- the folds -------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_large_texts_have_blocks_of_8192():
 
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_same_bits_on_any_number_of_threads(held_out, model, training, n_threads):
-    other = HeldOutLogits(model, *training, folds=FOLDS, n_threads=n_threads)
+    other = HeldOutLogits(model, training[0], documents=training[1], folds=FOLDS, n_threads=n_threads)
     np.testing.assert_array_equal(other.logits(1), held_out.logits(1))
     np.testing.assert_array_equal(other.log_prob(1), held_out.log_prob(1))
 
@@ -145,11 +146,11 @@ def test_any_order_of_positions(held_out):
 
 
 def test_folds_that_do_not_fit_are_built_again(held_out, model, training):
-    lean = HeldOutLogits(model, *training, folds=FOLDS, memory=0)
+    lean = HeldOutLogits(model, training[0], documents=training[1], folds=FOLDS, memory=0)
     for fold in (2, 0, 2):
         np.testing.assert_array_equal(lean.logits(fold), held_out.logits(fold))
         assert len(lean._kept) == 1
-    two = HeldOutLogits(model, *training, folds=FOLDS, memory=int(2.5 * lean.text(2).n_bytes))
+    two = HeldOutLogits(model, training[0], documents=training[1], folds=FOLDS, memory=int(2.5 * lean.text(2).n_bytes))
     for fold in (0, 1, 0, 2):
         two.text(fold)
     assert list(two._kept) == [0, 2]
@@ -157,7 +158,7 @@ def test_folds_that_do_not_fit_are_built_again(held_out, model, training):
 
 def test_batches_from_several_threads(held_out, model, training):
     """Each builds, or finds, the fold it needs, also where only one fits."""
-    lean = HeldOutLogits(model, *training, folds=FOLDS, memory=0, n_threads=1)
+    lean = HeldOutLogits(model, training[0], documents=training[1], folds=FOLDS, memory=0, n_threads=1)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lean.logits, [0, 1, 0, 2, 1, 0, 2, 2]))
     for fold, logits in zip([0, 1, 0, 2, 1, 0, 2, 2], found, strict=True):
@@ -167,7 +168,7 @@ def test_batches_from_several_threads(held_out, model, training):
 def test_a_part_of_what_was_counted(model, training):
     """Two of four documents: the others stay counted."""
     ids, _ = training
-    part = HeldOutLogits(model, ids[:403], np.array([0, 400]), folds=2)
+    part = HeldOutLogits(model, ids[:403], documents=np.array([0, 400]), folds=2)
     assert np.isfinite(part.log_prob(1)).all()
 
 
@@ -208,23 +209,50 @@ def test_bad_input_is_named(model, training, call, error, message):
 
 def test_logits_of_new_text(model):
     ids, documents = text(300, 3), np.array([0, 120])
-    logits = model.logits(ids, documents=documents)
+    logits = model.read(ids, documents=documents).logits()
     assert logits.dtype == np.float32
     assert logits.shape == (300, VOCAB_SIZE)
-    np.testing.assert_allclose(logits[np.arange(300), ids], model.log_prob(ids, documents), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits[np.arange(300), ids], model.log_prob(ids, documents=documents), rtol=0, atol=1e-5)
     positions = [7, 250, 0, 120, 299]
-    exact = model.logits(ids, positions, documents, np.empty((5, VOCAB_SIZE)))
+    exact = model.log_probs(ids, positions, documents=documents)
     np.testing.assert_allclose(logits[positions], exact, rtol=0, atol=1e-5)
     for t, found in zip(positions, exact, strict=True):
         p = model.distribution(ids[120 if t >= 120 else 0 : t])
         np.testing.assert_allclose(found, np.log(p), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_updates", [0, 1])
+def test_log_probs_behind_the_text(model, n_updates):
+    model = copy.deepcopy(model)
+    for _ in range(n_updates):  # then the rows of few positions are weighed alone
+        model.update(text(40, 4), documents=[0])
+    ids = text(60, 5)
+    found = model.log_probs(ids, [60, 0, 31], documents=[0, 20, 31])
+    for row, seen in zip(found, (ids[31:], ids[:0], ids[:0]), strict=True):
+        np.testing.assert_allclose(row, np.log(model.distribution(seen)), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(model.log_probs([], [0]), model.log_probs(ids, [0]))
+    assert model.log_probs(ids, []).shape == (0, VOCAB_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("positions", "error", "message"),
+    [
+        ([61], ValueError, r"positions must be in \[0, 60\], the length of the text, got 61"),
+        ([3, -1], ValueError, "got -1"),
+        ([0.5], TypeError, "positions must be a vector of integers"),
+        ([[1, 2]], TypeError, "positions must be a vector of integers"),
+    ],
+)
+def test_bad_positions_of_log_probs_are_named(model, positions, error, message):
+    with pytest.raises(error, match=message):
+        model.log_probs(text(60, 5), positions)
+
+
 def test_logits_of_a_wide_vocabulary():
     """More words than one tile of the kernel, the last block cut."""
     ids = np.random.default_rng(0).zipf(1.2, 4000) % 2345
-    model = saffu.ExplicitLM(**SETTINGS).fit(ids, 2345)
-    found = model.logits(ids, [3999], out=np.empty((1, 2345)))[0]
+    model = saffu.ExplicitLM(**SETTINGS).fit(ids, vocab_size=2345)
+    found = model.log_probs(ids, [3999])[0]
     np.testing.assert_allclose(found, np.log(model.distribution(ids[:3999])), rtol=0, atol=1e-11)
 
 
@@ -243,7 +271,7 @@ def test_logits_of_a_wide_vocabulary():
 )
 def test_bad_positions_and_buffers_are_named(model, positions, out, error, message):
     with pytest.raises(error, match=message):
-        model.logits(text(300, 3), positions, out=out)
+        model.read(text(300, 3)).logits(positions, out)
 
 
 def test_a_position_of_another_fold_is_refused(held_out):

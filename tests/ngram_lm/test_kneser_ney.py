@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 import saffu
 from helpers import reference
-from helpers.made_up import told_by_two
-from saffu.ngram_lm import model as explicit_lm
+from helpers.made_up import as_text, told_by_two
+from saffu.ngram_lm import solution
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.counts import NgramCounts, Statistics
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import LINE_END_ID, Corpus
 from saffu.utils import checkpoint
+from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 11
 
@@ -30,7 +32,7 @@ def documents_of(lengths, seed):
 
 
 def kneser_ney(ids, order, documents, vocab_size=VOCAB_SIZE):
-    return saffu.ExplicitLM(order=order, priming="kneser-ney").fit(ids, vocab_size, documents)
+    return saffu.ExplicitLM(order=order, priming="kneser-ney").fit(ids, vocab_size=vocab_size, documents=documents)
 
 
 LENGTHS = {
@@ -49,7 +51,9 @@ def test_equals_an_implementation_with_a_start_token(lengths, order):
     new, new_documents = documents_of([1, 2, 3, 40, 1], 1)
     model, naive = kneser_ney(ids, order, documents), reference.KneserNey(ids, order, documents)
     for text, starts in ((new, new_documents), (ids[:400], documents[documents < 400])):
-        np.testing.assert_allclose(model.log_prob(text, starts), naive.log_prob(text, starts), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            model.log_prob(text, documents=starts), naive.log_prob(text, starts), rtol=0, atol=1e-9
+        )
     for context in ([], [3], [3, 1, 4, 1, 5, 9, 2, 6]):
         expected = [naive.probability(w, ("<s>", *context)) for w in range(VOCAB_SIZE)]
         np.testing.assert_allclose(model.distribution(context), expected, rtol=0, atol=1e-9)
@@ -61,7 +65,9 @@ def test_small_texts_with_degenerate_discounts(seed, lengths, order):
     """Counts of counts that are zero: the fallbacks of the discounts are the same in both."""
     ids, documents = documents_of(lengths, seed)
     model, naive = kneser_ney(ids, order, documents), reference.KneserNey(ids, order, documents)
-    np.testing.assert_allclose(model.log_prob(ids, documents), naive.log_prob(ids, documents), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        model.log_prob(ids, documents=documents), naive.log_prob(ids, documents), rtol=0, atol=1e-9
+    )
 
 
 def opened_alike(n, seed):
@@ -73,29 +79,28 @@ def opened_alike(n, seed):
 @pytest.mark.parametrize("priming", ["kneser-ney", "k-fold"])
 def test_what_opens_every_document_is_foreseen(priming):
     ids, documents = opened_alike(1000, 0)
-    model = saffu.ExplicitLM(order=3, priming=priming).fit(ids, 22, documents)
+    model = saffu.ExplicitLM(order=3, priming=priming).fit(ids, vocab_size=22, documents=documents)
     assert model.distribution([])[0] > 0.99
     assert model.distribution([0])[1] > 0.99
-    assert model.perplexity(*opened_alike(1000, 1)) == pytest.approx(np.sqrt(10), rel=0.03)
+    assert model.perplexity(**as_text(opened_alike(1000, 1))) == pytest.approx(np.sqrt(10), rel=0.03)
 
 
 def test_a_word_that_only_opens_documents_has_a_continuation():
-    weights = NgramWeights(
-        NgramCounts.from_stream(np.array([3, 0, 1] * 9, np.int32), np.arange(0, 27, 3), 4, 2, 3), True
-    )
+    weights = NgramWeights(NgramCounts(4, 2, 3).of_stream(TokenStream.of([3, 0, 1] * 9, np.arange(0, 27, 3))), True)
     np.testing.assert_allclose(weights.continuation[[0, 1, 3]], 1 / 3, rtol=1e-9)
 
 
 def test_what_is_cut_out_of_a_document_has_no_start_token_before_it():
     ids, documents = np.array([3, 1, 2, 3, 1, 2], np.int32), np.array([0, 3])
-    counts = NgramCounts.from_stream(ids, documents, 4, 2, 4)
+    stream = TokenStream(ids, documents)
+    counts = NgramCounts(4, 2, 4).of_stream(stream)
     weights, cut = NgramWeights(counts, False), np.array([True, False])
-    known, unknown = weights.contexts(ids, documents) >= 0, weights.contexts(ids, documents, cut) >= 0
+    known, unknown = weights.contexts(stream) >= 0, weights.contexts(stream, cut) >= 0
     np.testing.assert_array_equal(known[:, :3], known[:, 3:])
     np.testing.assert_array_equal(known[:, :3], [[1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 0, 1]])
     np.testing.assert_array_equal(unknown[:, :3], known[:, :3])
     np.testing.assert_array_equal(unknown[:, 3:], [[0, 1, 1], [0, 0, 1], [0, 0, 1], [0, 0, 0]])
-    assert counts.of_stream(ids, documents, cut).distance[0].data.sum() == 5
+    assert counts.of_stream(stream, opens=cut).distance[0].data.sum() == 5
 
 
 # ---- incremental paths -----------------------------------------------------------------------------------------------
@@ -113,7 +118,9 @@ def same_model(one, other):
     for a, b in zip(one.counts.tables, other.counts.tables, strict=True):
         for name in ("indptr", "indices", "data"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-    np.testing.assert_array_equal(one.log_prob(TEXT, TEXT_DOCUMENTS), other.log_prob(TEXT, TEXT_DOCUMENTS))
+    np.testing.assert_array_equal(
+        one.log_prob(TEXT, documents=TEXT_DOCUMENTS), other.log_prob(TEXT, documents=TEXT_DOCUMENTS)
+    )
 
 
 @pytest.mark.parametrize("priming", ["kneser-ney", "unit"])
@@ -122,49 +129,53 @@ def same_model(one, other):
 def test_documents_split_between_chunks(priming, cuts, order, update):
     """At every cut, also one that falls near the start of a document."""
     model = saffu.ExplicitLM(radius=2, order=order, windows=(), induction=0, priming=priming)
-    whole = copy.deepcopy(model).fit(IDS, VOCAB_SIZE, DOCUMENTS)
-    model.partial_fit([], VOCAB_SIZE)
+    whole = copy.deepcopy(model).fit(IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS)
+    model.partial_fit([], vocab_size=VOCAB_SIZE)
     for first, last in itertools.pairwise([0, *sorted(cuts), IDS.size]):
         learn = model.update if update else model.partial_fit
         learn(part(first, last)[0], documents=part(first, last)[1])
     same_model(model, whole)
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 @pytest.mark.parametrize("cut", DOCUMENTS[1:].tolist())
 def test_merging_and_subtracting_documents(priming, cut):
     def counted(*spans):
         model = saffu.ExplicitLM(radius=2, order=4, windows=(5,), induction=3, priming=priming)
         for span in spans:
-            model.partial_fit(part(*span)[0], VOCAB_SIZE, part(*span)[1])
+            model.partial_fit(part(*span)[0], vocab_size=VOCAB_SIZE, documents=part(*span)[1])
         return model
 
     whole, first, last = counted((0, IDS.size)), (0, cut), (cut, IDS.size)
     both, kept = counted(first).merge(counted(last)), counted(first)
-    whole.solve()
+    whole.prime()
     for model in (both, kept):  # what is asked here is about counts and weights
-        model._scalars, model._bounds = whole._scalars, whole._bounds
+        model.solution.scalars, model.solution.bounds = whole.solution.scalars, whole.solution.bounds
     same_model(both, whole)
-    same_model(both.subtract(*part(*last)), kept)
+    same_model(both.subtract(**as_text(part(*last))), kept)
 
 
 @pytest.mark.parametrize("order", [2, 3, 5])
 def test_statistics_and_rows_at_the_starts_of_documents(order, monkeypatch):
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", 0)  # weigh rows alone, always
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", 0)  # weigh rows alone, always
     ids, documents = part(0, 68)
-    model = saffu.ExplicitLM(radius=3, order=order, windows=(), induction=0).fit(ids, VOCAB_SIZE, documents)
+    model = saffu.ExplicitLM(radius=3, order=order, windows=(), induction=0).fit(
+        ids, vocab_size=VOCAB_SIZE, documents=documents
+    )
     for first, last in itertools.pairwise([68, 69, 71, 75, 120, IDS.size]):
-        model.update(*part(first, last))
+        model.update(**as_text(part(first, last)))
         whole = copy.deepcopy(model)
-        kept, fresh = whole._ledger.statistics, Statistics.of(whole.counts)
+        kept, fresh = whole.counted.counts.statistics, Statistics.of(whole.counts)
         assert kept.n_tokens == fresh.n_tokens
         for name in ("unigram", "followed", "repeats"):
             np.testing.assert_array_equal(getattr(kept, name), getattr(fresh, name))
-        whole._solved()
+        whole.solution.solved()
         for text in ([], TEXT[:1], TEXT[:2], TEXT):
             np.testing.assert_array_equal(model.distribution(text), whole.distribution(text))
-        np.testing.assert_array_equal(model.log_prob(TEXT, TEXT_DOCUMENTS), whole.log_prob(TEXT, TEXT_DOCUMENTS))
-        assert model._model is None
+        np.testing.assert_array_equal(
+            model.log_prob(TEXT, documents=TEXT_DOCUMENTS), whole.log_prob(TEXT, documents=TEXT_DOCUMENTS)
+        )
+        assert model.solution.pooled is None
 
 
 def twin_without(ids, documents, left_out):
@@ -181,17 +192,17 @@ def twin_without(ids, documents, left_out):
 def held_out_text(lengths, seed):
     ids, documents = documents_of(lengths, seed)
     model = saffu.ExplicitLM(radius=2, order=4, windows=(), induction=0, priming="unit")
-    return model.fit(ids, VOCAB_SIZE, documents), ids, documents
+    return model.fit(ids, vocab_size=VOCAB_SIZE, documents=documents), ids, documents
 
 
 def test_held_out_logits_leave_starts_of_documents_out():
     model, ids, documents = held_out_text([3, 1, 2, 90, 5, 1] * 12, 4)
-    held_out = HeldOutLogits(model, ids, documents, folds=3)
+    held_out = HeldOutLogits(model, ids, documents=documents, folds=3)
     for fold in range(3):
         twin = twin_without(ids, documents, held_out.positions(fold))
         opening = documents[held_out.fold_of(documents) == fold]
         X = np.stack([twin.features(ids, t, t) for t in opening])
-        expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
+        expected = reference.log_softmax(model.solution.scalars[0, : X.shape[1]] @ X)
         np.testing.assert_allclose(held_out.logits(fold, opening), expected, atol=1e-5)
 
 
@@ -200,13 +211,13 @@ def test_held_out_logits_of_a_part_of_the_text(first, last, begins):
     """Its first document may be a part of one: no start token was counted before that."""
     model, ids, documents = held_out_text([300, 2, 90, 1, 40], 5)
     inside = documents[(first <= documents) & (documents < last)]
-    held_out = HeldOutLogits(model, ids[first:last], inside - first, folds=2)
+    held_out = HeldOutLogits(model, ids[first:last], documents=inside - first, folds=2)
     assert (0 in held_out._begins) == begins
     held_out.logits(0)
     positions = held_out.positions(1)
     twin = twin_without(ids, documents, first + positions)
     X = np.stack([twin.features(ids, t, documents[documents <= t].max()) for t in first + positions])
-    expected = reference.log_softmax(model._scalars[0, : X.shape[1]] @ X)
+    expected = reference.log_softmax(model.solution.scalars[0, : X.shape[1]] @ X)
     np.testing.assert_allclose(held_out.logits(1), expected, atol=1e-5)
 
 
@@ -216,8 +227,8 @@ def test_held_out_logits_of_a_part_of_the_text(first, last, begins):
 def of_an_earlier_version(priming, folder, last=IDS.size):
     """A model whose counts know no start token, as a file had them, and that file loaded."""
     model = saffu.ExplicitLM(radius=2, order=4, windows=(5,), induction=3, priming=priming)
-    model._start_token = False
-    model.partial_fit(part(0, last)[0], VOCAB_SIZE, part(0, last)[1]).solve()
+    model.counted.start_length = 0
+    model.partial_fit(part(0, last)[0], vocab_size=VOCAB_SIZE, documents=part(0, last)[1]).prime()
     arrays, metadata = model._to_checkpoint()
     del metadata["start_token"]
     assert arrays["table0.lengths"].shape == (VOCAB_SIZE,)
@@ -229,15 +240,15 @@ def of_an_earlier_version(priming, folder, last=IDS.size):
 def test_an_older_file_gives_the_numbers_it_gave_and_stays_as_it_was(priming, tmp_path):
     model, loaded = of_an_earlier_version(priming, tmp_path)
     same_model(loaded, model)
-    first = loaded._at(TEXT, TEXT_DOCUMENTS, TEXT_DOCUMENTS)[1]
+    first = loaded.solution.at(TokenStream(TEXT, TEXT_DOCUMENTS), TEXT_DOCUMENTS)[1]
     assert (first == -1).all()  # nothing is known of the starts of documents
     _, longer = of_an_earlier_version(priming, tmp_path, last=73)
-    longer.update(*part(73, IDS.size))
-    longer._scalars, longer._bounds = model._scalars, model._bounds
+    longer.update(**as_text(part(73, IDS.size)))
+    longer.solution.scalars, longer.solution.bounds = model.solution.scalars, model.solution.bounds
     same_model(longer, model)
     _, shorter = of_an_earlier_version(priming, tmp_path, last=73)
-    shorter._scalars, shorter._bounds = model._scalars, model._bounds
-    same_model(longer.subtract(*part(73, IDS.size)), shorter)
+    shorter.solution.scalars, shorter.solution.bounds = model.solution.scalars, model.solution.bounds
+    same_model(longer.subtract(**as_text(part(73, IDS.size))), shorter)
     longer.save(tmp_path / "again.saffu")
     assert saffu.load(tmp_path / "again.saffu").counts.start_length == 0
 
@@ -246,11 +257,11 @@ def test_counts_with_and_without_starts_do_not_mix(tmp_path):
     _, old = of_an_earlier_version("unit", tmp_path)
     new = saffu.ExplicitLM(radius=2, order=4, windows=(5,), induction=3, priming="unit")
     same_model(copy.deepcopy(new).merge(old), old)
-    new.fit(IDS, VOCAB_SIZE, DOCUMENTS)
+    new.fit(IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS)
     for one, other in ((new, old), (old, new)):
         with pytest.raises(ValueError, match="starts of documents, or neither"):
             one.merge(other)
-    same_model(old.fit(IDS, VOCAB_SIZE, DOCUMENTS), new)
+    same_model(old.fit(IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS), new)
 
 
 # ---- real text -------------------------------------------------------------------------------------------------------
@@ -265,4 +276,4 @@ def test_brown_gives_the_published_figures(data_folder):
     sentences = [np.append(0, np.flatnonzero(text[:-1] == LINE_END_ID) + 1) for text in ids]
     for starts, published in (([None, None], 197.9), (sentences, 198.8)):
         model = kneser_ney(ids[0], 4, starts[0], len(vocabulary))
-        assert model.perplexity(ids[1], starts[1]) == pytest.approx(published, abs=0.1)
+        assert model.perplexity(ids[1], documents=starts[1]) == pytest.approx(published, abs=0.1)

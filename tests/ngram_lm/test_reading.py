@@ -16,7 +16,8 @@ import saffu
 from helpers.made_up import told_by_two
 from saffu.attention_lm.segments import Passages
 from saffu.attention_lm.solver import SharedCounts
-from saffu.ngram_lm import model as explicit_lm
+from saffu.ngram_lm import solution
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.text import Vocabulary
 from saffu.utils import locks as _locks
@@ -71,7 +72,7 @@ def equal(one, other):
 
 READINGS = {
     "log_prob": lambda m: m.log_prob(NEW[:3]),
-    "documents": lambda m: m.log_prob(NEW, [0, 7, 8]),
+    "documents": lambda m: m.log_prob(NEW, documents=[0, 7, 8]),
     "distribution": lambda m: m.distribution(NEW[:4]),
     "start": lambda m: m.distribution([]),
     "generate": lambda m: list(m.generate(NEW[:2], 2, seed=0)),
@@ -92,16 +93,16 @@ READINGS = {
 @pytest.mark.parametrize("tokens_per_position", [0, 1, 10**9], ids=["rows", "rows then whole", "whole"])
 def test_reading_between_updates(readers, monkeypatch, priming, tokens_per_position):
     """Four readers after each update, none of them the first by agreement, of two things each: 4,000 in all."""
-    monkeypatch.setattr(explicit_lm, "TOKENS_PER_POSITION", tokens_per_position)
+    monkeypatch.setattr(solution, "TOKENS_PER_POSITION", tokens_per_position)
     rng = np.random.default_rng(tokens_per_position % 7)
     model = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, priming=priming, n_threads=1)
-    model.fit(IDS[:300], VOCAB_SIZE, DOCUMENTS[:10])
+    model.fit(IDS[:300], vocab_size=VOCAB_SIZE, documents=DOCUMENTS[:10])
     names = [name for name in READINGS if priming != "kneser-ney" or name != "grow"]
     for round_number in range(84):
         first = 300 + 6 * round_number
         if rng.random() < 0.1:
-            model.update(NEW[:20], [0]).subtract(NEW[:20])
-        model.update(IDS[first : first + 6], np.flatnonzero(np.isin(np.arange(first, first + 6), DOCUMENTS)))
+            model.update(NEW[:20], documents=[0]).subtract(NEW[:20])
+        model.update(IDS[first : first + 6], documents=np.flatnonzero(np.isin(np.arange(first, first + 6), DOCUMENTS)))
         alone = copy.deepcopy(model)
         chosen = rng.choice(names, (N_THREADS, 2))
         tasks = [lambda pair=pair: [READINGS[name](model) for name in pair] for pair in chosen]
@@ -112,11 +113,11 @@ def test_reading_between_updates(readers, monkeypatch, priming, tokens_per_posit
     equal(model.log_prob(NEW), alone.log_prob(NEW))
 
 
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("priming", PRIMINGS)
 def test_many_threads_ask_an_unprimed_model_first(readers, priming):
     model = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, priming=priming, n_threads=1)
-    model.partial_fit(IDS, VOCAB_SIZE, DOCUMENTS)
-    alone = copy.deepcopy(model).solve()
+    model.partial_fit(IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS)
+    alone = copy.deepcopy(model).prime()
     found = at_once(readers, [lambda: (model.log_prob(NEW), model.scalars, model.distribution([]))] * N_THREADS)
     for log_prob, scalars, start in found:
         equal(log_prob, alone.log_prob(NEW))
@@ -125,9 +126,11 @@ def test_many_threads_ask_an_unprimed_model_first(readers, priming):
 
 
 def test_files_are_written_while_others_read(readers, tmp_path):
-    model = saffu.ExplicitLM(radius=2, order=3, windows=(), induction=0, priming="unit").fit(IDS[:450], VOCAB_SIZE)
+    model = saffu.ExplicitLM(radius=2, order=3, windows=(), induction=0, priming="unit").fit(
+        IDS[:450], vocab_size=VOCAB_SIZE
+    )
     for first in range(450, 900, 50):
-        model.update(IDS[first : first + 50], [0])
+        model.update(IDS[first : first + 50], documents=[0])
         path = tmp_path / f"{first}.saffu"
         at_once(readers, [lambda: model.save(path), *[lambda: model.log_prob(NEW)] * 3])  # noqa: B023 (called now)
         equal(saffu.load(path).log_prob(NEW), copy.deepcopy(model).log_prob(NEW))
@@ -177,11 +180,13 @@ def test_transformer(readers):
 
 @pytest.fixture(scope="module")
 def explicit():
-    return saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, n_threads=1).fit(IDS, VOCAB_SIZE, DOCUMENTS)
+    return saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, n_threads=1).fit(
+        IDS, vocab_size=VOCAB_SIZE, documents=DOCUMENTS
+    )
 
 
 def test_text_that_was_read(readers, explicit):
-    text = explicit.read(IDS, DOCUMENTS)
+    text = explicit.read(IDS, documents=DOCUMENTS)
     reads_alike(readers, lambda: text, lambda t: t.log_prob(), lambda t: t.logits([5, 3, 800]))
 
 
@@ -189,7 +194,14 @@ def test_text_that_was_read(readers, explicit):
 def test_held_out_logits(readers, explicit, memory):
     reads_alike(
         readers,
-        lambda: HeldOutLogits(copy.deepcopy(explicit).update(NEW, [0]), IDS, DOCUMENTS, 4, 1, memory),
+        lambda: HeldOutLogits(
+            copy.deepcopy(explicit).update(NEW, documents=[0]),
+            IDS,
+            documents=DOCUMENTS,
+            folds=4,
+            n_threads=1,
+            memory=memory,
+        ),
         *(lambda h, fold=fold: h.log_prob(fold) for fold in range(3)),
         lambda h: h.logits(1),
         rounds=6,
@@ -204,7 +216,7 @@ def test_units(readers, explicit, on_top):
     reads_alike(
         readers,
         lambda: copy.deepcopy(solved),
-        lambda m: m.log_prob(NEW, [0, 9]),
+        lambda m: m.log_prob(NEW, documents=[0, 9]),
         lambda m: m.distribution(NEW[:5]),
         lambda m: list(m.generate(NEW[:3], 3, seed=1)),
         lambda m: m.summary(),
@@ -310,19 +322,19 @@ def test_a_copy_of_a_held_lock_is_open(readers, copied):
 
 
 def test_models_are_copied_and_pickled_with_their_locks(explicit):
-    model = pickle.loads(pickle.dumps(copy.deepcopy(explicit).update(NEW, [0])))
-    equal(model.log_prob(NEW), copy.deepcopy(explicit).update(NEW, [0]).log_prob(NEW))
+    model = pickle.loads(pickle.dumps(copy.deepcopy(explicit).update(NEW, documents=[0])))
+    equal(model.log_prob(NEW), copy.deepcopy(explicit).update(NEW, documents=[0]).log_prob(NEW))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_does_not_wait_for_threads_that_it_lacks(explicit):
-    model = copy.deepcopy(explicit).update(NEW, [0])
+    model = copy.deepcopy(explicit).update(NEW, documents=[0])
     expected = copy.deepcopy(model).log_prob(NEW)
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with model._lock, model._ledger._lock:
+        with model.solution._lock, model.counted.counts._lock:
             held.set()
             done.wait(60)
 

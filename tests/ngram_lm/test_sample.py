@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 import saffu
 from helpers.made_up import told_by_two
 from saffu.attention_lm import output_layer as output
-from saffu.ngram_lm import model as explicit_lm
 from saffu.ngram_lm import priming as priming_module
-from saffu.ngram_lm import text_sample as sample
+from saffu.ngram_lm import text_blocks
 from saffu.ngram_lm import text_sample_files as sample_files
+from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import fingerprints
 from saffu.utils.fingerprints import Multiset
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
 
 SHAPE = {"radius": 2, "order": 3, "windows": (9,), "induction": 20}
@@ -32,7 +33,7 @@ some_documents = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), 
 def stream_of(documents):
     lengths = [len(document) for document in documents]
     ids = np.array(list(itertools.chain(*documents)), np.int32)
-    return ids, np.cumsum([0, *lengths[:-1]]).astype(np.int64)[: len(lengths)]
+    return TokenStream(ids, np.cumsum([0, *lengths[:-1]]).astype(np.int64)[: len(lengths)])
 
 
 def naive_fingerprint(document):
@@ -49,8 +50,8 @@ def naive_fingerprint(document):
 def small(block=5, limit=20):
     """Small blocks, and few of them kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "BLOCK", block)
-        patch.setattr(sample, "LIMIT", limit)
+        patch.setattr(text_blocks, "BLOCK", block)
+        patch.setattr(text_blocks, "LIMIT", limit)
         patch.setattr(fingerprints, "SLICE", 7)
         yield
 
@@ -77,13 +78,13 @@ def contents(text):
     return {key: tuple(rest) for key, *rest in rows}, halvings
 
 
-def heard(documents, cuts=()):
+def sampled(documents, cuts=()):
     """The sample of a stream that comes in chunks."""
     ids, starts = stream_of(documents)
     found = TokenSample()
     for first, last in itertools.pairwise([0, *sorted(cut % (ids.size + 1) for cut in cuts), ids.size]):
         inside = starts[(starts >= first) & (starts < last)] - first
-        found = found.plus(ids[first:last], inside)
+        found = found.plus(TokenStream(ids[first:last], inside))
     return found
 
 
@@ -94,7 +95,7 @@ def heard(documents, cuts=()):
 def test_fingerprints_are_sums_of_mixed_numbers(documents, piece):
     old, fingerprints.SLICE = fingerprints.SLICE, piece
     try:
-        found = fingerprints.of_documents(*stream_of(documents))
+        found = fingerprints.of_documents(stream_of(documents))
     finally:
         fingerprints.SLICE = old
     assert found.tolist() == [naive_fingerprint(document) for document in documents]
@@ -102,7 +103,7 @@ def test_fingerprints_are_sums_of_mixed_numbers(documents, piece):
 
 @given(some_documents, some_documents, st.integers(0, 12))
 def test_multisets_count(one, other, n_taken):
-    keys, more = (fingerprints.of_documents(*stream_of(documents)) for documents in (one, other))
+    keys, more = (fingerprints.of_documents(stream_of(documents)) for documents in (one, other))
     taken = keys[:n_taken]
     found = Multiset().plus(more)
     for key in keys:
@@ -125,13 +126,13 @@ def test_multisets_count(one, other, n_taken):
 @given(documents=some_documents, cuts=st.lists(st.integers(0, 150), max_size=6))
 def test_the_sample_is_that_of_the_documents_in_any_chunks(documents, cuts):
     with small():
-        assert contents(heard(documents, cuts)) == naive_sample(documents)
+        assert contents(sampled(documents, cuts)) == naive_sample(documents)
 
 
 @given(st.lists(some_documents, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_the_sample_is_that_of_the_documents_in_any_order_of_merging(shards, random):
     with small():
-        models = [heard(documents) for documents in shards]
+        models = [sampled(documents) for documents in shards]
         while len(models) > 1:
             random.shuffle(models)
             models.append(models.pop().merge(models.pop()))
@@ -146,11 +147,11 @@ def test_what_was_forgotten_leaves_nothing(kept, gone, cuts, random):
     documents = [*kept, *gone]
     random.shuffle(documents)
     with small(limit=1000):
-        found = heard(documents, cuts).without(*stream_of(gone))
+        found = sampled(documents, cuts).without(stream_of(gone))
         assert contents(found) == naive_sample(kept, limit=1000)
         assert sorted(documents_of(found.whole())) == sorted(kept)
     with small():  # a part of the text: what is left of it is that of the rest, at the halvings that there were
-        found, before = heard(documents, cuts).without(*stream_of(gone)), naive_sample(documents)[1]
+        found, before = sampled(documents, cuts).without(stream_of(gone)), naive_sample(documents)[1]
         left, _ = naive_sample(kept, limit=1000)
         halvings = contents(found)[1]
         assert naive_sample(kept)[1] <= halvings <= before
@@ -158,24 +159,24 @@ def test_what_was_forgotten_leaves_nothing(kept, gone, cuts, random):
 
 
 @given(some_documents, st.lists(st.integers(0, 2), min_size=1, max_size=12))
-def test_what_was_not_heard_is_refused(documents, other):
+def test_what_was_not_counted_is_refused(documents, other):
     with small():
-        found = heard(documents)
+        found = sampled(documents)
         before = sample_files.write(found)
         if other not in documents:
-            with pytest.raises(ValueError, match="must have been heard, and be given whole"):
-                found.without(*stream_of([other]))
-        with pytest.raises(ValueError, match="must have been heard"):
-            found.without(*stream_of([documents[0]] * (documents.count(documents[0]) + 1)))
+            with pytest.raises(ValueError, match="must have been counted, and be given whole"):
+                found.without(stream_of([other]))
+        with pytest.raises(ValueError, match="must have been counted"):
+            found.without(stream_of([documents[0]] * (documents.count(documents[0]) + 1)))
         assert_equal_files(sample_files.write(found), before)
 
 
 @given(some_documents, some_documents)
 def test_where_documents_are_not_known_what_occurs_in_one_that_goes_is_left_out(kept, gone):
     with small(limit=1000):
-        found = heard([*kept, *gone])
+        found = sampled([*kept, *gone])
         known, _ = contents(found)
-        left = TokenSample([found.blocks()[0]], 0, None, None).without(*stream_of(gone))
+        left = TokenSample([found.blocks()[0]], 0, None, None).without(stream_of(gone))
 
         def occurs(tokens):
             texts = [tuple(document) for document in gone]
@@ -199,26 +200,26 @@ def assert_equal_files(one, other):
 @given(some_documents, st.lists(st.integers(0, 150), max_size=3))
 def test_the_whole_text_is_told_from_its_blocks(documents, cuts):
     with small(limit=1000):
-        found = heard(documents, cuts)
+        found = sampled(documents, cuts)
         assert found.is_whole
         told = documents_of(found.whole())
         assert sorted(told) == sorted(documents)
         assert told[-1] == documents[-1]
         assert found.is_all(found.whole())
-        assert not found.is_all(sample.Piece(*stream_of([*documents, [0]])))
+        assert not found.is_all(stream_of([*documents, [0]]))
     assert TokenSample().whole().ids.size == 0
 
 
 @given(some_documents, st.integers(1, 6), st.integers(5, 150))
 def test_pieces_are_the_blocks_in_an_order_of_their_own(documents, length, limit):
     with small(limit=limit):
-        pieces = heard(documents).pieces(length)
+        pieces = sampled(documents).pieces(length)
         found = [tuple(pieces.ids[a : a + n].tolist()) for a, n in zip(pieces.first, pieces.lengths, strict=True)]
-        again = heard(documents[::-1], [3, 8]).pieces(length)
+        again = sampled(documents[::-1], [3, 8]).pieces(length)
         for one, other in zip(pieces.only(slice(None)), again, strict=True):
             np.testing.assert_array_equal(one, other)
         ids, starts = pieces.joined()
-        assert documents_of(sample.Piece(ids, starts)) == [list(piece) for piece in found]
+        assert documents_of(TokenStream(ids, starts)) == [list(piece) for piece in found]
         assert pieces.lengths.sum() <= limit
         blocks, halvings = naive_sample(documents, limit=limit)
         if sum(n * len(tokens) for tokens, n, _ in blocks.values()) <= limit and not halvings:
@@ -234,9 +235,9 @@ def test_equal_documents_are_spread_over_the_order():
     one, other = [1, 2, 3], [4, 5, 6]
     found = TokenSample()
     for _ in range(20):
-        found = found.plus(*stream_of([one] * 50_000)).plus(*stream_of([other] * 50_000))
+        found = found.plus(stream_of([one] * 50_000)).plus(stream_of([other] * 50_000))
     pieces = found.pieces(8192)
-    assert sample.LIMIT / 3 < pieces.lengths.sum() <= sample.LIMIT
+    assert text_blocks.LIMIT / 3 < pieces.lengths.sum() <= text_blocks.LIMIT
     first = pieces.ids[pieces.first[:1000]]
     assert 400 < np.count_nonzero(first == 1) < 600
 
@@ -245,10 +246,10 @@ def test_a_sample_of_many_documents_is_small():
     rng = np.random.default_rng(0)
     found = TokenSample()
     for _ in range(3):
-        found = found.plus(rng.integers(0, 1000, 1_500_000).astype(np.int32), np.arange(0, 1_500_000, 15))
+        found = found.plus(TokenStream.of(rng.integers(0, 1000, 1_500_000), np.arange(0, 1_500_000, 15)))
     blocks, halvings = found.blocks()
     assert halvings == 2
-    assert 0.9 * sample.LIMIT < 2 * blocks.ids.size < 1.1 * sample.LIMIT + 300_000
+    assert 0.9 * text_blocks.LIMIT < 2 * blocks.ids.size < 1.1 * text_blocks.LIMIT + 300_000
     assert len(found.parts) < 20
     assert len(found.documents.pieces) < 20
 
@@ -264,21 +265,21 @@ PROBE = told_by_two(200, 1, VOCAB_SIZE, 0.5).astype(np.int32)
 
 def fitted(documents, priming):
     ids, starts = stream_of(documents)
-    return saffu.ExplicitLM(**SHAPE, priming=priming).fit(ids, VOCAB_SIZE, starts)
+    return saffu.ExplicitLM(**SHAPE, priming=priming).fit(ids, vocab_size=VOCAB_SIZE, documents=starts)
 
 
 def same_model(one, other):
-    np.testing.assert_array_equal(one._primed_scalars(), other._primed_scalars())
+    np.testing.assert_array_equal(one.solution.primed_scalars(), other.solution.primed_scalars())
     np.testing.assert_array_equal(one.log_prob(PROBE), other.log_prob(PROBE))
-    if one._bounds is not None or other._bounds is not None:
-        np.testing.assert_array_equal(one._bounds, other._bounds)
+    if one.solution.bounds is not None or other.solution.bounds is not None:
+        np.testing.assert_array_equal(one.solution.bounds, other.solution.bounds)
 
 
 WHOLE = {}
 
 
-@pytest.mark.parametrize("limit", [sample.LIMIT, 900])
-@pytest.mark.parametrize("priming", explicit_lm.PRIMINGS)
+@pytest.mark.parametrize("limit", [text_blocks.LIMIT, 900])
+@pytest.mark.parametrize("priming", PRIMINGS)
 @settings(max_examples=4)
 @given(data=st.data())
 def test_merged_models_of_whole_documents_equal_one_fit(priming, limit, data):
@@ -295,16 +296,16 @@ def test_merged_models_of_whole_documents_equal_one_fit(priming, limit, data):
             model = saffu.ExplicitLM(**SHAPE, priming=priming)
             ids, starts = stream_of(documents)
             if number % 2:
-                model.fit(ids, VOCAB_SIZE, starts)
+                model.fit(ids, vocab_size=VOCAB_SIZE, documents=starts)
             else:
                 cut = data.draw(st.integers(0, ids.size))
-                model.partial_fit(ids[:cut], VOCAB_SIZE, starts[starts < cut])
-                model.update(ids[cut:], starts[starts >= cut] - cut)
+                model.partial_fit(ids[:cut], vocab_size=VOCAB_SIZE, documents=starts[starts < cut])
+                model.update(ids[cut:], documents=starts[starts >= cut] - cut)
             models.append(model)
         while len(models) > 1:
             one = models.pop(data.draw(st.integers(0, len(models) - 1)))
             models[data.draw(st.integers(0, len(models) - 1))].merge(one)
-        same_model(models[0].solve(), WHOLE[priming, limit])
+        same_model(models[0].prime(), WHOLE[priming, limit])
 
 
 def test_400_models_of_one_document_each_equal_one_fit():
@@ -313,8 +314,8 @@ def test_400_models_of_one_document_each_equal_one_fit():
     starts = np.append(0, np.sort(np.random.default_rng(0).choice(np.arange(1, 2000), 399, replace=False)))
     merged = saffu.ExplicitLM(**shape)
     for document in np.split(ids, starts[1:])[::-1]:
-        merged.merge(saffu.ExplicitLM(**shape).partial_fit(document, VOCAB_SIZE))
-    same_model(merged, saffu.ExplicitLM(**shape).fit(ids, VOCAB_SIZE, starts))
+        merged.merge(saffu.ExplicitLM(**shape).partial_fit(document, vocab_size=VOCAB_SIZE))
+    same_model(merged, saffu.ExplicitLM(**shape).fit(ids, vocab_size=VOCAB_SIZE, documents=starts))
 
 
 def test_saved_models_merge_like_others(tmp_path):
@@ -335,9 +336,10 @@ def test_documents_of_two_kinds_in_turns_prime_as_when_shuffled():
     starts = np.arange(0, documents.size, 8192)
     shape = {"radius": 1, "order": 2, "windows": (), "induction": 0}
     in_turns, shuffled = (
-        saffu.ExplicitLM(**shape).fit(text.ravel(), 100, starts) for text in (documents, rng.permutation(documents))
+        saffu.ExplicitLM(**shape).fit(text.ravel(), vocab_size=100, documents=starts)
+        for text in (documents, rng.permutation(documents))
     )
-    np.testing.assert_array_equal(in_turns._scalars, shuffled._scalars)
+    np.testing.assert_array_equal(in_turns.solution.scalars, shuffled.solution.scalars)
     assert in_turns.perplexity(told[0]) < 1.05
     assert in_turns.perplexity(noise[0]) < 51
 
@@ -348,11 +350,11 @@ def test_positions_of_a_text_that_repeats_are_of_all_kinds(priming, period):
     """What is drawn to prime on has all places of the period alike."""
     ids = np.resize(np.random.default_rng(period).permutation(period), 90_000).astype(np.int32)
     model = saffu.ExplicitLM(radius=1, order=2, windows=(), induction=0, priming=priming).partial_fit(ids)
-    parts = model._parts(model._build(model.counts), model.counts, lambda: None)
+    parts = model.solution.priming_parts(model.solution.pooled_model(model.counts), model.counts)
     n = sum(part.positions.size for part in parts)
     for size in (n, n // 4, 6000):
         limit = priming_module._nth_key(parts, size)
-        drawn = np.concatenate([thin.ids[thin.positions] for thin in (part.thin(limit) for part in parts)])
+        drawn = np.concatenate([thin.stream.ids[thin.positions] for thin in (part.thin(limit) for part in parts)])
         assert drawn.size == size
         phases = np.bincount(np.argsort(ids[:period])[drawn] % 4, minlength=4) / drawn.size
         np.testing.assert_allclose(phases, 0.25, atol=0.02)
@@ -361,8 +363,8 @@ def test_positions_of_a_text_that_repeats_are_of_all_kinds(priming, period):
 def test_no_fold_has_one_kind_of_documents_that_alternate():
     ids = np.concatenate([np.full(8192, j % 2) for j in range(40)])
     model = saffu.ExplicitLM(radius=1, order=2, windows=(), induction=0, priming="unit")
-    model.fit(ids, 2, np.arange(0, ids.size, 8192))
-    held_out = HeldOutLogits(model, ids, np.arange(0, ids.size, 8192), folds=2)
+    model.fit(ids, vocab_size=2, documents=np.arange(0, ids.size, 8192))
+    held_out = HeldOutLogits(model, ids, documents=np.arange(0, ids.size, 8192), folds=2)
     assert held_out.block_length == 8192
     for fold in range(2):
         assert 0.2 < ids[held_out.positions(fold)].mean() < 0.8

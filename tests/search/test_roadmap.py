@@ -840,7 +840,7 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
 def test_all_architectures_share_one_set_of_counts(monkeypatch):
     split = make_split()
     fitted = []
-    monkeypatch.setattr(roadmap.ExplicitLM, "fit", lambda model, *text: fitted.append(model) or model)
+    monkeypatch.setattr(roadmap.ExplicitLM, "fit", lambda model, ids, **text: fitted.append(model) or model)
     shared = roadmap.shared_counts(split, 1)
     monkeypatch.undo()
     assert fitted == [shared.explicit_lm]

@@ -57,26 +57,30 @@ STARTS = np.array([0, 300, 900])
 
 @pytest.mark.parametrize("priming", ["k-fold", "leave-one-out", "unit", "kneser-ney"])
 def test_explicit_model(bars, priming):
-    model = saffu.ExplicitLM(priming=priming, radius=2, order=3).fit(IDS, 30, STARTS, progress=True)
+    model = saffu.ExplicitLM(priming=priming, radius=2, order=3).fit(
+        IDS, vocab_size=30, documents=STARTS, progress=True
+    )
     check(bars, "count", "prime")
     model.log_prob(IDS[:500], progress=True)
     check(bars, "score")
     if priming == "k-fold":
-        model.grow(IDS, STARTS, order=4, progress=True)
+        model.grow(IDS, documents=STARTS, order=4, progress=True)
         check(bars, "count", "prime")
 
 
 @pytest.mark.parametrize("attention", ["responsibilities", "gradient", "uniform"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_solved_network(bars, attention, residual):
-    explicit = saffu.ExplicitLM(order=2, radius=1).fit(IDS, 30, STARTS) if residual else None
+    explicit = None
+    if residual:
+        explicit = saffu.ExplicitLM(order=2, radius=1).fit(IDS, vocab_size=30, documents=STARTS, progress=False)
     model = saffu.SaffuLM(bits=4, radius=3, block=4, layers=2, hidden=4, attention=attention, residual=explicit)
     model.solve(IDS, 30, STARTS, progress=True)
     check(bars, "solve")
     model.log_prob(IDS[:700], progress=True)
     check(bars, "score")
     if not residual:
-        model.grow(IDS, STARTS, heads=2, progress=True)
+        model.grow(IDS, documents=STARTS, heads=2, progress=True)
         check(bars, "grow")
         model.refine(IDS, 2, documents=STARTS, validation=(IDS[:500], None), progress=True)
         check(bars, "refine")
@@ -123,7 +127,7 @@ def test_silent_without_a_terminal(stream, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None if stream == "none" else stderr)
     if stream == "closed":
         stderr.close()
-    saffu.ExplicitLM(radius=1, order=2).fit(IDS[:500], 30, progress=True)
+    saffu.ExplicitLM(radius=1, order=2).fit(IDS[:500], vocab_size=30, progress=True)
     with _progress.progress_bar(None, "read", True) as bar:
         bar.update(3)
     assert stream != "file" or stderr.getvalue() == ""

@@ -1,0 +1,82 @@
+"""Growing an ExplicitLM: more contexts, whose scalars are zero at first, so that the function stays what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counted_text import CountedText
+from saffu.utils import validate
+from saffu.utils.arrays import Float64
+
+
+def larger(
+    contexts: Contexts, radius: int | None, order: int | None, windows: Sequence[int] | None, induction: int | None
+) -> Contexts:
+    """The contexts with some settings enlarged; None leaves one as it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a setting would become smaller, or the model is one of Kneser-Ney.
+    """
+    if contexts.is_kneser_ney:
+        raise ValueError("a model of Kneser-Ney cannot grow: its tables depend on the order; fit another one")
+    for name, new, old in (("radius", radius, contexts.radius), ("order", order, contexts.order)):
+        if new is not None and validate.integer(new, name, 1) < old:
+            raise ValueError(f"{name} must be at least {old}: a model can grow only, got {new}")
+    if windows is not None and (missing := set(contexts.windows) - set(windows)):
+        raise ValueError(f"windows must keep {min(missing)}: a model can grow only")
+    if induction not in (None, contexts.induction) and contexts.induction:
+        raise ValueError(f"induction must stay {contexts.induction}: its window has one length")
+    return Contexts.of(
+        contexts.radius if radius is None else radius,
+        contexts.order if order is None else order,
+        contexts.windows if windows is None else windows,
+        contexts.induction if induction is None else induction,
+        contexts.priming,
+    )
+
+
+def counted_for(
+    contexts: Contexts,
+    counted: CountedText,
+    ids: ArrayLike | None,
+    documents: ArrayLike | None,
+    n_threads: int | None,
+    progress: bool | None,
+) -> CountedText:
+    """What has been counted, in the tables of larger contexts: counted again if there are more of these.
+
+    Parameters
+    ----------
+    contexts : Contexts
+    counted : CountedText
+    ids, documents : optional
+        The text; by default that which was kept.
+    n_threads : int, optional
+    progress : bool, optional
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the text is needed and was not kept, or is another one.
+    """
+    if contexts.n_tables == counted.contexts.n_tables:
+        if ids is not None:
+            counted.whole_text(ids, documents)  # another text is an error
+        return counted.with_contexts(contexts)
+    return counted.count_again(contexts, counted.whole_text(ids, documents), n_threads, progress)
+
+
+def with_new_columns(scalars: Float64, before: Contexts, after: Contexts) -> Float64:
+    """Scalars in the order of other contexts; those of contexts that were not there before are zero."""
+    own, columns = before.columns, after.columns
+    found = np.zeros((len(scalars), len(columns)))
+    for j, name in enumerate(columns):
+        if name in own and not (name == "induction" and not before.induction):
+            found[:, j] = scalars[:, own.index(name)]
+    return found

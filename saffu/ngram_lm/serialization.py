@@ -1,0 +1,113 @@
+"""An ExplicitLM as arrays and metadata of a file, and back.
+
+Counts and scalars are stored; weights are made of them again on loading, to the same bits. Everything is checked, so
+that no kernel can be led out of bounds by a damaged file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from saffu.explicit.cooccurrence import as_csr
+from saffu.ngram_lm import text_sample_files
+from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counted_text import CountedText
+from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.solution import Solution
+from saffu.ngram_lm.text_sample import TokenSample
+from saffu.utils import checkpoint, validate
+from saffu.utils.arrays import Array
+
+SETTINGS = ("radius", "order", "windows", "induction", "priming")
+
+
+def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and metadata of the counts, the sample of text, the scalars and the settings."""
+    scalars, counts = solution.primed_scalars(), counted.total()
+    sample, sample_metadata = text_sample_files.write(counted.sample)
+    arrays: dict[str, Array] = {"scalars": scalars, "unigram": counts.unigram, "tail": counted.end, **sample}
+    if solution.bounds is not None:
+        arrays["bounds"] = solution.bounds
+    for j, table in enumerate(counts.tables):
+        fits = table.nnz == 0 or table.data.max() < 2**31
+        arrays[f"table{j}.lengths"] = np.diff(table.indptr).astype(np.int32)
+        arrays[f"table{j}.words"] = table.indices
+        arrays[f"table{j}.counts"] = table.data.astype(np.int32 if fits else np.int64)
+    metadata = {
+        **counted.contexts.settings(),
+        "vocab_size": counts.vocab_size,
+        "n_tokens": counts.n_tokens,
+        "sample": sample_metadata,
+        "stale": solution.outdated,
+        "start_token": counted.start_length > 0,
+    }
+    return arrays, metadata
+
+
+def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], contexts: Contexts) -> CountedText:
+    """What :func:`write` wrote of the counts and the sample; also of files of earlier versions."""
+    counted = CountedText(contexts)
+    if not metadata.get("start_token", False):
+        counted.start_length = 0
+    counted.vocab_size = checkpoint.parse(validate.size, metadata["vocab_size"], "vocab_size")
+    # Checked before anything of that size is made.
+    unigram = checkpoint.checked(arrays, "unigram", np.int64, (counted.vocab_size,))
+    counts = counted.empty_counts()
+    counts.unigram = unigram
+    counts.n_tokens = checkpoint.parse(validate.integer, metadata["n_tokens"], "n_tokens", 0)
+    if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
+        raise checkpoint.Damaged("array 'unigram' is damaged")
+    radius, tables = contexts.table_radius, list[csr_array]()
+    for j in range(contexts.n_tables):
+        n_rows = counts.tables[j].shape[0] if j < radius else (tables[0] if j == radius else tables[-1]).nnz
+        tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
+    counts.distance, counts.suffix = tables[:radius], tables[radius:]
+    counted.counts = IncrementalCounts([counts])
+    counted.end = checkpoint.parse(validate.token_ids, arrays["tail"], "tail", counts.vocab_size)
+    counted.sample = checkpoint.parse(_read_sample, arrays, metadata, counts, counted.end.size > 0)
+    if (counted.sample.open is None) != (counted.end.size == 0):
+        raise checkpoint.Damaged("the end of the last document is damaged")
+    return counted
+
+
+def read_scalars(arrays: Mapping[str, Array], metadata: Mapping[str, Any], solution: Solution) -> None:
+    """Put into a solution what :func:`write` wrote of it."""
+    contexts = solution.contexts
+    n_levels = min(contexts.order - 1, arrays["bounds"].size) if "bounds" in arrays else 0
+    solution.bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
+    n_states = 1 if solution.bounds is None else 2 * n_levels
+    solution.scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, len(contexts.columns)))
+    solution.outdated = bool(metadata.get("stale", False))
+
+
+def _read_table(arrays: Mapping[str, Array], name: str, n_rows: int, n_cols: int) -> csr_array:
+    lengths = checkpoint.checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
+    words = arrays[f"{name}.words"]
+    counts = arrays[f"{name}.counts"]
+    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    inner = np.ones(max(words.size - 1, 0), bool)
+    inner[indptr[(indptr > 0) & (indptr < words.size)] - 1] = False  # last entry of a row, followed by another row
+    sound = (
+        words.dtype == np.int32
+        and counts.shape == words.shape == (indptr[-1],)
+        and (lengths >= 0).all()
+        and (words.size == 0 or (words.min() >= 0 and words.max() < n_cols and counts.min() >= 0))
+        and (np.diff(words)[inner] > 0).all()
+    )
+    if not sound:
+        raise checkpoint.Damaged(f"table {name!r} is damaged")
+    return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
+
+
+def _read_sample(
+    arrays: Mapping[str, Array], metadata: Mapping[str, Any], counts: NgramCounts, is_open: bool
+) -> TokenSample:
+    if "sample_stride" in metadata:
+        stride = validate.integer(metadata["sample_stride"], "sample_stride", 1)
+        return text_sample_files.read_older(arrays, stride, counts.vocab_size, counts.n_tokens, is_open)
+    return text_sample_files.read(arrays, metadata["sample"], counts.vocab_size)

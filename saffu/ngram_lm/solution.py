@@ -1,0 +1,178 @@
+"""The solution of a model: the weights and scalars that follow from what it has counted, made when they are needed.
+
+Counting is quick, weighing takes longer, and fitting scalars longest; so neither is done before an answer asks for it,
+and what has been made is kept until the counts change. After an update only the rows that a position needs are weighed,
+until so many have been asked for that weighing all of them would have been cheaper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counted_text import CountedText
+from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.log_linear import PooledModel, default_scalars
+from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
+from saffu.ngram_lm.weights import NgramWeights
+from saffu.utils.arrays import Float64, Int32, Int64
+from saffu.utils.locks import Lock, made_once
+from saffu.utils.progress import progress_bar
+from saffu.utils.streams import TokenStream
+
+NEWTON_STEPS = 16  # about as many as priming takes, for the bar
+# Tokens of all text in which weighing every row costs what the rows of one position do.
+TOKENS_PER_POSITION = 512
+
+
+class Solution:
+    """Weights and scalars of a model; any number of threads may ask for them at once.
+
+    Parameters
+    ----------
+    contexts : Contexts
+    counted : CountedText
+    n_threads : int, optional
+    seconds : dict of str to float
+        Seconds spent to "weigh" and to "prime" are added to it.
+
+    Attributes
+    ----------
+    bounds : ndarray of float64, shape (n_levels,), or None
+        Counts that split the states of a position; see :class:`saffu.ngram_lm.log_linear.PooledModel`.
+    scalars : ndarray of float64, shape (n_states, n_columns), or None
+        None until they are primed.
+    outdated : bool
+        Whether text has come or gone since then.
+    pooled : PooledModel or None
+        Of all counts as they are now; None until all rows are weighed.
+    """
+
+    def __init__(
+        self, contexts: Contexts, counted: CountedText, n_threads: int | None, seconds: dict[str, float]
+    ) -> None:
+        self.contexts, self.counted, self.n_threads, self.seconds = contexts, counted, n_threads, seconds
+        self.bounds: Float64 | None = None
+        self.scalars: Float64 | None = None
+        self.outdated = False
+        self.pooled: PooledModel | None = None
+        self._n_asked = 0  # positions whose rows were weighed alone since the counts changed
+        self._lock = Lock()
+
+    def counts_changed(self, drop_scalars: bool = False) -> None:
+        """Forget the weights, and the scalars, too, or else that they are those of all text."""
+        self.pooled, self._n_asked = None, 0
+        if drop_scalars:
+            self.scalars = self.bounds = None
+        else:
+            self.outdated = True
+
+    # ---- weighing and priming ----------------------------------------------------------------------------------------
+
+    def prime(self, progress: bool | None) -> None:
+        """Weigh all rows and fit the scalars, if that has not been done since the counts changed."""
+        with self._lock:
+            if self.pooled is None or self.scalars is None or self.outdated:
+                self._prime(progress)
+
+    def _prime(self, progress: bool | None) -> None:
+        counts, bounds, scalars = self.counted.total(), self.bounds, self.scalars
+        began = time.perf_counter()
+        weights = self._weights(counts) if self.pooled is None else self.pooled.weights
+        self.seconds["weigh"] += time.perf_counter() - began
+        began = time.perf_counter()
+        if scalars is None or self.outdated:
+            with progress_bar(FOLDS + NEWTON_STEPS, "prime", progress) as bar:
+                bounds, scalars = self._fitted(PooledModel(weights, *self.contexts.pooled_windows), counts, bar.update)
+        # Other threads take the scalars as a sign that all is there.
+        self.pooled = PooledModel(weights, *self.contexts.pooled_windows, bounds)
+        self.bounds, self.outdated = bounds, False
+        self.scalars = scalars
+        self.seconds["prime"] += time.perf_counter() - began
+
+    def prime_if_better(self, progress: bool | None) -> list[float]:
+        """Prime, but keep the scalars if that makes the criterion higher; the criterion before and after."""
+        bounds, scalars, counts = self.bounds, self.primed_scalars(), self.counted.total()
+        model = PooledModel(self._weights(counts), *self.contexts.pooled_windows)
+        with progress_bar(FOLDS + NEWTON_STEPS, "prime", progress) as bar:
+            parts = self.priming_parts(model, counts, bar.update)
+            self.bounds, self.scalars = prime(parts, bar.update)
+        before, after = criterion(parts, bounds, scalars), criterion(parts, self.bounds, self.scalars)
+        if not after <= before:
+            self.bounds, self.scalars, after = bounds, scalars, before
+        model.bounds = self.bounds
+        self.pooled, self.outdated = model, False
+        return [before, after]
+
+    def _fitted(
+        self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object]
+    ) -> tuple[Float64 | None, Float64]:
+        """Bounds and scalars."""
+        constant = self.contexts.constant_scalars()
+        if constant is not None:
+            return None, constant
+        if self.counted.sample.n_tokens == 0:  # all text has been taken away again
+            contexts = self.contexts
+            return None, default_scalars(contexts.radius, contexts.order - 2, len(contexts.windows))[None]
+        return prime(self.priming_parts(model, counts, advance), advance)
+
+    def priming_parts(
+        self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object] = lambda: None
+    ) -> list[Part]:
+        """The positions that scalars are fitted on."""
+        windows, induction = self.contexts.windows, self.contexts.induction
+        history = max([*windows, induction, self.contexts.table_radius, self.contexts.order])
+        if self.contexts.priming == "leave-one-out":
+            return [leave_one_out_part(model, self.counted.sample, history)]
+        return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
+
+    def _weights(self, counts: NgramCounts) -> NgramWeights:
+        return NgramWeights(counts, self.contexts.is_kneser_ney, self.n_threads, self.counted.counts.statistics)
+
+    def pooled_model(self, counts: NgramCounts) -> PooledModel:
+        """The pooled model of other counts."""
+        return PooledModel(NgramWeights(counts, False, self.n_threads), *self.contexts.pooled_windows)
+
+    # ---- what answers are made of ------------------------------------------------------------------------------------
+
+    def solved(self) -> tuple[PooledModel, Float64]:
+        """All rows weighed, and the scalars: those there are, even if text has come since they were primed."""
+        scalars = self.primed_scalars()
+        return self._all_rows(), scalars
+
+    @made_once("pooled")
+    def _all_rows(self) -> PooledModel:
+        began = time.perf_counter()
+        model = PooledModel(self._weights(self.counted.total()), *self.contexts.pooled_windows, self.bounds)
+        self.seconds["weigh"] += time.perf_counter() - began
+        return model
+
+    @made_once("scalars")
+    def primed_scalars(self) -> Float64:
+        """The scalars of the last priming, the first of which is done here if it has not been."""
+        self._prime(progress=False)
+        assert self.scalars is not None
+        return self.scalars
+
+    def at(self, stream: TokenStream, positions: Int64) -> tuple[PooledModel, Int32]:
+        """A model with the rows of some positions at least, and which rows they are, shape (n_tables, n_positions)."""
+        # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
+        first = max(int(positions.min()) - max(self.contexts.radius, self.contexts.order - 1), 0)
+        starts: Int64 = np.union1d([0], np.maximum(stream.starts - first, 0)).astype(np.int64)
+        near = TokenStream(stream.ids[first:], starts)
+        if self._is_cheaper_alone(positions.size):
+            found = self.counted.counts.rows(near, positions - first)
+            weights = NgramWeights.of_rows(found, self.counted.counts.statistics, self.n_threads)
+            return PooledModel(weights, *self.contexts.pooled_windows, self.bounds), found.place
+        model, _ = self.solved()
+        return model, np.ascontiguousarray(model.weights.contexts(near)[:, positions - first])
+
+    def _is_cheaper_alone(self, n_positions: int) -> bool:
+        """Whether it is cheaper to weigh the rows of so many positions alone than to weigh all, now or soon."""
+        if self.pooled is not None or self.scalars is None or self.contexts.is_kneser_ney:
+            return False
+        self._n_asked += n_positions
+        return self._n_asked * TOKENS_PER_POSITION <= self.counted.counts.n_tokens
