@@ -18,8 +18,8 @@ from saffu.attention_lm import output_layer as output
 from saffu.attention_lm import units
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import Passages
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.segments import SegmentedText
 from saffu.attention_lm.solver import (
     POSITIONS,
     Rows,
@@ -29,7 +29,7 @@ from saffu.attention_lm.solver import (
     sample,
     upper_attention,
 )
-from saffu.attention_lm.sufficient_statistics import WORD_MASS, Classes, Evidence
+from saffu.attention_lm.sufficient_statistics import WORD_MASS, EmbeddingStatistics, OutputStatistics
 from saffu.attention_lm.units import Unit
 from saffu.utils.arrays import Array, Float32, Float64
 from saffu.utils.initializers import Initializer
@@ -178,17 +178,17 @@ class Solved(NamedTuple):
     parameters: dict[str, Float32]
     weights: Float32
     scalars: Float64
-    evidence: Evidence
+    evidence: OutputStatistics
 
 
 def solved(
     network: Network,
     plan: Plan,
     parameters: Mapping[str, Float32],
-    evidence: Evidence,
-    classes: Classes,
-    cells: Cells | None,
-    text: Passages,
+    evidence: OutputStatistics,
+    classes: EmbeddingStatistics,
+    cells: OutputClasses | None,
+    text: SegmentedText,
     attention: str,
     room: int,
     seed: int,
@@ -205,7 +205,7 @@ def solved(
         Of the network as it stands.
     evidence, classes, cells
         What they follow from.
-    text : Passages
+    text : SegmentedText
     attention : {"responsibilities", "gradient", "uniform"}
         That of the new units; with "gradient" it is solved by responsibilities.
     room : int
@@ -241,7 +241,7 @@ def _first_layer(
     network: Network,
     own: Plan,
     X: Float32,
-    classes: Classes,
+    classes: EmbeddingStatistics,
     shared: SharedCounts,
     stream: TokenStream,
     attention: str,
@@ -284,11 +284,11 @@ class _FixedEmbeddings(AttentiveMixture):
         self.X = self._fixed
 
 
-def _words(evidence: Evidence, block: slice, cells: Cells | None, unigram: Float64) -> Float32:
+def _words(evidence: OutputStatistics, block: slice, cells: OutputClasses | None, unigram: Float64) -> Float32:
     """Words of the hidden units of one unit, (V, hidden), columns of unit sum, by what was observed."""
     observed = evidence.observed[:, block].astype(np.float64)
     if cells is not None:
-        mass = np.bincount(cells.of_word, unigram, minlength=cells.n_cells)
+        mass = np.bincount(cells.of_word, unigram, minlength=cells.n_classes)
         observed = observed[cells.of_word] * (unigram / np.maximum(mass[cells.of_word], 1e-300))[:, None]
     observed += WORD_MASS * unigram[:, None]
     return (observed / observed.sum(axis=0)).astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from saffu import _core
 from saffu.attention_lm import units
 from saffu.attention_lm.contexts import Chunk, chunk
-from saffu.attention_lm.segments import Passage, Passages
+from saffu.attention_lm.segments import SegmentBatch, SegmentedText
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.streams import TokenStream
@@ -50,7 +50,7 @@ class Embeddings(NamedTuple):
     moving: bool
 
 
-def losses(network: Network, parameters: Parameters, passage: Passage, embeddings: Embeddings) -> Float64:
+def losses(network: Network, parameters: Parameters, passage: SegmentBatch, embeddings: Embeddings) -> Float64:
     """Loss of each segment: nats, over the average number of positions of a segment of the text."""
     text = passage.text
 
@@ -65,7 +65,7 @@ def losses(network: Network, parameters: Parameters, passage: Passage, embedding
 
 
 def position_losses(
-    network: Network, parameters: Parameters, text: Passages, embeddings: Embeddings, first: Int64, last: Int64
+    network: Network, parameters: Parameters, text: SegmentedText, embeddings: Embeddings, first: Int64, last: Int64
 ) -> Float64:
     """Negative log-probability of the token at each position of some runs, nats."""
     seen = network.chunk(text.stream, first, last)
@@ -80,7 +80,7 @@ def position_losses(
 def loss_and_gradients(
     network: Network,
     parameters: Parameters,
-    passage: Passage,
+    passage: SegmentBatch,
     embeddings: Embeddings,
     gradients: dict[str, Array],
 ) -> float:
@@ -122,7 +122,7 @@ def loss_and_gradients(
     return sum(loss for loss, _, _ in parts) / n
 
 
-def _dropout(passage: Passage, place: slice, h: Array) -> Array | None:
+def _dropout(passage: SegmentBatch, place: slice, h: Array) -> Array | None:
     """Zero hidden states by chance, in place; what they were multiplied by."""
     if passage.dropout == 0:
         return None
@@ -133,7 +133,7 @@ def _dropout(passage: Passage, place: slice, h: Array) -> Array | None:
     return kept
 
 
-def _output_gradient(text: Passages, H: Array, G: Array, gradients: dict[str, Array]) -> None:
+def _output_gradient(text: SegmentedText, H: Array, G: Array, gradients: dict[str, Array]) -> None:
     def words(begin: int) -> None:
         block = slice(begin, begin + WORDS)
         np.matmul(G[:, block].T, H, out=gradients["output.weights"][block])

@@ -16,16 +16,16 @@ from saffu.attention_lm import loss as text_loss
 from saffu.attention_lm import online as learning
 from saffu.attention_lm import units
 from saffu.attention_lm.contexts import CONTEXTS, SEGMENT, contexts_in_order
+from saffu.attention_lm.decoding import Session
 from saffu.attention_lm.em_attention import ATTENTIONS
 from saffu.attention_lm.loss import Embeddings, Network
 from saffu.attention_lm.online import Known
-from saffu.attention_lm.output_classes import Cells
+from saffu.attention_lm.output_classes import OutputClasses
 from saffu.attention_lm.residual import HeldOutSource, TextSource, is_counted
-from saffu.attention_lm.segments import CHUNK, Passage, Passages
-from saffu.attention_lm.session import Session
+from saffu.attention_lm.segments import CHUNK, SegmentBatch, SegmentedText
 from saffu.attention_lm.solver import SharedCounts, most_positions
 from saffu.attention_lm.solver import solve as solve_bottom_up
-from saffu.attention_lm.sufficient_statistics import Classes, Evidence
+from saffu.attention_lm.sufficient_statistics import EmbeddingStatistics, OutputStatistics
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import ModelVocabulary, Vocabulary
@@ -171,10 +171,10 @@ class SaffuLM:
         self.residual = residual
         self._network = self._laid_out()
         self._values: Parameters | None = None
-        self._evidence: Evidence | None = None
-        self._classes: Classes | None = None
+        self._evidence: OutputStatistics | None = None
+        self._classes: EmbeddingStatistics | None = None
         self._heard: Multiset | None = Multiset()  # fingerprints of all documents; None if an older file lacks them
-        self._cells: Cells | None = None  # of the output, unless each word has one
+        self._cells: OutputClasses | None = None  # of the output, unless each word has one
         self._frozen: Embeddings | None = None  # while a refinement leaves the embeddings as they are
         self.history: list[dict[str, Any]] | None = None
         self.growth: list[dict[str, Any]] = []
@@ -373,11 +373,11 @@ class SaffuLM:
         self._values, self._evidence, self._classes = known.parameters, known.evidence, known.classes
         self.scalars = known.scalars.tolist()
 
-    def _new_text(self, stream: TokenStream, dtype: DTypeLike = np.float32) -> Passages:
+    def _new_text(self, stream: TokenStream, dtype: DTypeLike = np.float32) -> SegmentedText:
         """Text that was not counted."""
         source = None if self.residual is None else TextSource(self.residual, stream)
         threads = resolve_threads(self.n_threads)
-        return Passages(stream, self.vocab_size, np.dtype(dtype), threads, source, self._cells)
+        return SegmentedText(stream, self.vocab_size, np.dtype(dtype), threads, source, self._cells)
 
     # ---- growth ------------------------------------------------------------------------------------------------------
 
@@ -486,7 +486,7 @@ class SaffuLM:
         known = self._known()
         made = new_units.silent(self._network, plan, known.parameters, free)
         weights = made.pop("output.weights")
-        told = Evidence.none(weights.shape, len(plan), known.evidence.counts)
+        told = OutputStatistics.none(weights.shape, len(plan), known.evidence.counts)
         grown._take(self, made, weights, told, np.zeros(len(plan)))
 
     def _add_solved(
@@ -517,7 +517,9 @@ class SaffuLM:
                 after = before
         return [before, after]
 
-    def _take(self, start: SaffuLM, new: Parameters, weights: Float32, evidence: Evidence, scalars: Float64) -> None:
+    def _take(
+        self, start: SaffuLM, new: Parameters, weights: Float32, evidence: OutputStatistics, scalars: Float64
+    ) -> None:
         """Become another model with new units after its own."""
         assert start._evidence is not None
         output = np.concatenate([start._solved["output.weights"], weights], axis=1)
@@ -525,7 +527,7 @@ class SaffuLM:
         self._evidence = start._evidence.beside(evidence)
         self.scalars = [*start.scalars, *scalars.tolist()]
 
-    def _mean_loss(self, text: Passages) -> float:
+    def _mean_loss(self, text: SegmentedText) -> float:
         """Mean loss of up to so many segments of a text, nats per token."""
         # By chance and not evenly spaced: text often alternates between its sources.
         rng = np.random.default_rng(self.seed)
@@ -679,7 +681,7 @@ class SaffuLM:
         hidden = {f"{unit.name}.{part}" for unit in self._network.units for part in ("weights", "bias")}
         return {name: (self._solved[name] * (soften if name in hidden else 1.0)).astype(dtype) for name in names}
 
-    def _prepare(self, X: Any, y: Any, n_threads: int) -> Passages:
+    def _prepare(self, X: Any, y: Any, n_threads: int) -> SegmentedText:
         stream, vocab_size = self._read_text(X, y, self.vocab_size)
         if stream.ids.size == 0:
             raise ValueError("ids must hold at least one token, got none")
@@ -691,15 +693,15 @@ class SaffuLM:
                 source = TextSource(self.residual, stream)
             stream = source.stream
         dtype = self._solved["output.weights"].dtype
-        return Passages(stream, vocab_size, dtype, n_threads, source, self._cells)
+        return SegmentedText(stream, vocab_size, dtype, n_threads, source, self._cells)
 
     def _loss_and_gradients(
-        self, parameters: Parameters, batch: Passage, gradients: Parameters, n_threads: int
+        self, parameters: Parameters, batch: SegmentBatch, gradients: Parameters, n_threads: int
     ) -> float:
         found = self._embeddings(parameters, n_threads)
         return text_loss.loss_and_gradients(self._network, parameters, batch, found, gradients)
 
-    def _losses(self, parameters: Parameters, batch: Passage, n_threads: int) -> Float64:
+    def _losses(self, parameters: Parameters, batch: SegmentBatch, n_threads: int) -> Float64:
         return text_loss.losses(self._network, parameters, batch, self._embeddings(parameters, n_threads))
 
     def _with_parameters(self, parameters: Parameters, history: list[dict[str, Any]]) -> Self:
@@ -879,12 +881,12 @@ class SaffuLM:
         model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
         if "cells" in arrays:
             model._cells = checkpoint.parse(
-                Cells, checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,))
+                OutputClasses, checkpoint.checked(arrays, "cells", np.int32, (arrays["cells"].size,))
             )
         model._values = model._checked(checkpoint.with_prefix(arrays, "parameters."))
         alone = model._values[f"{model._network.units[0].name}.bias"].size if residual is None else 0
         sizes = model.vocab_size, model._values["output.weights"].shape, alone
-        model._evidence = Evidence.from_arrays(
+        model._evidence = OutputStatistics.from_arrays(
             checkpoint.with_prefix(arrays, "evidence."), *sizes, len(model._network.units)
         )
         model._heard = None
@@ -893,7 +895,7 @@ class SaffuLM:
         names = checkpoint.parse(lambda: tuple(map(str, metadata["classes"])))
         if not names or not {unit.name for unit in model._network.units if unit.layer == 0}.issuperset(names):
             raise checkpoint.Damaged("the units that the embeddings were solved with are damaged")
-        model._classes = Classes.from_arrays(
+        model._classes = EmbeddingStatistics.from_arrays(
             checkpoint.with_prefix(arrays, "classes."), model.vocab_size, model.bits, names
         )
         if any(array.shape != model._values[name].shape for name, array in model._classes.attention.items()):
@@ -917,7 +919,7 @@ class SaffuLM:
     def _checked(self, parameters: Parameters) -> Parameters:
         """Parameters of a file: all there, of the shapes of this architecture."""
         vocab_size = len(parameters[EMBEDDINGS]) if self._cells is None else self._cells.of_word.size
-        n_outputs = vocab_size if self._cells is None else self._cells.n_cells
+        n_outputs = vocab_size if self._cells is None else self._cells.n_classes
         shapes: dict[str, tuple[int, ...]] = {EMBEDDINGS: (vocab_size, self.bits), "output.bias": (n_outputs,)}
         widths = {unit.name: parameters[f"{unit.name}.bias"].size for unit in self._network.units}
         shapes["output.weights"] = n_outputs, sum(widths.values())

@@ -20,9 +20,9 @@ from saffu.attention_lm import units
 from saffu.attention_lm.em_attention import AttentiveMixture
 from saffu.attention_lm.loss import Network
 from saffu.attention_lm.output_layer import pooled
-from saffu.attention_lm.segments import Passages
+from saffu.attention_lm.segments import SegmentedText
 from saffu.attention_lm.solver import runs
-from saffu.attention_lm.sufficient_statistics import Classes, Evidence
+from saffu.attention_lm.sufficient_statistics import EmbeddingStatistics, OutputStatistics
 from saffu.explicit.newton import newton
 from saffu.utils.arrays import Float32, Float64, Int64
 from saffu.utils.streams import TokenStream
@@ -36,19 +36,19 @@ class Known:
     """A network and what it follows from; never changed in place."""
 
     parameters: dict[str, Float32]
-    evidence: Evidence
-    classes: Classes
+    evidence: OutputStatistics
+    classes: EmbeddingStatistics
     scalars: Float64
 
 
-def learned(network: Network, known: Known, text: Passages, prime: bool) -> Known:
+def learned(network: Network, known: Known, text: SegmentedText, prime: bool) -> Known:
     """The network with new text taken in.
 
     Parameters
     ----------
     network : Network
     known : Known
-    text : Passages
+    text : SegmentedText
         Whole documents, and the logits of another model that has not counted them.
     prime : bool
         Fit the scalars to the new text, too, as the network before says it: so it is text that was not counted. Their
@@ -70,7 +70,7 @@ def learned(network: Network, known: Known, text: Passages, prime: bool) -> Know
     return Known(parameters, evidence, known.classes, theta)
 
 
-def unlearned(network: Network, known: Known, text: Passages) -> Known:
+def unlearned(network: Network, known: Known, text: SegmentedText) -> Known:
     """The network with text given back: the undoing of :func:`learned`, the scalars kept.
 
     The counts of words are exact; expectations of hidden states are those of the network as it is, and so the same as
@@ -90,7 +90,7 @@ def unlearned(network: Network, known: Known, text: Passages) -> Known:
     return _with_classes(network, Known(parameters, evidence, known.classes, known.scalars), text, -1)
 
 
-def check_heard(evidence: Evidence, stream: TokenStream) -> None:
+def check_heard(evidence: OutputStatistics, stream: TokenStream) -> None:
     """Raise ValueError if a text has more of a word than were counted."""
     left = evidence.counts - np.bincount(stream.ids, minlength=evidence.counts.size)
     if left.min() < 0:
@@ -99,7 +99,7 @@ def check_heard(evidence: Evidence, stream: TokenStream) -> None:
         )
 
 
-def _bias_change(known: Known, evidence: Evidence, theta: Float64) -> Float32:
+def _bias_change(known: Known, evidence: OutputStatistics, theta: Float64) -> Float32:
     """By how much the unigram's part of the logits moves; nothing on another model."""
     if evidence.n_alone == 0:
         return np.zeros_like(known.parameters["output.bias"])
@@ -110,7 +110,7 @@ def _bias_change(known: Known, evidence: Evidence, theta: Float64) -> Float32:
 # ---- embeddings ------------------------------------------------------------------------------------------------------
 
 
-def _with_classes(network: Network, known: Known, text: Passages, sign: int) -> Known:
+def _with_classes(network: Network, known: Known, text: SegmentedText, sign: int) -> Known:
     """Embeddings with the expected counts of a text added or taken away: one step of EM for the tokens in it."""
     stream = text.stream
     positions = _positions(stream)
@@ -142,7 +142,7 @@ def _positions(stream: TokenStream) -> Int64:
 class _Heard:
     """A text under a network: its words, hidden states, and the logits below."""
 
-    def __init__(self, network: Network, parameters: dict[str, Float32], text: Passages) -> None:
+    def __init__(self, network: Network, parameters: dict[str, Float32], text: SegmentedText) -> None:
         self.text, self.n_threads = text, text.n_threads
         self.counts = np.bincount(text.stream.ids, minlength=text.vocab_size)
         self.positions = _positions(text.stream)

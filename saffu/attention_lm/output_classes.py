@@ -1,4 +1,4 @@
-"""Cells of the vocabulary: words that an output tells apart, and classes of those that it does not.
+"""Output classes: words that an output tells apart, and classes of those that it does not.
 
 On top of a model that knows each word well, an output of its own for every rare word costs most of the time and learns
 next to nothing. So the most frequent words have an output each, and the others share those of their classes:
@@ -17,7 +17,7 @@ from saffu import _core
 from saffu.utils.arrays import Array, Int32
 
 
-class Cells:
+class OutputClasses:
     """A partition of the vocabulary.
 
     Parameters
@@ -27,7 +27,7 @@ class Cells:
 
     Attributes
     ----------
-    n_cells : int
+    n_classes : int
     """
 
     def __init__(self, of_word: Int32) -> None:
@@ -35,12 +35,12 @@ class Cells:
         sizes = np.bincount(self.of_word)
         if of_word.size == 0 or (sizes == 0).any():
             raise ValueError("every cell must have a word")
-        self.n_cells = sizes.size
+        self.n_classes = sizes.size
         self._words = np.argsort(self.of_word, kind="stable").astype(np.int32)
         self._begins = np.concatenate([[0], np.cumsum(sizes)])
 
     @classmethod
-    def frequent(cls, counts: Array, n_words: int, classes: Array) -> Cells:
+    def frequent(cls, counts: Array, n_words: int, classes: Array) -> OutputClasses:
         """A cell for each of the ``n_words`` most frequent words, and one for each class of the others.
 
         Parameters
@@ -58,5 +58,5 @@ class Cells:
         return cls(rank.astype(np.int32))
 
     def reduce(self, logits: Array, out: Array) -> None:
-        """Logits of the words (n, V) to those of the cells, ``out`` (n, n_cells)."""
+        """Logits of the words (n, V) to those of the cells, ``out`` (n, n_classes)."""
         _core.log_sums(logits, self._words, self._begins, out, 1)

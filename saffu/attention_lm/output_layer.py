@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from saffu import _core
-from saffu.attention_lm.sufficient_statistics import Evidence, lift_of_expected, lift_of_unigram
+from saffu.attention_lm.sufficient_statistics import OutputStatistics, lift_of_expected, lift_of_unigram
 from saffu.explicit.newton import newton
 from saffu.utils.arrays import Bools, Float32, Float64, Int32, Int64
 from saffu.utils.threads import Workers
@@ -59,7 +59,7 @@ class Rows(Protocol):
         ...
 
 
-def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Float64, Evidence]:
+def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Float64, OutputStatistics]:
     """Solve the output.
 
     Parameters
@@ -78,7 +78,7 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
         The unigram's part of the logits, centred; zero on another model.
     scalars : ndarray of float64, shape (1 + n_units,)
         Of the unigram and of each unit.
-    evidence : Evidence
+    evidence : OutputStatistics
         What these follow from.
     """
     fit = max(rows.room // rows.n_outputs, 1)
@@ -106,7 +106,7 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
         O[:, block] *= np.float32(scalar)
     bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.n_outputs)
     told = np.ascontiguousarray(expected[:, rows.blocks[0].stop if rows.alone else 0 :])
-    evidence = Evidence(observed, told, rows.counts, primed.curvature)
+    evidence = OutputStatistics(observed, told, rows.counts, primed.curvature)
     return O, (bias - bias.mean()).astype(np.float32), theta, evidence
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from saffu.attention_lm.contexts import SEGMENT, segment_bounds
-from saffu.attention_lm.output_classes import Cells
+from saffu.attention_lm.output_classes import OutputClasses
 from saffu.utils.arrays import Array, Int32, Int64, checksum, ranges
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
@@ -31,10 +31,10 @@ class LogitSource(Protocol):
         ...
 
 
-class Passage(NamedTuple):
+class SegmentBatch(NamedTuple):
     """Segments of a text: a batch."""
 
-    text: Passages
+    text: SegmentedText
     segments: Int64
     dropout: float
     seed: int
@@ -52,7 +52,7 @@ class Passage(NamedTuple):
         return [(slice(int(ends[i]), int(ends[j])), self.segments[i:j]) for i, j in pairwise(cuts)]
 
 
-class Passages:
+class SegmentedText:
     """A text whose rows are its segments.
 
     Parameters
@@ -64,7 +64,7 @@ class Passages:
     n_threads : int
     source : LogitSource, optional
         Logits that come on top.
-    cells : Cells, optional
+    cells : OutputClasses, optional
         What the outputs are, with a source; by default each word is one.
 
     Attributes
@@ -82,10 +82,10 @@ class Passages:
         dtype: np.dtype[Any],
         n_threads: int,
         source: LogitSource | None = None,
-        cells: Cells | None = None,
+        cells: OutputClasses | None = None,
     ) -> None:
         self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
-        self.n_outputs = vocab_size if cells is None else cells.n_cells
+        self.n_outputs = vocab_size if cells is None else cells.n_classes
         self._room = threading.local()  # memory that each thread uses again
         self.first, self.last = segment_bounds(stream)
         # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
@@ -96,11 +96,11 @@ class Passages:
     def __len__(self) -> int:
         return self.first.size
 
-    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> Passage:
+    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> SegmentBatch:
         """A batch of segments, in the order of the text."""
         segments = np.arange(len(self))[rows] if isinstance(rows, slice) else np.sort(rows)
         seed = 0 if rng is None else int(rng.integers(2**32))
-        return Passage(self, segments, dropout, seed)
+        return SegmentBatch(self, segments, dropout, seed)
 
     def checksum(self) -> int:
         """A number that changes with the text."""

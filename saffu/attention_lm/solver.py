@@ -20,9 +20,9 @@ from saffu.attention_lm import output_layer as output
 from saffu.attention_lm import units
 from saffu.attention_lm.contexts import segment_bounds
 from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import LogitSource, Passages
-from saffu.attention_lm.sufficient_statistics import Classes, Evidence
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.segments import LogitSource, SegmentedText
+from saffu.attention_lm.sufficient_statistics import EmbeddingStatistics, OutputStatistics
 from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
 from saffu.explicit.discounting import smoothed_distribution
 from saffu.utils.arrays import Float32, Float64, Int32, Int64, ranges
@@ -116,18 +116,18 @@ class Solved(NamedTuple):
     attention_losses : list of float
         What the rounds of explicit attention reached.
     scalars : ndarray of float64, shape (1 + n_units,)
-    cells : Cells or None
+    cells : OutputClasses or None
         What the outputs are, unless each word has one.
-    evidence : Evidence
-    classes : Classes
+    evidence : OutputStatistics
+    classes : EmbeddingStatistics
     """
 
     parameters: dict[str, Float32]
     attention_losses: list[float]
     scalars: Float64
-    cells: Cells | None
-    evidence: Evidence
-    classes: Classes
+    cells: OutputClasses | None
+    evidence: OutputStatistics
+    classes: EmbeddingStatistics
 
 
 def solve(
@@ -169,8 +169,8 @@ def solve(
         _solve_layer(layer, network, shared, stream, hidden, found, seed, tick, parameters, words)
     cells = None
     if source is not None and n_words < shared.counts.size:
-        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
-    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
+        cells = OutputClasses.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
+    text = SegmentedText(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
     rows = Rows(network, parameters, found.X, shared, text)
     weights, bias, scalars, evidence = output.solve(rows, every, seed)
     tick(every.size)
@@ -187,7 +187,7 @@ def _attention(
     every: Int64,
     seed: int,
     tick: Callable[[int], Any],
-) -> tuple[explicit_attention.Solution, Classes]:
+) -> tuple[explicit_attention.Solution, EmbeddingStatistics]:
     """Embeddings and attention of the first layer, and what they follow from."""
     local = local_units(network)
     mixture = explicit_attention.AttentiveMixture(
@@ -208,7 +208,9 @@ def _attention(
     mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
     more = np.zeros_like(found.X)
     names = tuple(unit.name for unit in local)
-    return found, Classes(found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention), names)
+    return found, EmbeddingStatistics(
+        found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention), names
+    )
 
 
 def _solve_layer(
@@ -301,7 +303,7 @@ class Rows:
         parameters: dict[str, Float32],
         X: Float32,
         shared: SharedCounts,
-        text: Passages,
+        text: SegmentedText,
         known: int = 0,
     ) -> None:
         self.network, self.parameters, self.X, self.text = network, parameters, X, text

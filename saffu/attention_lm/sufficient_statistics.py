@@ -32,7 +32,7 @@ def lift_of_expected(observed: Array, expected: Array) -> Float32:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class OutputStatistics:
     """Counts that the output follows from; never changed in place.
 
     Attributes
@@ -72,26 +72,26 @@ class Evidence:
     def _told(self, block: slice) -> slice:
         return slice(block.start - self.n_alone, block.stop - self.n_alone)
 
-    def plus(self, block: slice, observed: Array, expected: Array | None) -> Evidence:
+    def plus(self, block: slice, observed: Array, expected: Array | None) -> OutputStatistics:
         """With counts of one unit added, which may be negative; what rounding leaves below zero is zero."""
         F, E = self.observed.copy(), self.expected.copy()
         F[:, block] = np.maximum(F[:, block] + observed, 0)
         if expected is not None:
             told = self._told(block)
             E[:, told] = np.maximum(E[:, told] + expected, 0)
-        return Evidence(F, E, self.counts, self.curvature)
+        return OutputStatistics(F, E, self.counts, self.curvature)
 
-    def beside(self, more: Evidence) -> Evidence:
+    def beside(self, more: OutputStatistics) -> OutputStatistics:
         """With the hidden units of another evidence after these; each unit's scalar is held by its own text."""
         n, m = len(self.curvature), len(more.curvature) - 1
         curvature = np.zeros((n + m, n + m))
         curvature[:n, :n], curvature[n:, n:] = self.curvature, more.curvature[1:, 1:]
         observed = np.concatenate([self.observed, more.observed], axis=1)
         expected = np.concatenate([self.expected, more.expected], axis=1)
-        return Evidence(observed, expected, self.counts, curvature)
+        return OutputStatistics(observed, expected, self.counts, curvature)
 
     @classmethod
-    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> Evidence:
+    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> OutputStatistics:
         """Of hidden units (n_outputs, H) that nothing was counted of: their lifts are zero."""
         nothing = np.zeros(shape, np.float32)
         return cls(nothing, nothing, counts, np.zeros((1 + n_units, 1 + n_units)))
@@ -103,7 +103,7 @@ class Evidence:
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, Array], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
-    ) -> Evidence:
+    ) -> OutputStatistics:
         """Of the arrays of a file, checked; ``shape`` is that of the output."""
         observed = checkpoint.checked(arrays, "observed", np.float32, shape)
         expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_alone))
@@ -115,7 +115,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Classes:
+class EmbeddingStatistics:
     """What the embeddings follow from: expected counts of the classes of each token; never changed in place.
 
     Attributes
@@ -150,11 +150,11 @@ class Classes:
         counts = np.maximum(self.X[tokens] * self.mass[tokens, None] + self.more[tokens], np.float32(1e-9))
         return np.log(counts / counts.sum(axis=1, keepdims=True))
 
-    def plus(self, counts: Float32) -> Classes:
+    def plus(self, counts: Float32) -> EmbeddingStatistics:
         """With expected counts added, which may be negative."""
         return replace(self, more=self.more + counts)
 
-    def split(self, times: int) -> Classes:
+    def split(self, times: int) -> EmbeddingStatistics:
         """Each class as so many equal ones: comparisons are so many times smaller, their weights larger."""
         X, more = (np.tile(array, times) / np.float32(times) for array in (self.X, self.more))
         attention = {
@@ -169,7 +169,9 @@ class Classes:
         return arrays | self.attention
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
+    def from_arrays(
+        cls, arrays: Mapping[str, Array], vocab_size: int, bits: int, units: tuple[str, ...]
+    ) -> EmbeddingStatistics:
         """Of the arrays of a file, checked; the shapes of the attention are not."""
         n_units = len(units)
         X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))

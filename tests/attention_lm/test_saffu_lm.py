@@ -190,13 +190,13 @@ def test_without_output_weights_it_is_its_explicit_model(residual, base, new):
 def test_words_beyond_the_frequent_share_outputs(words, training, base, new):
     model = SaffuLM(**SMALL, residual=base, words=words).solve(training[0], documents=training[1])
     cells = model._cells
-    assert words < cells.n_cells < V
-    assert len(model._solved["output.bias"]) == cells.n_cells
+    assert words < cells.n_classes < V
+    assert len(model._solved["output.bias"]) == cells.n_classes
     frequent = np.argsort(-np.bincount(training[0], minlength=V), kind="stable")[:words]
     assert cells.of_word[frequent].tolist() == list(range(words))
     context = new[0][:60]
     p, told = model.distribution(context), base.distribution(context)
-    for cell in range(cells.n_cells):
+    for cell in range(cells.n_classes):
         own = cells.of_word == cell
         np.testing.assert_allclose(p[own] / p[own].sum(), told[own] / told[own].sum(), rtol=1e-4)
     assert model.log_prob([*context, 7])[-1] == pytest.approx(np.log(p[7]), abs=1e-4)

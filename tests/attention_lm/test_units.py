@@ -9,8 +9,8 @@ from saffu.attention_lm import units
 from saffu.attention_lm import windows as attention
 from saffu.attention_lm.contexts import segment_bounds
 from saffu.attention_lm.loss import Embeddings, Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import Passages
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.segments import SegmentedText
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.utils.streams import TokenStream
 
@@ -60,12 +60,14 @@ class Other:
         out[:] = self.logits[positions]
 
 
-CELLS = Cells(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
+CELLS = OutputClasses(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
 
 
 def with_cells(parameters, cells):
     """Parameters of which the words of a cell share the output."""
-    return {name: value[: cells.n_cells] if name.startswith("output.") else value for name, value in parameters.items()}
+    return {
+        name: value[: cells.n_classes] if name.startswith("output.") else value for name, value in parameters.items()
+    }
 
 
 def word_by_word(parameters, cells):
@@ -112,7 +114,7 @@ def test_losses_are_those_of_the_equations(contexts, heads, layers, source):
     if source is not None:
         logits += source.logits
     expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     whole = text_loss.position_losses(network, parameters, text, moving(parameters), *segment_bounds(stream))
     np.testing.assert_allclose(whole, expected, rtol=1e-10, atol=1e-12)
     for i in range(len(text)):  # one segment, which must find what it needs before it
@@ -131,20 +133,20 @@ def test_words_of_a_cell_keep_the_proportions_of_the_other_model():
     expanded = word_by_word(parameters, CELLS)
     logits = source.logits + reference.unit_logits(stream.ids, DOCUMENTS, expanded, network.units, SPAN)
     expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source, CELLS)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source, CELLS)
     for rows in (slice(None), slice(2, 4), slice(1, 2)):  # fewer rows after many, in the same memory
         first, last = text.first[rows], text.last[rows]
         found = text_loss.position_losses(network, parameters, text, moving(parameters), first, last)
         np.testing.assert_allclose(found, expected[first[0] : last[-1]], rtol=1e-10, atol=1e-12)
     loss, gradients = gradients_of(network, parameters, text.take(slice(None)), moving(parameters))
     assert loss == pytest.approx(expected.mean())
-    whole = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    whole = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     loss, by_word = gradients_of(network, expanded, whole.take(slice(None)), moving(parameters))
     assert loss == pytest.approx(expected.mean())
     for name, gradient in gradients.items():
         summed = by_word[name]
         if name.startswith("output."):
-            summed = np.stack([summed[CELLS.of_word == cell].sum(axis=0) for cell in range(CELLS.n_cells)])
+            summed = np.stack([summed[CELLS.of_word == cell].sum(axis=0) for cell in range(CELLS.n_classes)])
         np.testing.assert_allclose(gradient, summed, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
@@ -153,7 +155,7 @@ def test_losses_in_float32_are_near():
     stream, found = stream_of(90), {}
     for dtype in (np.float32, np.float64):
         parameters = random_parameters(network, dtype=dtype)
-        text = Passages(stream, VOCAB_SIZE, np.dtype(dtype), 1)
+        text = SegmentedText(stream, VOCAB_SIZE, np.dtype(dtype), 1)
         found[dtype] = text_loss.losses(network, parameters, text.take(slice(None)), moving(parameters))
     np.testing.assert_allclose(found[np.float32], found[np.float64], rtol=1e-4)
 
@@ -197,7 +199,7 @@ def differences(loss, value, step=1e-5):
 def test_gradients_are_differences(contexts, heads, layers, source, dropout):
     network = network_of(contexts, heads, layers)
     parameters, stream = random_parameters(network), stream_of(90)
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     # Not all segments: two in the middle of a document and one at its start, which others of its neighbours see too.
     passage = text.take(np.array([2, 3, 5]), dropout, np.random.default_rng(0))
 
@@ -220,7 +222,7 @@ def test_gradients_are_differences(contexts, heads, layers, source, dropout):
 
 def test_dropout_zeroes_hidden_states_and_keeps_their_mean():
     network = network_of(("radial",), 1, 1)
-    parameters, text = random_parameters(network), Passages(stream_of(90), VOCAB_SIZE, np.dtype(np.float64), 1)
+    parameters, text = random_parameters(network), SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(np.float64), 1)
     rng = np.random.default_rng(0)
     losses = [
         gradients_of(network, parameters, text.take(slice(None), 0.5, rng), moving(parameters))[0] for _ in range(3)
@@ -246,7 +248,7 @@ def test_same_bits_on_any_number_of_workers(dtype, source):
     stream = stream_of(n, [0, 100, 420], vocab_size)
     found = {}
     for n_threads in (1, 2, 3):
-        text = Passages(stream, vocab_size, np.dtype(dtype), n_threads, Other(n, vocab_size) if source else None)
+        text = SegmentedText(stream, vocab_size, np.dtype(dtype), n_threads, Other(n, vocab_size) if source else None)
         passage = text.take(slice(None), 0.2, np.random.default_rng(3))
         assert len(passage.chunks()) > 3
         loss, gradients = gradients_of(network, parameters, passage, moving(parameters))
@@ -262,7 +264,10 @@ def test_same_bits_on_any_number_of_workers(dtype, source):
 def test_frozen_embeddings_with_a_cache_equal_moving_ones(dtype, max_bytes, monkeypatch):
     monkeypatch.setattr(attention, "WIDE_BYTES", 0)
     network = network_of(("block", "radial", "document"), 2, 2)
-    parameters, text = random_parameters(network, dtype=dtype), Passages(stream_of(90), VOCAB_SIZE, np.dtype(dtype), 1)
+    parameters, text = (
+        random_parameters(network, dtype=dtype),
+        SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(dtype), 1),
+    )
     moved = moving(parameters)
     cache = ComparisonCache(moved.X, max_bytes=max_bytes)
     assert (len(cache.table) == VOCAB_SIZE) == (max_bytes > 1000)
@@ -279,11 +284,11 @@ def test_frozen_embeddings_with_a_cache_equal_moving_ones(dtype, max_bytes, monk
 
 
 def test_a_batch_lists_its_segments_in_the_order_of_the_text():
-    text = Passages(stream_of(90), VOCAB_SIZE, np.dtype(np.float32), 1)
+    text = SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(np.float32), 1)
     passage = text.take(np.array([5, 0, 3]))
     assert passage.segments.tolist() == [0, 3, 5]
     assert passage.n_positions == text.positions(passage.segments).size
     places = [place for place, _ in passage.chunks()]
     assert [places[0].start, places[-1].stop] == [0, passage.n_positions]
-    other = Passages(stream_of(90, seed=2), VOCAB_SIZE, np.dtype(np.float32), 1)
+    other = SegmentedText(stream_of(90, seed=2), VOCAB_SIZE, np.dtype(np.float32), 1)
     assert text.checksum() != other.checksum()

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 import saffu
 from helpers.made_up import told_by_two
-from saffu.attention_lm.segments import Passages
+from saffu.attention_lm.segments import SegmentedText
 from saffu.attention_lm.solver import SharedCounts
 from saffu.ngram_lm import model as explicit_lm
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
@@ -213,7 +213,7 @@ def test_units(readers, explicit, on_top):
 
 
 def test_passages_of_a_text(readers):
-    text = Passages(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
+    text = SegmentedText(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
     text.buffer(40)
 
     def filled(value):

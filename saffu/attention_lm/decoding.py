@@ -15,7 +15,7 @@ from saffu import _core
 from saffu.attention_lm import units
 from saffu.attention_lm.contexts import SEGMENT
 from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
+from saffu.attention_lm.output_classes import OutputClasses
 from saffu.attention_lm.units import Parameters, Unit
 from saffu.attention_lm.windows import Windows
 from saffu.ngram_lm.model import ExplicitLM
@@ -36,7 +36,7 @@ class Session:
     residual : ExplicitLM, optional
         A model whose logits come on top. Its windows are read anew at each token: the last ``residual.history`` ones.
 
-    cells : Cells, optional
+    cells : OutputClasses, optional
         What the outputs are, unless each word is one.
 
     Attributes
@@ -51,7 +51,7 @@ class Session:
         parameters: Parameters,
         X: Float32,
         residual: ExplicitLM | None = None,
-        cells: Cells | None = None,
+        cells: OutputClasses | None = None,
     ) -> None:
         self.network, self.parameters, self.X, self.residual = network, parameters, X, residual
         self.cells = cells
