@@ -14,12 +14,13 @@ layer above the first needs the hidden states of the positions before, and neigh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from saffu.attention_lm.windows import Windows
+from saffu.utils import validate
 from saffu.utils.arrays import Array, Int64, ranges
 from saffu.utils.sparse import SparseRows
 from saffu.utils.streams import TokenStream
@@ -28,6 +29,35 @@ View = tuple[str, int]  # a context, and K
 
 CONTEXTS = ("block", "radial", "document")
 SEGMENT = 32  # positions
+
+
+def parse_contexts(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of contexts, checked, in their fixed order.
+
+    Parameters
+    ----------
+    value : str or sequence of str
+        A list of names, or a text that joins them with ``+``.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a text nor a list of texts.
+    ValueError
+        If a name is unknown or given twice, or there is none.
+
+    Examples
+    --------
+    >>> parse_contexts("document+radial")
+    ('radial', 'document')
+    """
+    names = value.split("+") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"contexts must be a list of {', '.join(CONTEXTS)}, got {value!r}")
+    found = [validate.choice(name.strip(), "contexts", CONTEXTS) for name in names]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"contexts must name at least one of {', '.join(CONTEXTS)}, and each once, got {value!r}")
+    return tuple(context for context in CONTEXTS if context in found)
 
 
 def segment_bounds(stream: TokenStream) -> tuple[Int64, Int64]:
@@ -151,8 +181,3 @@ def _hidden_windows(context: str, age: Int64, offset: Int64, size: int) -> Windo
     if context == "radial":
         return Windows(rows, rows, length, rows, -1, size)
     return Windows(rows, rows - length + 1, length, rows, 1, size)
-
-
-def contexts_in_order(contexts: Sequence[str]) -> tuple[str, ...]:
-    """The contexts in their fixed order, each once."""
-    return tuple(context for context in CONTEXTS if context in contexts)

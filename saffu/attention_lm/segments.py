@@ -64,8 +64,8 @@ class SegmentedText:
     n_threads : int
     source : LogitSource, optional
         Logits that come on top.
-    cells : OutputClasses, optional
-        What the outputs are, with a source; by default each word is one.
+    output_classes : OutputClasses, optional
+        What has an output, with a source; by default each word has.
 
     Attributes
     ----------
@@ -82,11 +82,12 @@ class SegmentedText:
         dtype: np.dtype[Any],
         n_threads: int,
         source: LogitSource | None = None,
-        cells: OutputClasses | None = None,
+        output_classes: OutputClasses | None = None,
     ) -> None:
-        self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
-        self.n_outputs = vocab_size if cells is None else cells.n_classes
-        self._room = threading.local()  # memory that each thread uses again
+        self.stream, self.vocab_size, self.dtype, self.source = stream, vocab_size, dtype, source
+        self.output_classes = output_classes
+        self.n_outputs = vocab_size if output_classes is None else output_classes.n_classes
+        self._buffers = threading.local()  # memory that each thread uses again
         self.first, self.last = segment_bounds(stream)
         # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
         self.n_threads = 1
@@ -112,27 +113,34 @@ class SegmentedText:
 
     def targets(self, positions: Int64) -> Int32:
         """Which output is right at each position."""
-        words = self.stream.ids[positions]
-        return words if self.cells is None else self.cells.of_word[words]
+        words: Int32 = self.stream.ids[positions]
+        return words if self.output_classes is None else self.output_classes.of_word[words]
 
     def fill(self, positions: Int64, logits: Array) -> Array:
         """Write what lies below the outputs (n, n_outputs), if anything; nats of a word below its output (n)."""
         if self.source is None:
             return np.zeros(positions.size)
-        if self.cells is None:
+        if self.output_classes is None:
             self.source.fill(positions, logits)
             return np.zeros(positions.size)
-        if getattr(self._room, "words", np.empty(0)).shape[0] < positions.size:
-            self._room.words = np.empty((positions.size, self.vocab_size), self.dtype)
-        words, row = self._room.words[: positions.size], np.arange(positions.size)
+        words, row = self._words(positions.size), np.arange(positions.size)
         self.source.fill(positions, words)
-        self.cells.reduce(words, logits)
+        self.output_classes.reduce(words, logits)
         own = self.stream.ids[positions]
-        return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
+        nats: Array = logits[row, self.output_classes.of_word[own]].astype(np.float64) - words[row, own]
+        return nats
+
+    def _words(self, n_rows: int) -> Array:
+        """A buffer for logits of all words, (n_rows, V)."""
+        if getattr(self._buffers, "words", np.empty(0)).shape[0] < n_rows:
+            self._buffers.words = np.empty((n_rows, self.vocab_size), self.dtype)
+        words: Array = self._buffers.words[:n_rows]
+        return words
 
     def buffer(self, n_rows: int) -> Array:
-        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time that a thread asks."""
+        """Memory for the logits of a batch, (n_rows, n_outputs): the same each time that a thread asks."""
         size = n_rows * self.n_outputs
-        if getattr(self._room, "logits", np.empty(0)).size < size:
-            self._room.logits = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
-        return self._room.logits[:size].reshape(n_rows, self.n_outputs)
+        if getattr(self._buffers, "logits", np.empty(0)).size < size:
+            self._buffers.logits = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
+        logits: Array = self._buffers.logits[:size].reshape(n_rows, self.n_outputs)
+        return logits

@@ -19,16 +19,19 @@ embeddings stay non-negative and of unit sum whatever a refinement does; ``"outp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from saffu import _core
-from saffu.attention_lm.contexts import Chunk, View
+from saffu.attention_lm.contexts import Chunk, View, chunk
 from saffu.attention_lm.windows import ComparisonCache
-from saffu.utils.arrays import Array
+from saffu.utils.arrays import Array, Int64
+from saffu.utils.streams import TokenStream
 
-Parameters = Mapping[str, Array]
+Parameters: TypeAlias = dict[str, Array]
+
+EMBEDDINGS = "embeddings.logits"
 
 
 class Unit(NamedTuple):
@@ -48,6 +51,37 @@ class Unit(NamedTuple):
     def name(self) -> str:
         """Where its parameters are found."""
         return f"{'' if self.layer == 0 else f'layer{self.layer + 1}.'}{self.context}{self.head + 1}"
+
+
+class Sizes(NamedTuple):
+    """What a network is to have: contexts with K of each (0 for a document), heads, layers, hidden units of a unit."""
+
+    contexts: dict[str, int]
+    heads: int
+    layers: int
+    hidden: int
+
+
+class Network(NamedTuple):
+    """An architecture: units layer by layer, the number of layers, and how far back a document is read."""
+
+    units: list[Unit]
+    n_layers: int
+    span: int
+
+    @classmethod
+    def of(cls, sizes: Sizes, span: int) -> Network:
+        """The network that a model begins with."""
+        return cls(lay_out(sizes.contexts, sizes.contexts, sizes.heads, sizes.layers), sizes.layers, span)
+
+    def chunk(self, stream: TokenStream, first: Int64, last: Int64) -> Chunk:
+        """Runs of positions as this network sees them."""
+        return chunk(stream, first, last, [unit.view for unit in self.units], self.n_layers, self.span)
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether a unit looks at the whole document."""
+        return any(unit.context == "document" for unit in self.units)
 
 
 class Seen(NamedTuple):
@@ -96,7 +130,7 @@ def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
 
 def embeddings(parameters: Parameters, n_threads: int) -> Array:
     """X (V, bits): rows of unit sum."""
-    return _core.softmax(parameters["embeddings.logits"], False, n_threads)
+    return _core.softmax(parameters[EMBEDDINGS], False, n_threads)
 
 
 def aggregate(
@@ -146,7 +180,8 @@ def forward(
 def joined(seen: list[Seen], units: list[Unit], layer: int) -> Array:
     """Hidden states of a layer, side by side and of unit sum."""
     states = [s.H for s, unit in zip(seen, units, strict=False) if unit.layer == layer]
-    return np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
+    side_by_side: Array = np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
+    return side_by_side
 
 
 def hidden(seen: list[Seen], chunk: Chunk) -> Array:

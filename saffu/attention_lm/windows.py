@@ -7,6 +7,7 @@ the tokens in a window. A window is a place in the stream; its embeddings are ne
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -345,6 +346,6 @@ def attend_backward(
     return _core.attend_backward(windows._view, X, W, S, A, dZ, by_comparisons, dX, resolve_threads(n_threads))
 
 
-def _like(X: Array, array):
+def _like(X: Array, array: Array | None) -> Any:
     """The array in the dtype of X, contiguous; None stays None."""
     return None if array is None else np.ascontiguousarray(array, X.dtype)

@@ -86,7 +86,7 @@ def grown(
         if place not in (None, n):
             raise ValueError(f"a layer of units is added above all {n}, got place {place}")
         values["layers"] = n + 1
-    return model.grow(**data, **values, init=init, rng=rng, progress=progress)
+    return model.grow(**data, **values, init=init, seed=rng, progress=progress)
 
 
 def check_settings(model: Any, settings: Sequence[str]) -> None:

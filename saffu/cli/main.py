@@ -178,11 +178,16 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus, progress: bool) 
     if residual is not None:
         residual.fit(text.ids, len(vocabulary), text.documents, progress)
         model.min_count = vocabulary.min_count
-    model.solve(text.ids, len(vocabulary), text.documents, progress=progress)
+    model.fit(text.ids, documents=text.documents, vocab_size=len(vocabulary), progress=progress)
     if arguments.refine:
         options = {name: value for name, value in _given(arguments, *REFINING_OPTIONS).items() if name != "valid"}
         model = model.refine(
-            text.ids, arguments.refine, documents=text.documents, validation=validation, progress=progress, **options
+            text.ids,
+            epochs=arguments.refine,
+            documents=text.documents,
+            validation=validation,
+            progress=progress,
+            **options,
         )
     model.vocabulary = vocabulary
     return model, text.ids.size
@@ -213,7 +218,7 @@ def _eval(arguments: argparse.Namespace) -> None:
     if explicit is not None:
         explicit.solve(progress=progress)
     begin = time.perf_counter()
-    nats = -float(np.sum(model.log_prob(text.ids, text.documents, progress=progress)))
+    nats = -float(np.sum(model.log_prob(text.ids, documents=text.documents, progress=progress)))
     seconds = time.perf_counter() - begin
     tokens = text.ids.size
     figures = {
