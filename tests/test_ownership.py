@@ -80,7 +80,7 @@ def test_a_model_that_counted(priming):
 
 def test_a_solved_network():
     ids, starts = IDS.copy(), STARTS.copy()
-    model = saffu.SaffuLM(bits=4, radius=3, hidden=4).solve(ids, V, starts)
+    model = saffu.SaffuLM(bits=4, radius=3, hidden=4).fit(ids, documents=starts, vocab_size=V)
     expected = model.log_prob(IDS[:200])
     spoil(ids, starts)
     np.testing.assert_array_equal(model.log_prob(IDS[:200]), expected)

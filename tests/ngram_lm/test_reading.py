@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 import saffu
 from helpers.made_up import told_by_two
 from saffu.attention_lm.segments import SegmentedText
-from saffu.attention_lm.solver import SharedCounts
+from saffu.attention_lm.shared_counts import SharedCounts
 from saffu.ngram_lm import model as explicit_lm
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.text import Vocabulary
@@ -200,11 +200,11 @@ def test_held_out_logits(readers, explicit, memory):
 def test_units(readers, explicit, on_top):
     residual = copy.deepcopy(explicit) if on_top else None
     solved = saffu.SaffuLM(bits=4, radius=2, hidden=4, residual=residual, words=6, n_threads=2)
-    solved.solve(IDS, VOCAB_SIZE, DOCUMENTS).update(NEW)
+    solved.fit(IDS, documents=DOCUMENTS, vocab_size=VOCAB_SIZE).update(NEW)
     reads_alike(
         readers,
         lambda: copy.deepcopy(solved),
-        lambda m: m.log_prob(NEW, [0, 9]),
+        lambda m: m.log_prob(NEW, documents=[0, 9]),
         lambda m: m.distribution(NEW[:5]),
         lambda m: list(m.generate(NEW[:3], 3, seed=1)),
         lambda m: m.summary(),
@@ -242,7 +242,7 @@ def test_vocabulary_cipher_and_shared_counts(readers):
     )
     reads_alike(
         readers,
-        lambda: SharedCounts(IDS, DOCUMENTS, VOCAB_SIZE, 1),
+        lambda: SharedCounts(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, 1),
         lambda s: s.codes(4),
         lambda s: s.embeddings(4),
         lambda s: s.source((0, 0), lambda: s) is s,
