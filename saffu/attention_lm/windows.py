@@ -305,7 +305,6 @@ def attend_backward(
     A: Array,
     S: Array,
     dX: Array | None = None,
-    by_comparisons: bool = False,
     n_threads: int | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """Gradients of a loss by the parameters of ``attend``, from its gradient by Z.
@@ -320,8 +319,6 @@ def attend_backward(
         As returned by ``attend``.
     dX : ndarray, shape (V, d), optional
         The gradient by X, through z and through s, is added to it.
-    by_comparisons : bool
-        Whether the gradient by S is wanted.
     n_threads : int, optional
         Threads; the result has the same bits for any number.
 
@@ -332,7 +329,7 @@ def attend_backward(
     dbias : ndarray, shape (K,)
         Gradient by the bias.
     dS : ndarray, shape (n, K), or None
-        Gradient by S, if it is wanted or dX is given.
+        Gradient by S, if dX is given.
 
     Raises
     ------
@@ -343,7 +340,7 @@ def attend_backward(
     if dX is not None and np.may_share_memory(dX, X):
         raise ValueError("dX must not share memory with X")
     W, dZ, A, S = (_like(X, array) for array in (W, dZ, A, S))
-    return _core.attend_backward(windows._view, X, W, S, A, dZ, by_comparisons, dX, resolve_threads(n_threads))
+    return _core.attend_backward(windows._view, X, W, S, A, dZ, False, dX, resolve_threads(n_threads))
 
 
 def _like(X: Array, array: Array | None) -> Any:
