@@ -127,9 +127,7 @@ class SaffuLM(NetworkModel):
         """
         size = self._checked_size(vocab_size)
         stream = TokenStream.of(ids, documents, size)
-        if stream.ids.size == 0:
-            raise ValueError("ids must hold at least one token, got none")
-        size = size or int(stream.ids.max()) + 1
+        size = size or int(stream.ids.max(initial=0)) + 1
         return fit_shared(self, SharedCounts(stream, size, resolve_threads(self.n_threads)), progress=progress)
 
     def update(self, ids: ArrayLike, *, documents: ArrayLike | None = None, prime: bool = False) -> Self:

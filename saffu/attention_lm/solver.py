@@ -67,6 +67,8 @@ def fit_shared(model: Model, shared: SharedCounts, *, progress: bool | None = No
     >>> [int(model.distribution([0, 1]).argmax()) for model in models]
     [2, 2]
     """
+    if shared.stream.ids.size == 0:
+        raise ValueError("ids must hold at least one token, got none")
     model._checked_size(shared.vocab_size)
     began = time.perf_counter()
     source = training_source(model, shared)

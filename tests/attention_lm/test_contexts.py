@@ -20,7 +20,7 @@ def stream_of(lengths, seed=0):
 
 
 def document_of(lengths):
-    """Start of the document of each position, told from the lengths alone."""
+    """Start of the document of each position, from the lengths alone."""
     return [start for length, start in zip(lengths, np.cumsum([0, *lengths]), strict=False) for _ in range(length)]
 
 

@@ -184,7 +184,7 @@ def test_solved_units_never_raise_the_criterion(name, way, training, request):
 
 
 def test_solved_units_help(alone, training, new):
-    """The fifth token before is told by a longer radius alone."""
+    """The fifth token before is seen by a longer radius alone."""
     grown = alone.grow(**training, radius=6, hidden=12)
     assert grown.perplexity(**new) < 0.99 * alone.perplexity(**new)
     assert all(scalar != 0 for scalar in grown.scalars[-2:])
@@ -248,7 +248,7 @@ def test_callables_make_what_is_new(alone, new):
         ({"radius": 9, "init": "ones"}, "init"),
     ],
 )
-def test_misuse_of_units_is_told(alone, given, message):
+def test_misuse_of_units_is_named(alone, given, message):
     if message is None:  # nobody looks at blocks
         assert alone.grow(**given).block == 2
         return
@@ -331,7 +331,7 @@ def test_a_grown_explicit_model_goes_on_learning(base, new):
     assert_same(base, grown, new)
 
 
-def test_misuse_of_explicit_growth_is_told(base, training, new):
+def test_misuse_of_explicit_growth_is_named(base, training, new):
     with pytest.raises(ValueError, match="radius must be at least 2"):
         base.grow(radius=1)
     with pytest.raises(ValueError, match="order must be at least 3"):
@@ -382,12 +382,12 @@ def test_settings_as_text(alone, base, new):
         ([], [0], "added above all 1"),
     ],
 )
-def test_misuse_of_settings_is_told(alone, settings, layers, message):
+def test_misuse_of_settings_is_named(alone, settings, layers, message):
     with pytest.raises(ValueError, match=message):
         growing.grown(alone, settings, layers)
 
 
-def test_misuse_by_kind_is_told(base, training):
+def test_misuse_by_kind_is_named(base, training):
     model = Transformer(vocab_size=9, hidden=4, layers=1, heads=2, positions=5)
     with pytest.raises(ValueError, match="no layers"):
         growing.grown(base, [], [None])
@@ -399,7 +399,7 @@ def test_misuse_by_kind_is_told(base, training):
         growing.grown(object(), ["heads=1"])
 
 
-def test_a_damaged_list_of_units_is_told(alone, tmp_path):
+def test_a_damaged_list_of_units_is_named(alone, tmp_path):
     arrays, metadata = alone._to_checkpoint()
     for units in ([[0, "radial", 0, 3], [0, "radial", 0, 3]], [[1, "radial", 0, 3]], [[0, "sideways", 0, 3]], []):
         with pytest.raises(ValueError, match=r"unit|context|network"):

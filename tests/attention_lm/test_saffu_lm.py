@@ -251,7 +251,7 @@ def test_refinement_never_ends_above_its_start(name, learning_rate, training, re
 
 
 def test_the_residual_trains_on_text_that_was_left_out(residual, base, training):
-    """Text known by heart would be far likelier than new text."""
+    """Text that was counted would be far likelier than new text."""
     assert sample_loss(residual, **training) > np.log(residual.perplexity(**training)) + 0.02
     other = make_text(900, 5)
     assert sample_loss(residual, **other) == pytest.approx(np.log(residual.perplexity(**other)), rel=1e-5)
@@ -358,7 +358,7 @@ def test_its_verbs_have_the_arguments_of_all_language_models():
         assert getattr(SaffuLM, verb) is getattr(LanguageModel, verb)
 
 
-def test_what_it_cannot_do_is_told(alone):
+def test_what_it_cannot_do_is_named(alone):
     for call in (alone.prime, lambda: alone.merge(alone), lambda: alone.partial_fit([0])):
         with pytest.raises(NotImplementedError, match="SaffuLM cannot"):
             call()

@@ -65,7 +65,7 @@ CLASSES = OutputClasses(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
 
 
 def with_classes(parameters, classes):
-    """Parameters of which the words of a cell share the output."""
+    """Parameters of which the words of a class share the output."""
     return {
         name: value[: classes.n_classes] if name.startswith("output.") else value for name, value in parameters.items()
     }
@@ -147,7 +147,7 @@ def test_words_of_a_cell_keep_the_proportions_of_the_other_model():
     for name, gradient in gradients.items():
         summed = by_word[name]
         if name.startswith("output."):
-            summed = np.stack([summed[CLASSES.of_word == cell].sum(axis=0) for cell in range(CLASSES.n_classes)])
+            summed = np.stack([summed[CLASSES.of_word == number].sum(axis=0) for number in range(CLASSES.n_classes)])
         np.testing.assert_allclose(gradient, summed, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
