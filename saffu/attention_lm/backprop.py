@@ -31,7 +31,18 @@ FASTER = 10  # times the learning rate of the output, whose logits need not go a
 
 
 def refined(model: Model, stream: TokenStream, epochs: int, options: Mapping[str, Any]) -> Model:
-    """Refine a model, see :meth:`SaffuLM.refine`: with frozen embeddings, with moving ones, or one after the other."""
+    """Refine a model, see :meth:`SaffuLM.refine`: with frozen embeddings, with moving ones, or one after the other.
+
+    Parameters
+    ----------
+    model : NetworkModel
+        It stays as it is.
+    stream : TokenStream
+        The text, checked.
+    epochs : int
+    options : mapping
+        Those of :meth:`SaffuLM.refine`, its other arguments included.
+    """
     others: dict[str, Any] = {"soften": 1.0, **options}
     freeze, thaw_after = others.pop("freeze_embeddings", True), others.pop("thaw_after", None)
     batch_tokens = validate.integer(others.pop("batch_tokens", BATCH_TOKENS), "batch_tokens", 1, validate.INT32_MAX)

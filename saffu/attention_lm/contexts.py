@@ -61,7 +61,14 @@ def parse_contexts(value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def segment_bounds(stream: TokenStream) -> tuple[Int64, Int64]:
-    """First position of each segment, and the one behind its last."""
+    """First position of each segment of a stream, and the one behind its last.
+
+    Examples
+    --------
+    >>> first, last = segment_bounds(TokenStream.of(np.zeros(40, np.int32), documents=[0, 5]))
+    >>> first.tolist(), last.tolist()
+    ([0, 5, 37], [5, 37, 40])
+    """
     lengths = stream.lengths()
     pieces = -(-lengths // SEGMENT)
     first = np.repeat(stream.starts, pieces) + SEGMENT * ranges(np.zeros_like(pieces), pieces)
@@ -125,9 +132,16 @@ class DocumentMeans:
 class Chunk(NamedTuple):
     """Positions to be computed at once.
 
-    ``positions`` (n) are those of the first layer, runs of consecutive ones; ``scored`` says which of them are asked
-    for, the others are there for the layers above. ``windows[layer][view]`` see tokens in layer 0, and rows of
-    the layer below in the others.
+    Attributes
+    ----------
+    positions : ndarray of int64, shape (n,)
+        Those of the first layer, runs of consecutive ones.
+    scored : ndarray of int64, shape (m,)
+        Which of them are asked for; the others are there for the layers above.
+    windows : list of dict
+        ``windows[layer][view]`` see tokens in layer 0, and rows of the layer below in the others.
+    means : DocumentMeans or None
+        If a unit looks at the document.
     """
 
     positions: Int64
@@ -168,7 +182,16 @@ def chunk(stream: TokenStream, first: Int64, last: Int64, views: Iterable[View],
 
 
 def token_windows(context: str, stream: TokenStream, positions: Int64, size: int) -> Windows:
-    """The windows of tokens that precede the positions."""
+    """The windows of tokens that precede the positions.
+
+    Parameters
+    ----------
+    context : {"radial", "block"}
+    stream : TokenStream
+    positions : ndarray of int64, shape (n,)
+    size : int
+        K.
+    """
     build = Windows.radial_at if context == "radial" else Windows.block_at
     return build(stream.ids, positions, positions - stream.begins(positions), size)
 

@@ -156,7 +156,7 @@ class Session:
         first, step = (newest, -1) if unit.context == "radial" else (tokens.size - length, 1)
         windows = Windows(tokens, [first], [length], [newest], step, unit.size)
         W, bias = (self.parameters[f"{unit.name}.{part}"] for part in ("attention", "attention_bias"))
-        Z: Float32 = _core.attend(windows._view, source, None, W, bias, None, 1)[0]
+        Z: Float32 = _core.attend(windows.view, source, None, W, bias, None, 1)[0]
         return Z
 
     # ---- answers -----------------------------------------------------------------------------------------------------

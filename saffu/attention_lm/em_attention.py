@@ -202,7 +202,7 @@ class AttentiveMixture:
     ) -> None:
         """Add comparisons with targets less those with attention, those with attention, and expected embeddings."""
         unit, (A, S, dZ) = self.units[i], passed
-        view = seen.windows[0][unit.view]._view
+        view = seen.windows[0][unit.view].view
         # Without W nothing flows through the comparisons, and what remains of the gradient are expected counts.
         none, dX = np.zeros_like(self.parameters[f"{unit.name}.attention"]), arrays[f"embeddings{i}"]
         dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, dX, self._inner_threads)

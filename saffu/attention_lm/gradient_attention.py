@@ -71,7 +71,7 @@ class _Pooling:
         ids = np.concatenate([stream, len(X) + np.arange(len(slope), dtype=np.int32)])
         heads = stream.size + np.arange(len(slope))
         places = Windows(ids, windows.first, windows.length, heads, windows.step, windows.n_positions)
-        return _core.comparisons(places._view, np.concatenate([X, slope]), None, self.mixture.n_threads)
+        return _core.comparisons(places.view, np.concatenate([X, slope]), None, self.mixture.n_threads)
 
 
 def solve(

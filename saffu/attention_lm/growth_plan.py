@@ -16,6 +16,13 @@ def planned(network: Network, old: Sizes, new: Sizes) -> Plan:
     Another context has as many heads as the others; a longer one has one more unit, of that length; more heads are so
     many units of each context; more hidden units go to one more unit of each. Further layers are laid out as all are.
 
+    Parameters
+    ----------
+    network : Network
+        As it is.
+    old, new : Sizes
+        What it was asked to have, and what it is to have.
+
     Raises
     ------
     ValueError

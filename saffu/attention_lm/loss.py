@@ -22,7 +22,16 @@ WORDS = 2048  # words in a block of the output's gradient
 
 
 class Embeddings(NamedTuple):
-    """X (V, bits), a cache of its comparisons if it is fixed, and whether its gradient is asked for."""
+    """Embeddings of the words.
+
+    Attributes
+    ----------
+    X : ndarray, shape (V, bits)
+    cache : ComparisonCache or None
+        Their comparisons, if they do not move.
+    moving : bool
+        Whether their gradient is asked for.
+    """
 
     X: Array
     cache: ComparisonCache | None
@@ -30,7 +39,21 @@ class Embeddings(NamedTuple):
 
 
 def losses(network: Network, parameters: Parameters, batch: SegmentBatch, embeddings: Embeddings) -> Float64:
-    """Loss of each segment: nats, over the average number of positions of a segment of the text."""
+    """Loss of each segment of a batch.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : dict of str to ndarray
+    batch : SegmentBatch
+    embeddings : Embeddings
+
+    Returns
+    -------
+    ndarray of float64, shape (n_segments,)
+        Nats, over the average number of positions of a segment of the text: their mean over all segments is the loss
+        per token.
+    """
     text = batch.text
 
     def one(item: tuple[slice, Int64]) -> Float64:
@@ -46,7 +69,22 @@ def losses(network: Network, parameters: Parameters, batch: SegmentBatch, embedd
 def position_losses(
     network: Network, parameters: Parameters, text: SegmentedText, embeddings: Embeddings, first: Int64, last: Int64
 ) -> Float64:
-    """Negative log-probability of the token at each position of some runs, nats."""
+    """Negative log-probability of the token at each position of some runs.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : dict of str to ndarray
+    text : SegmentedText
+    embeddings : Embeddings
+    first, last : ndarray of int64, shape (n_runs,)
+        Runs ``first[i] .. last[i] - 1``, each in one document.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Nats.
+    """
     seen = network.chunk(text.stream, first, last)
     positions = seen.positions[seen.scored]
     H = units.hidden(units.forward(parameters, network.units, seen, embeddings.X, embeddings.cache)[0], seen)
@@ -63,7 +101,18 @@ def loss_and_gradients(
     embeddings: Embeddings,
     gradients: Parameters,
 ) -> float:
-    """Mean loss of a batch, nats per token; its gradients are written into the given arrays."""
+    """Mean loss of a batch, nats per token; its gradients are written into the given arrays.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : dict of str to ndarray
+    batch : SegmentBatch
+    embeddings : Embeddings
+        Moving, if there is an array for their gradient.
+    gradients : dict of str to ndarray
+        Of the shapes of the parameters. Kernel ``saffu_cross_entropy_backward``.
+    """
     text, n = batch.text, batch.n_positions
     G = text.buffer(n)
     H = np.empty((n, parameters["output.weights"].shape[1]), G.dtype)

@@ -114,6 +114,19 @@ def training_text(model: NetworkModel, stream: TokenStream, n_threads: int) -> S
     """A text to refine a model on, or to solve new units on.
 
     The residual's logits are those of models that have not counted the text around, if it has counted this text.
+
+    Parameters
+    ----------
+    model : NetworkModel
+        With a solution.
+    stream : TokenStream
+        Checked.
+    n_threads : int
+
+    Raises
+    ------
+    ValueError
+        If the text is empty.
     """
     if stream.ids.size == 0:
         raise ValueError("ids must hold at least one token, got none")

@@ -12,6 +12,7 @@ from saffu.attention_lm import loss, units
 from saffu.attention_lm.loss import Embeddings
 from saffu.attention_lm.residual import TextSource, new_text
 from saffu.attention_lm.segments import CHUNK, SegmentedText
+from saffu.attention_lm.solve_context import runs
 from saffu.attention_lm.units import EMBEDDINGS
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.utils.arrays import Array, Float64, Int64
@@ -35,7 +36,23 @@ def fixed_embeddings(model: NetworkModel, dtype: DTypeLike = np.float32) -> Embe
 def log_prob(
     model: NetworkModel, stream: TokenStream, dtype: DTypeLike = np.float32, progress: bool | None = None
 ) -> Float64:
-    """Log-probability of every token of a text, shape (M,), computed in ``dtype``."""
+    """Log-probability of every token of a text.
+
+    Parameters
+    ----------
+    model : NetworkModel
+    stream : TokenStream
+        The text, checked.
+    dtype : {float32, float64}
+        What it is computed in.
+    progress : bool, optional
+        Whether to show a bar on a terminal.
+
+    Returns
+    -------
+    ndarray of float64, shape (M,)
+        Nats.
+    """
     parameters = {name: value.astype(dtype) for name, value in model._fitted.parameters.items()}
     text, fixed = new_text(model, stream, dtype), fixed_embeddings(model, dtype)
 
@@ -64,7 +81,21 @@ def checked_positions(positions: ArrayLike, n_tokens: int) -> Int64:
 
 
 def log_probs(model: NetworkModel, stream: TokenStream, positions: Int64) -> Float64:
-    """Log-probabilities of all words at some positions of a text, shape (N, V); behind its last token, too."""
+    """Log-probabilities of all words at some positions of a text.
+
+    Parameters
+    ----------
+    model : NetworkModel
+    stream : TokenStream
+        The text of M tokens, checked.
+    positions : ndarray of int64, shape (N,)
+        In [0, M].
+
+    Returns
+    -------
+    ndarray of float64, shape (N, V)
+        Nats.
+    """
     solution, network = model._fitted, model._network
     # The token behind the text may be any: no position sees itself.
     starts = stream.starts if stream.ids.size else np.zeros(1, np.int64)
@@ -76,7 +107,7 @@ def log_probs(model: NetworkModel, stream: TokenStream, positions: Int64) -> Flo
     with one_blas_thread():
         for begin in range(0, distinct.size, ROWS):
             part = distinct[begin : begin + ROWS]
-            seen = network.chunk(longer, part, part + 1)
+            seen = network.chunk(longer, *runs(part, starts))
             H = units.hidden(units.forward(solution.parameters, network.units, seen, fixed.X, fixed.cache)[0], seen)
             outputs = np.empty((part.size, len(solution.parameters["output.bias"])), np.float32)
             units.add_logits(solution.parameters, H, outputs, below=False)

@@ -57,7 +57,20 @@ class SolveContext:
 
 
 def sample(stream: TokenStream, seed: int, most: float = math.inf) -> Int64:
-    """At most so many positions, in whole segments, each with a token of its document before it."""
+    """At most so many positions, in whole segments, each with a token of its document before it.
+
+    Parameters
+    ----------
+    stream : TokenStream
+    seed : int
+        Of the choice, where there are more.
+    most : float
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending.
+    """
     first, last = segment_bounds(stream)
     share = most / max(stream.ids.size, 1)
     if share < 1:
@@ -68,13 +81,31 @@ def sample(stream: TokenStream, seed: int, most: float = math.inf) -> Int64:
     return with_context
 
 
-def runs(positions: Int64) -> tuple[Int64, Int64]:
-    """Ascending positions as runs of consecutive ones: the first of each run, and the one behind its last.
+def runs(positions: Int64, starts: Int64 | None = None) -> tuple[Int64, Int64]:
+    """Ascending positions as runs of consecutive ones of one document.
 
-    Each position has a token of its document before it, so that no run reaches over the start of a document.
+    Parameters
+    ----------
+    positions : ndarray of int64
+    starts : ndarray of int64, optional
+        Where documents start; not needed if no position is the start of one.
+
+    Returns
+    -------
+    first, last : ndarray of int64, shape (n_runs,)
+        The first position of each run, and the one behind its last.
+
+    Examples
+    --------
+    >>> first, last = runs(np.array([1, 2, 3, 7, 8]), starts=np.array([0, 3]))
+    >>> first.tolist(), last.tolist()
+    ([1, 3, 7], [3, 4, 9])
     """
     if positions.size == 0:
         return positions, positions
-    cut = np.flatnonzero(np.diff(positions) != 1) + 1
+    cut = np.diff(positions) != 1
+    if starts is not None:
+        cut |= np.isin(positions[1:], starts)
+    cut = np.flatnonzero(cut) + 1
     firsts = np.concatenate([[0], cut])
     return positions[firsts], positions[np.concatenate([cut - 1, [positions.size - 1]])] + 1

@@ -22,7 +22,22 @@ COMPARED_MASS = 3.0  # occurrences added to what was observed and to what was ex
 
 
 def lift_of_unigram(observed: Array, unigram: Float64) -> Float32:
-    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm; (V, hidden)."""
+    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm.
+
+    Parameters
+    ----------
+    observed : ndarray, shape (V, hidden)
+        Sums of hidden states at the places of each word.
+    unigram : ndarray of float64, shape (V,)
+
+    Returns
+    -------
+    ndarray of float32, shape (V, hidden)
+
+    Notes
+    -----
+    arXiv 2311.07498: ``log F_wi / (S_i p(w))``, with three tokens of the unigram added to F.
+    """
     mass = observed.sum(axis=0, dtype=np.float64) + WORD_MASS
     lift = (observed + WORD_MASS * unigram[:, None]) / mass / unigram[:, None]
     logarithms: Float32 = np.log(lift).astype(np.float32)
@@ -30,7 +45,18 @@ def lift_of_unigram(observed: Array, unigram: Float64) -> Float32:
 
 
 def lift_of_expected(observed: Array, expected: Array) -> Float32:
-    """By how much each hidden unit makes each word likelier than was expected without it, a logarithm; (V, hidden)."""
+    """By how much each hidden unit makes each word likelier than was expected without it, a logarithm.
+
+    Parameters
+    ----------
+    observed, expected : ndarray, shape (V, hidden)
+        Sums of hidden states at the places of each word, and what the model without the unit expects of them.
+
+    Returns
+    -------
+    ndarray of float32, shape (V, hidden)
+        ``log F_wi / E_wi``, with three occurrences added to both.
+    """
     logarithms: Float32 = np.log((observed + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
     return logarithms
 

@@ -94,7 +94,21 @@ class Seen(NamedTuple):
 
 
 def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layers: int) -> list[Unit]:
-    """The units of a model, layer by layer. The document has one head, and is seen by the first layer only."""
+    """The units of a model, layer by layer. The document has one head, and is seen by the first layer only.
+
+    Parameters
+    ----------
+    contexts : iterable of {"block", "radial", "document"}
+    sizes : mapping of str to int
+        K of each context.
+    heads, layers : int
+        Units of each context and layer, and number of layers.
+
+    Examples
+    --------
+    >>> [unit.name for unit in lay_out(["radial", "document"], {"radial": 4}, 2, 2)]
+    ['radial1', 'radial2', 'document1', 'layer2.radial1', 'layer2.radial2']
+    """
     contexts = list(contexts)
     first = [
         Unit(0, context, head, sizes.get(context, 0))
@@ -112,7 +126,16 @@ def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layer
 
 
 def shapes(unit: Unit, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters of a unit, by name; ``inputs`` is the width of what it looks at."""
+    """Shapes of the parameters of a unit, by name.
+
+    Parameters
+    ----------
+    unit : Unit
+    inputs : int
+        D, the width of what it looks at.
+    hidden : int
+        Hidden units.
+    """
     found: dict[str, tuple[int, ...]] = {f"{unit.name}.weights": (inputs, hidden), f"{unit.name}.bias": (hidden,)}
     if unit.context != "document":
         found[f"{unit.name}.attention"], found[f"{unit.name}.attention_bias"] = (unit.size, unit.size), (unit.size,)
@@ -120,7 +143,14 @@ def shapes(unit: Unit, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
 
 
 def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
-    """Columns of each unit among the hidden states of all, side by side."""
+    """Columns of each unit among the hidden states of all, side by side.
+
+    Parameters
+    ----------
+    units : iterable of Unit
+    parameters : dict of str to ndarray
+        The biases of the units have their widths.
+    """
     widths = [parameters[f"{unit.name}.bias"].size for unit in units]
     return [slice(int(end) - width, int(end)) for end, width in zip(np.cumsum(widths), widths, strict=True)]
 
@@ -141,11 +171,30 @@ def aggregate(
     cache: ComparisonCache | None = None,
     n_threads: int = 1,
 ) -> tuple[Array, Array | None, Array | None]:
-    """Z (n, D) of a unit, and its attention and comparisons; ``source`` are embeddings or rows of the layer below."""
+    """What a unit sees of its windows. Kernel ``saffu_attend``.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+    unit : Unit
+    chunk : Chunk
+        Of n positions.
+    source : ndarray, shape (V, D) or (n, D)
+        Embeddings, or hidden states of the layer below.
+    cache : ComparisonCache, optional
+        Comparisons of the embeddings.
+    n_threads : int
+
+    Returns
+    -------
+    Z : ndarray, shape (n, D)
+    A, S : ndarray of shape (n, K), or None
+        Attention and comparisons; a document has none.
+    """
     if unit.context == "document":
         assert chunk.means is not None
         return chunk.means.forward(source), None, None
-    view = chunk.windows[unit.layer][unit.view]._view
+    view = chunk.windows[unit.layer][unit.view].view
     W, bias = parameters[f"{unit.name}.attention"], parameters[f"{unit.name}.attention_bias"]
     table = cache.table if cache is not None and unit.layer == 0 else None
     return _core.attend(view, source, table, W, bias, None, n_threads)
@@ -155,6 +204,17 @@ def forward(
     parameters: Parameters, units: list[Unit], chunk: Chunk, X: Array, cache: ComparisonCache | None = None
 ) -> tuple[list[Seen], list[Array]]:
     """Run all layers on a chunk.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+    units : list of Unit
+        Layer by layer.
+    chunk : Chunk
+    X : ndarray, shape (V, bits)
+        Embeddings.
+    cache : ComparisonCache, optional
+        Their comparisons.
 
     Returns
     -------
@@ -266,7 +326,7 @@ def _unit_backward(
         return
     assert seen.S is not None
     assert seen.A is not None
-    view = chunk.windows[unit.layer][unit.view]._view
+    view = chunk.windows[unit.layer][unit.view].view
     W = parameters[f"{name}.attention"]
     dW, dw, _ = _core.attend_backward(view, source, W, seen.S, seen.A, dZ, False, d_source, 1)
     gradients[f"{name}.attention"] += dW

@@ -39,6 +39,11 @@ class Windows:
     n_positions : int, optional
         K, the greatest length that the windows may have; by default the greatest that they have.
 
+    Attributes
+    ----------
+    view : saffu._core.View
+        The windows as the kernels read them.
+
     Raises
     ------
     ValueError
@@ -70,7 +75,7 @@ class Windows:
         self.first = np.ascontiguousarray(first, np.int64)
         self.head = np.ascontiguousarray(head, np.int64)
         self.length = np.ascontiguousarray(length, np.int32)
-        self._view = _core.View(self.ids, self.first, self.length, self.head, step, K)
+        self.view = _core.View(self.ids, self.first, self.length, self.head, step, K)
 
     @classmethod
     def _checked(cls, ids: Int32, first: Array, length: Array, head: Array, step: int, K: int) -> Windows:
@@ -245,7 +250,7 @@ def comparisons(
     """
     X = validate.features(X, "X")
     table = None if cache is None else cache.table_of(X)
-    return _core.comparisons(windows._view, X, table, resolve_threads(n_threads))
+    return _core.comparisons(windows.view, X, table, resolve_threads(n_threads))
 
 
 def attend(
@@ -293,7 +298,7 @@ def attend(
     X = validate.features(X, "X")
     W, bias, S = (_like(X, array) for array in (W, bias, comparisons))
     table = None if cache is None else cache.table_of(X)
-    Z, A, computed = _core.attend(windows._view, X, table, W, bias, S, resolve_threads(n_threads))
+    Z, A, computed = _core.attend(windows.view, X, table, W, bias, S, resolve_threads(n_threads))
     return Z, A, S if computed is None else computed
 
 
@@ -340,7 +345,7 @@ def attend_backward(
     if dX is not None and np.may_share_memory(dX, X):
         raise ValueError("dX must not share memory with X")
     W, dZ, A, S = (_like(X, array) for array in (W, dZ, A, S))
-    return _core.attend_backward(windows._view, X, W, S, A, dZ, False, dX, resolve_threads(n_threads))
+    return _core.attend_backward(windows.view, X, W, S, A, dZ, False, dX, resolve_threads(n_threads))
 
 
 def _like(X: Array, array: Array | None) -> Any:

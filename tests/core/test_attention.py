@@ -258,7 +258,7 @@ def test_arguments_are_checked():
     with pytest.raises(ValueError, match="share memory"):
         attend_backward(windows, X, W, Z, A, S, X)
     with pytest.raises(ValueError, match="larger than the vocabulary"):
-        _core.comparisons(windows._view, X, np.ones((3, 3)), 1)
+        _core.comparisons(windows.view, X, np.ones((3, 3)), 1)
     with pytest.raises(ValueError, match="length must be between 0 and 1"):
         Windows([0, 1], [0], [2], [1], n_positions=1)
     with pytest.raises(ValueError, match="length must be between"):
