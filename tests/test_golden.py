@@ -83,7 +83,7 @@ def units(folder):
     ids, documents = text(3000, 0)
     new, starts = text(400, 1)
     model = saffu.SaffuLM(bits=6, hidden=6, radius=4, block=3, heads=2, seed=1)
-    model.solve(ids, vocab_size=12, documents=documents)
+    model.fit(ids, vocab_size=12, documents=documents)
     result = {**saved(model, folder), "log_prob": model.log_prob(new, documents=starts)}
     model = model.refine(ids, epochs=1, documents=documents, batch_tokens=256)
     result.update({f"refined.{name}": array for name, array in saved(model, folder).items()})
@@ -95,10 +95,10 @@ def units_on_explicit(folder):
     new, starts = text(400, 1)
     explicit = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=0)
     model = saffu.SaffuLM(bits=6, hidden=6, radius=4, block=3, residual=explicit)
-    model.solve(ids, vocab_size=12, documents=documents)
+    model.fit(ids, vocab_size=12, documents=documents)
     model.update(new, documents=starts)
     result = {**saved(model, folder), "log_prob": model.log_prob(new, documents=starts)}
-    grown = model.grow(radius=6, hidden=8, rng=0)
+    grown = model.grow(radius=6, hidden=8, seed=0)
     result.update({f"grown.{name}": array for name, array in saved(grown, folder).items()})
     return result
 

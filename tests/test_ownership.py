@@ -7,7 +7,7 @@ import saffu
 from helpers.made_up import told_by_two
 from saffu import grow
 from saffu.attention_lm import windows as attention
-from saffu.attention_lm.output_classes import Cells
+from saffu.attention_lm.output_classes import OutputClasses
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.search.roadmap import Split
 from saffu.utils.initializers import Initializer
@@ -80,7 +80,7 @@ def test_a_model_that_counted(priming):
 
 def test_a_solved_network():
     ids, starts = IDS.copy(), STARTS.copy()
-    model = saffu.SaffuLM(bits=4, radius=3, hidden=4).solve(ids, V, starts)
+    model = saffu.SaffuLM(bits=4, radius=3, hidden=4).fit(ids, documents=starts, vocab_size=V)
     expected = model.log_prob(IDS[:200])
     spoil(ids, starts)
     np.testing.assert_array_equal(model.log_prob(IDS[:200]), expected)
@@ -130,7 +130,7 @@ def test_arrays_of_a_transformer():
 
 def test_small_parts():
     of_word = np.array([0, 1, 1, 0], np.int32)
-    cells = Cells(of_word)
+    cells = OutputClasses(of_word)
     spoil(of_word)
     assert cells.of_word.tolist() == [0, 1, 1, 0]
     made = np.ones((2, 3))

@@ -14,12 +14,13 @@ layer above the first needs the hidden states of the positions before, and neigh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from saffu.attention_lm.windows import Windows
+from saffu.utils import validate
 from saffu.utils.arrays import Array, Int64, ranges
 from saffu.utils.sparse import SparseRows
 from saffu.utils.streams import TokenStream
@@ -30,8 +31,44 @@ CONTEXTS = ("block", "radial", "document")
 SEGMENT = 32  # positions
 
 
+def parse_contexts(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of contexts, checked, in their fixed order.
+
+    Parameters
+    ----------
+    value : str or sequence of str
+        A list of names, or a text that joins them with ``+``.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a text nor a list of texts.
+    ValueError
+        If a name is unknown or given twice, or there is none.
+
+    Examples
+    --------
+    >>> parse_contexts("document+radial")
+    ('radial', 'document')
+    """
+    names = value.split("+") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"contexts must be a list of {', '.join(CONTEXTS)}, got {value!r}")
+    found = [validate.choice(name.strip(), "contexts", CONTEXTS) for name in names]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"contexts must name at least one of {', '.join(CONTEXTS)}, and each once, got {value!r}")
+    return tuple(context for context in CONTEXTS if context in found)
+
+
 def segment_bounds(stream: TokenStream) -> tuple[Int64, Int64]:
-    """First position of each segment, and the one behind its last."""
+    """First position of each segment of a stream, and the one behind its last.
+
+    Examples
+    --------
+    >>> first, last = segment_bounds(TokenStream.of(np.zeros(40, np.int32), documents=[0, 5]))
+    >>> first.tolist(), last.tolist()
+    ([0, 5, 37], [5, 37, 40])
+    """
     lengths = stream.lengths()
     pieces = -(-lengths // SEGMENT)
     first = np.repeat(stream.starts, pieces) + SEGMENT * ranges(np.zeros_like(pieces), pieces)
@@ -95,9 +132,16 @@ class DocumentMeans:
 class Chunk(NamedTuple):
     """Positions to be computed at once.
 
-    ``positions`` (n) are those of the first layer, runs of consecutive ones; ``scored`` says which of them are asked
-    for, the others are there for the layers above. ``windows[layer][view]`` see tokens in layer 0, and rows of
-    the layer below in the others.
+    Attributes
+    ----------
+    positions : ndarray of int64, shape (n,)
+        Those of the first layer, runs of consecutive ones.
+    scored : ndarray of int64, shape (m,)
+        Which of them are asked for; the others are there for the layers above.
+    windows : list of dict
+        ``windows[layer][view]`` see tokens in layer 0, and rows of the layer below in the others.
+    means : DocumentMeans or None
+        If a unit looks at the document.
     """
 
     positions: Int64
@@ -138,7 +182,16 @@ def chunk(stream: TokenStream, first: Int64, last: Int64, views: Iterable[View],
 
 
 def token_windows(context: str, stream: TokenStream, positions: Int64, size: int) -> Windows:
-    """The windows of tokens that precede the positions."""
+    """The windows of tokens that precede the positions.
+
+    Parameters
+    ----------
+    context : {"radial", "block"}
+    stream : TokenStream
+    positions : ndarray of int64, shape (n,)
+    size : int
+        K.
+    """
     build = Windows.radial_at if context == "radial" else Windows.block_at
     return build(stream.ids, positions, positions - stream.begins(positions), size)
 
@@ -151,8 +204,3 @@ def _hidden_windows(context: str, age: Int64, offset: Int64, size: int) -> Windo
     if context == "radial":
         return Windows(rows, rows, length, rows, -1, size)
     return Windows(rows, rows - length + 1, length, rows, 1, size)
-
-
-def contexts_in_order(contexts: Sequence[str]) -> tuple[str, ...]:
-    """The contexts in their fixed order, each once."""
-    return tuple(context for context in CONTEXTS if context in contexts)

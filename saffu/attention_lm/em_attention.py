@@ -7,7 +7,7 @@ Every position in a window, on its own, predicts the next word by what class of 
 over units u, positions k with attention ``a_u = softmax(s W_u + w_u)``, and classes j: the embedding x of a token is
 its distribution over the classes, and ``B_u(. | j)`` the words that follow class j in the context of unit u. All of it
 is one mixture, so that expectation and maximisation (EM) solve it by counting: ``tau_uk``, the share of a position in
-what the mixture says of the word that came, is its target. Embeddings and B are expected counts, normalised; W is
+what the mixture gives the word that came, is its target. Embeddings and B are expected counts, normalised; W is
 scaled by the logarithm of observed over expected co-occurrences of comparisons and attention (generalised iterative
 scaling, Darroch and Ratcliff 1972), which can only improve it. New embeddings also move the comparisons, which the
 scaling takes as they were; a round after which the likelihood is lower is undone, and is the last one.
@@ -26,13 +26,14 @@ import numpy as np
 
 from saffu import _core
 from saffu.attention_lm.contexts import Chunk, chunk
-from saffu.attention_lm.units import Unit, aggregate
+from saffu.attention_lm.units import Parameters, Unit, aggregate
+from saffu.explicit.stepwise_em import stepwise_rate
 from saffu.utils.arrays import Array, Float32, Float64, Int64
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
 
 Passed = tuple[Float32, Float32 | None, Float32 | None]
-State = tuple[Float32, list[Float32], Float64, dict[str, Float32]]
+State = tuple[Float32, list[Float32], Float64, Parameters]
 
 PART = 8192  # positions at once in memory
 READ = 1 << 15  # positions whose counts are mixed in at once
@@ -45,7 +46,7 @@ ATTENTIONS = ("responsibilities", "gradient", "uniform")
 
 
 @dataclass
-class Solution:
+class AttentionSolution:
     """Embeddings, attention and words of the classes.
 
     Attributes
@@ -66,7 +67,7 @@ class Solution:
     X: Float32
     B: list[Float32]
     shares: Float64
-    attention: dict[str, Float32]
+    attention: Parameters
     losses: list[float] = field(default_factory=list)
 
 
@@ -123,7 +124,7 @@ class AttentiveMixture:
         self.solve_attention = attention != "uniform"
         self.unigram, self.n_threads = unigram, n_threads
         self.bits = X.shape[1]
-        self.parameters: dict[str, Float32] = {}
+        self.parameters: Parameters = {}
         for unit in units:
             if unit.context != "document":
                 self.parameters[f"{unit.name}.attention"] = np.zeros((unit.size, unit.size), np.float32)
@@ -197,11 +198,11 @@ class AttentiveMixture:
         counts.n += positions.size
 
     def _expect_attention(
-        self, i: int, seen: Chunk, passed: tuple[Float32, Float32, Float32], share: Float64, arrays: dict
+        self, i: int, seen: Chunk, passed: tuple[Float32, Float32, Float32], share: Float64, arrays: dict[str, Array]
     ) -> None:
         """Add comparisons with targets less those with attention, those with attention, and expected embeddings."""
         unit, (A, S, dZ) = self.units[i], passed
-        view = seen.windows[0][unit.view]._view
+        view = seen.windows[0][unit.view].view
         # Without W nothing flows through the comparisons, and what remains of the gradient are expected counts.
         none, dX = np.zeros_like(self.parameters[f"{unit.name}.attention"]), arrays[f"embeddings{i}"]
         dW, dw, _ = _core.attend_backward(view, self.X, none, S, A, dZ, False, dX, self._inner_threads)
@@ -235,7 +236,7 @@ class AttentiveMixture:
 
     # ---- rounds ----
 
-    def read(self, positions: Int64, rng: np.random.Generator, tick: Callable[[int], object]) -> None:
+    def read(self, positions: Int64, rng: np.random.Generator, progress: Callable[[int], object]) -> None:
         """Rounds on parts of the positions, in an order by chance."""
         step = 0
         for _ in range(READINGS):
@@ -244,14 +245,14 @@ class AttentiveMixture:
                 part = self.expect(np.sort(order[begin : begin + READ]))
                 times = positions.size / part.n
                 step += 1
-                share = max(0.7 / step**0.6, min(0.5 * part.n / positions.size, 1.0))
+                share = stepwise_rate(step, part.n, positions.size)
                 if step == 1:
                     self.counts = Counts({name: np.zeros_like(a) for name, a in part.arrays.items()}, 0.0, 0)
                     share = 1.0
                 self.counts.mix(part, 1 - share, share * times)
                 self.prior = _normalised(self.counts.arrays["embeddings"].sum(axis=0), 0)
                 self.maximise(2 * self.reach * share)
-                tick(part.n)
+                progress(part.n)
 
     def state(self) -> State:
         """What a round renews: X, B, shares and attention."""
@@ -261,23 +262,23 @@ class AttentiveMixture:
         """Take back what was done since."""
         self.X, self.B, self.shares, self.parameters = state
 
-    def round(self, positions: Int64, tick: Callable[[int], object]) -> float:
+    def round(self, positions: Int64, progress: Callable[[int], object]) -> float:
         """One round on all positions; the loss before it, nats per token with smoothing."""
         before = self.smoothing_loss()
         self.counts = self.expect(positions)
-        tick(positions.size)
+        progress(positions.size)
         loss = (self.counts.loss + before) / positions.size
         self.maximise(1.0)
         return loss
 
-    def settle(self, positions: Int64, tick: Callable[[int], object]) -> None:
+    def settle(self, positions: Int64, progress: Callable[[int], object]) -> None:
         """Embeddings, words and shares once more, of positions that the rounds were only a sample of."""
         attention = {name: value.copy() for name, value in self.parameters.items()}
         self.counts = self.expect(positions)
         self.prior = _normalised(self.counts.arrays["embeddings"].sum(axis=0), 0)
         self.maximise(1.0)
         self.parameters = attention
-        tick(positions.size)
+        progress(positions.size)
 
 
 def solve(
@@ -285,9 +286,9 @@ def solve(
     positions: Int64,
     seed: int = 0,
     rounds: int = ROUNDS,
-    tick: Callable[[int], object] = lambda n: None,
+    progress: Callable[[int], object] = lambda n: None,
     every: Int64 | None = None,
-) -> Solution:
+) -> AttentionSolution:
     """Run EM until a round gains less than 0.01 nats per token, at most ``rounds`` times.
 
     Parameters
@@ -298,18 +299,18 @@ def solve(
     seed : int
         Of the order of the first readings.
     rounds : int
-    tick : callable
-        Told of positions done.
+    progress : callable
+        Called with a number of positions whenever so many more are done.
     every : ndarray of int64, optional
         More positions than the rounds are run on: what is counted last.
     """
     losses: list[float] = []
     if positions.size:
-        mixture.read(positions, np.random.default_rng(seed), tick)
+        mixture.read(positions, np.random.default_rng(seed), progress)
         before = now = mixture.state()
         for _ in range(rounds):
             before, now = now, mixture.state()
-            loss = mixture.round(positions, tick)
+            loss = mixture.round(positions, progress)
             if losses and loss > losses[-1]:
                 mixture.go_back(before)
                 break
@@ -317,8 +318,8 @@ def solve(
             if len(losses) > 1 and losses[-2] - loss < TOLERANCE:
                 break
     if every is not None and every.size > positions.size:
-        mixture.settle(every, tick)
-    return Solution(mixture.X, mixture.B, mixture.shares, mixture.parameters, losses)
+        mixture.settle(every, progress)
+    return AttentionSolution(mixture.X, mixture.B, mixture.shares, mixture.parameters, losses)
 
 
 def _first_bias(unit: Unit) -> Float32:
@@ -330,4 +331,5 @@ def _first_bias(unit: Unit) -> Float32:
 
 
 def _normalised(array: Array, axis: int) -> Array:
-    return array / array.sum(axis=axis, keepdims=True)
+    shares: Array = array / array.sum(axis=axis, keepdims=True)
+    return shares

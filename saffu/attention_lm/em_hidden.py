@@ -4,7 +4,7 @@
 
 is a mixture over the hidden units i. Expectation: ``r_i ~ h_i B(y | i)``, the share of each unit in the word that
 came. Maximisation: B are the words of each unit, and U the explicit solution (arXiv 2311.07498) of a softmax layer
-with inputs z and targets r, ``U_ji = log F_ji - log S_i`` and ``u_i = log S_i``, times one scalar that says how much
+with inputs z and targets r, ``U_ji = log F_ji - log S_i`` and ``u_i = log S_i``, times one scalar, how much
 the inputs are to be trusted, fitted by Newton as EM goes.
 
 Targets start as the papers have them, from the bit-cipher codes of the words, here given to the classes that the
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saffu import _core
+from saffu.explicit.stepwise_em import stepwise_rate
 from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64
 
 PART = 1 << 14  # examples whose counts are mixed in at once
@@ -81,15 +82,15 @@ class _Solver:
         for begin in range(0, len(rows), CACHED):
             part = slice(begin, begin + CACHED)
             Z = self.Z[rows[part]]
-            evidence = Z @ self.U
-            H = _core.softmax(self.scale * evidence + self.u, False, self.n_threads)
+            log_ratios = Z @ self.U
+            H = _core.softmax(self.scale * log_ratios + self.u, False, self.n_threads)
             shares = np.multiply(H, self.word_shares(self.y[rows[part]]), out=R[part])
             shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-30)
             inputs += Z.T @ shares
-            mean = np.einsum("ni,ni->n", H, evidence)
-            slope += float((np.einsum("ni,ni->n", shares, evidence) - mean).sum()) / len(rows)
-            H *= evidence
-            curvature += float((np.einsum("ni,ni->n", H, evidence) - mean**2).sum()) / len(rows)
+            mean = np.einsum("ni,ni->n", H, log_ratios)
+            slope += float((np.einsum("ni,ni->n", shares, log_ratios) - mean).sum()) / len(rows)
+            H *= log_ratios
+            curvature += float((np.einsum("ni,ni->n", H, log_ratios) - mean**2).sum()) / len(rows)
         self.scale = float(np.clip(self.scale + 0.5 * slope / curvature, *SCALES))
         return R, inputs
 
@@ -124,7 +125,7 @@ def solve(Z: Float32, y: Int32, B: Float32, codes: Float32, unigram: Float64, n_
             R = _first_targets(first, B[y[rows]], codes[y[rows]])
             solver.absorb(rows, R, first.T @ R, 1.0)
         else:
-            solver.absorb(rows, *solver.respond(rows), max(0.7 / step**0.6, 0.5 * len(rows) / len(Z)))
+            solver.absorb(rows, *solver.respond(rows), stepwise_rate(step, len(rows), len(Z)))
     return Layer(np.float32(solver.scale) * solver.U, solver.u, solver.word_shares(np.arange(unigram.size)))
 
 

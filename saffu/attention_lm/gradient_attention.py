@@ -71,11 +71,11 @@ class _Pooling:
         ids = np.concatenate([stream, len(X) + np.arange(len(slope), dtype=np.int32)])
         heads = stream.size + np.arange(len(slope))
         places = Windows(ids, windows.first, windows.length, heads, windows.step, windows.n_positions)
-        return _core.comparisons(places._view, np.concatenate([X, slope]), None, self.mixture.n_threads)
+        return _core.comparisons(places.view, np.concatenate([X, slope]), None, self.mixture.n_threads)
 
 
 def solve(
-    mixture: AttentiveMixture, positions: Int64, seed: int = 0, tick: Callable[[int], object] = lambda n: None
+    mixture: AttentiveMixture, positions: Int64, seed: int = 0, progress: Callable[[int], object] = lambda n: None
 ) -> list[float]:
     """Go on from the attention of a solved mixture.
 
@@ -87,8 +87,8 @@ def solve(
         Places of the words to predict, each with a token of its document before it; at most 20,000 are used.
     seed : int
         Of their choice.
-    tick : callable
-        Told of positions done.
+    progress : callable
+        Called with a number of positions whenever so many more are done.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def solve(
                     _scale(mixture, unit, *target, eta)
             passes = pooling.passes()
             loss, slopes = pooling.loss([Z for Z, _, _ in passes])
-            tick(positions.size)
+            progress(positions.size)
             if loss < losses[-1]:
                 break
             eta /= 2

@@ -1,154 +1,165 @@
-"""Units that a solved network grows by: which ones, and what they are made of.
+"""Growth of a solved network: new units with the same function, or solved on text by what the network lacks.
 
-A new unit joins the highest layer there is, or makes a new one above it, so that what the others see stays as it is. It
-enters with an output of zero and the function of the network is the same; or it is solved on text, as all units are
-(:mod:`saffu.attention_lm.solver`), by what the network as it stands leaves unsaid, and enters with a scalar fitted by
-Newton.
+A new unit (:mod:`saffu.attention_lm.growth_plan`) enters with an output of zero and the function of the network is the
+same; or it is solved on text, as all units are (:mod:`saffu.attention_lm.solver`), by how far the network as it is
+misses the words, and enters with a scalar fitted by Newton.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from saffu.attention_lm import em_attention as explicit_attention
-from saffu.attention_lm import output_layer as output
-from saffu.attention_lm import units
+from saffu.attention_lm import em_attention, output_layer, units
+from saffu.attention_lm.contexts import parse_contexts
 from saffu.attention_lm.em_attention import AttentiveMixture
-from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import Passages
-from saffu.attention_lm.solver import (
-    POSITIONS,
-    Rows,
-    SharedCounts,
-    hidden_layers,
-    joined_words,
-    sample,
-    upper_attention,
-)
-from saffu.attention_lm.sufficient_statistics import WORD_MASS, Classes, Evidence
-from saffu.attention_lm.units import Unit
+from saffu.attention_lm.growth_plan import grown_network, planned, shapes
+from saffu.attention_lm.hidden_layers import Plan, first_attention_above, joined_words, solve_hidden_layers
+from saffu.attention_lm.hidden_states import HiddenStates
+from saffu.attention_lm.residual import training_text
+from saffu.attention_lm.scoring import mean_loss
+from saffu.attention_lm.segments import SegmentedText
+from saffu.attention_lm.shared_counts import SharedCounts
+from saffu.attention_lm.solve_context import POSITIONS, SolveContext
+from saffu.attention_lm.solver import total_positions
+from saffu.attention_lm.sufficient_statistics import WORD_MASS, OutputStatistics, Solution
+from saffu.attention_lm.units import EMBEDDINGS, Network, Parameters, Unit
+from saffu.utils import validate
 from saffu.utils.arrays import Array, Float32, Float64
-from saffu.utils.initializers import Initializer
+from saffu.utils.initializers import Init, Initializer
+from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
+from saffu.utils.threads import one_blas_thread, resolve_threads
 
-Plan = list[tuple[Unit, int]]  # units, and how many hidden units each has
+if TYPE_CHECKING:
+    from saffu.attention_lm.network_model import NetworkModel
 
+Model = TypeVar("Model", bound="NetworkModel")
 
-class Sizes(NamedTuple):
-    """What a network is asked to have: contexts with K of each, heads, layers, hidden units of a unit."""
-
-    contexts: dict[str, int]
-    heads: int
-    layers: int
-    hidden: int
+MEMORY_BUDGET = 1 << 27  # logits that are held at once
+SIZES = ("bits", "block", "radius", "heads", "layers", "hidden", "contexts")
 
 
-def planned(network: Network, old: Sizes, new: Sizes) -> Plan:
-    """The units to add, layer by layer.
+class SolvedUnits(NamedTuple):
+    """Parameters of the new units, their output weights (n_outputs, H) apart, scalars, and what these follow from."""
 
-    Another context has as many heads as the others; a longer one has one more unit, of that length; more heads are so
-    many units of each context; more hidden units go to one more unit of each. Further layers are laid out as all are.
+    parameters: Parameters
+    weights: Float32
+    scalars: Float64
+    statistics: OutputStatistics
+
+    def after(self, solution: Solution) -> Solution:
+        """A network with these units after its own."""
+        weights = np.concatenate([solution.parameters["output.weights"], self.weights], axis=1)
+        return replace(
+            solution.with_parameters({**self.parameters, "output.weights": weights}),
+            output=solution.output.beside(self.statistics),
+            scalars=np.concatenate([solution.scalars, self.scalars]),
+        )
+
+
+def checked_sizes(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is to grow to, by the names of its settings; those that are None are left out.
 
     Raises
     ------
-    ValueError
-        If something would have to shrink, or cannot be added to this network.
+    TypeError, ValueError
+        If a name is unknown or a value is no size.
     """
-    _check_larger(old, new)
-    top, plan = network.n_layers - 1, []
-    local = [context for context in new.contexts if context != "document"]
-    for context, size in new.contexts.items():
-        heads = 1 if context == "document" else new.heads
-        if context not in old.contexts:
-            if context == "document" and top:
-                raise ValueError("contexts cannot be given a document here: it is seen by the first layer alone")
-            plan += [(top, context, size, new.hidden)] * heads
-            continue
-        if size > old.contexts[context]:
-            plan.append((top, context, size, new.hidden))
-        if context == "document" and top:
-            continue
-        if context != "document":
-            plan += [(top, context, size, new.hidden)] * (new.heads - old.heads)
-        if new.hidden > old.hidden:
-            plan.append((top, context, size, new.hidden - old.hidden))
-    if new.layers > old.layers and not local:
-        raise ValueError("layers above the first see blocks or the last tokens: add one of them to contexts")
-    for layer in range(old.layers, new.layers):
-        plan += [(layer, context, new.contexts[context], new.hidden) for context in local for _ in range(new.heads)]
-    return _numbered(network, plan)
+    for name in sizes:
+        if name not in SIZES:
+            raise TypeError(f"grow got an unknown setting {name!r}; known are {', '.join(SIZES)}")
+    given = {name: sizes[name] for name in SIZES if sizes.get(name) is not None}
+    return {
+        name: parse_contexts(value) if name == "contexts" else validate.size(value, name)
+        for name, value in given.items()
+    }
 
 
-def _check_larger(old: Sizes, new: Sizes) -> None:
-    for name in ("heads", "layers", "hidden"):
-        if getattr(new, name) < getattr(old, name):
-            raise ValueError(f"{name} must be at least {getattr(old, name)}: a model can grow only")
-    for context, size in old.contexts.items():
-        if context not in new.contexts:
-            raise ValueError(f"contexts must keep {context!r}: a model can grow only")
-        if new.contexts[context] < size:
-            setting = "radius" if context == "radial" else "block"
-            raise ValueError(f"{setting} must be at least {size}: a model can grow only")
+def grown(
+    model: Model, sizes: Mapping[str, Any], stream: TokenStream | None, init: Init, seed: int, progress: bool | None
+) -> Model:
+    """A larger model, see :meth:`SaffuLM.grow`.
+
+    Parameters
+    ----------
+    model : SaffuLM
+    sizes : mapping
+        As :func:`checked_sizes` gives them.
+    stream : TokenStream, optional
+        What new units are solved on.
+    init : {"normal", "zeros"} or callable
+    seed : int
+    progress : bool, optional
+    """
+    free = Initializer(init, seed)
+    changed = {name: value for name, value in sizes.items() if name != "bits"}
+    start = _with_bits(model, sizes["bits"], free) if "bits" in sizes else model
+    larger = start._copy(**changed)
+    plan = planned(start._network, start._sizes(), larger._sizes())
+    larger._network = grown_network(start._network, plan)
+    record: dict[str, Any] = {"kind": "units", **changed, "added": [unit.name for unit, _ in plan]}
+    if plan:
+        if stream is None:
+            larger._solution = silent(start._network, plan, start._fitted, free).after(start._fitted)
+        else:
+            record["losses"] = _add_solved(start, larger, plan, stream, progress)
+        larger.growth.append(record)
+    return larger
 
 
-def _numbered(network: Network, plan: list[tuple[int, str, int, int]]) -> Plan:
-    """Units with heads that are free, in the order of their layers."""
-    taken: dict[tuple[int, str], int] = {}
-    for unit in network.units:
-        place = unit.layer, unit.context
-        taken[place] = max(taken.get(place, 0), unit.head + 1)
-    found = []
-    for layer, context, size, hidden in sorted(plan, key=lambda each: each[0]):
-        head = taken.get((layer, context), 0)
-        taken[layer, context] = head + 1
-        found.append((Unit(layer, context, head, size), hidden))
-    return found
+def _with_bits(model: Model, bits: int, free: Initializer) -> Model:
+    """The same function with each class as several equal ones."""
+    times = bits // model.bits
+    if times * model.bits != bits or times < 1 or times & (times - 1):
+        raise ValueError(f"bits must be {model.bits}, as they are now, or 2, 4, 8 ... times that, got {bits}")
+    solution, larger = model._fitted, model._copy(bits=bits)
+    if times > 1:
+        split = solution.with_parameters(split_classes(solution.parameters, model._network, times, free))
+        larger._solution = replace(split, embeddings=solution.embeddings.split(times))
+        larger.growth.append({"kind": "bits", "bits": bits})
+    return larger
 
 
-def grown_network(network: Network, plan: Plan) -> Network:
-    """The network with the units of a plan after its own."""
-    own = [*network.units, *(unit for unit, _ in plan)]
-    return network._replace(units=own, n_layers=1 + max(unit.layer for unit in own))
-
-
-def shapes(network: Network, plan: Plan, parameters: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters of the units of a plan, by name."""
-    widths = {unit.name: parameters[f"{unit.name}.bias"].size for unit in network.units}
-    widths |= {unit.name: hidden for unit, hidden in plan}
-    bits = parameters["embeddings.logits"].shape[1]
-    found: dict[str, tuple[int, ...]] = {}
-    everyone = [*network.units, *(unit for unit, _ in plan)]
-    for unit, hidden in plan:
-        below = sum(widths[other.name] for other in everyone if other.layer == unit.layer - 1)
-        found |= units.shapes(unit, below if unit.layer else bits, hidden)
-    return found
+def _add_solved(start: Model, larger: Model, plan: Plan, stream: TokenStream, progress: bool | None) -> list[float]:
+    """Solve the units of a plan; the loss before and after."""
+    text = training_text(start, stream, resolve_threads(start.n_threads))
+    shared = SharedCounts(text.stream, text.vocab_size, text.workers.n_threads, MEMORY_BUDGET)
+    total = total_positions(plan, text.stream, "responsibilities")
+    with progress_bar(total, "grow", progress) as bar, one_blas_thread():
+        context = SolveContext(start._network, shared, text.stream, start.seed, start.attention, bar.update)
+        found = solved(context, plan, start._fitted, text)
+        larger._solution = found.after(start._fitted)
+        before, after = (mean_loss(model, text) for model in (start, larger))
+        if not after <= before:
+            found = found._replace(weights=0 * found.weights, scalars=0 * found.scalars)
+            larger._solution = found.after(start._fitted)
+            after = before
+    return [before, after]
 
 
 # ---- without text ----------------------------------------------------------------------------------------------------
 
 
-def silent(network: Network, plan: Plan, parameters: Mapping[str, Float32], free: Initializer) -> dict[str, Float32]:
-    """Parameters of the new units, free; their output weights (n_outputs, H) under ``output.weights`` are zero."""
-    made = {
-        name: np.asarray(free(name, shape), np.float32) for name, shape in shapes(network, plan, parameters).items()
-    }
-    width = sum(hidden for _, hidden in plan)
-    return made | {"output.weights": np.zeros((len(parameters["output.weights"]), width), np.float32)}
+def silent(network: Network, plan: Plan, solution: Solution, free: Initializer) -> SolvedUnits:
+    """New units whose parameters are free and whose output weights are zero."""
+    wanted = shapes(network, plan, solution.parameters)
+    made: Parameters = {name: np.asarray(free(name, shape), np.float32) for name, shape in wanted.items()}
+    weights = np.zeros((len(solution.parameters["output.weights"]), sum(hidden for _, hidden in plan)), np.float32)
+    statistics = OutputStatistics.none(weights.shape, len(plan), solution.output.counts)
+    return SolvedUnits(made, weights, np.zeros(len(plan)), statistics)
 
 
-def split_classes(
-    parameters: Mapping[str, Float32], network: Network, times: int, free: Initializer
-) -> dict[str, Float32]:
+def split_classes(parameters: Parameters, network: Network, times: int, free: Initializer) -> Parameters:
     """Embeddings and what sees them with each class as so many equal ones, a power of two: nothing changes.
 
     Comparisons become so many times smaller, and attention weights as much larger. The weights of the copies move apart
     by what is new, and together stay what they were.
     """
-    found = {"embeddings.logits": np.tile(parameters["embeddings.logits"], times)}
+    found: Parameters = {EMBEDDINGS: np.tile(parameters[EMBEDDINGS], times)}
     for unit in network.units:
         if unit.layer:
             continue
@@ -172,91 +183,52 @@ def _apart(weights: Float32, new: Array) -> tuple[Float32, Float32]:
 # ---- from text -------------------------------------------------------------------------------------------------------
 
 
-class Solved(NamedTuple):
-    """Parameters of the new units, their output weights (n_outputs, H) apart, scalars, and what these follow from."""
-
-    parameters: dict[str, Float32]
-    weights: Float32
-    scalars: Float64
-    evidence: Evidence
-
-
-def solved(
-    network: Network,
-    plan: Plan,
-    parameters: Mapping[str, Float32],
-    evidence: Evidence,
-    classes: Classes,
-    cells: Cells | None,
-    text: Passages,
-    attention: str,
-    room: int,
-    seed: int,
-    tick: Callable[[int], Any],
-) -> Solved:
+def solved(context: SolveContext, plan: Plan, solution: Solution, text: SegmentedText) -> SolvedUnits:
     """Solve the units of a plan on a text.
 
     Parameters
     ----------
-    network : Network
-        As it stands.
+    context : SolveContext
+        With the network as it is. The attention of new units that is to be "gradient" is solved by responsibilities.
     plan : list of (Unit, int)
-    parameters : mapping of str to ndarray
-        Of the network as it stands.
-    evidence, classes, cells
-        What they follow from.
-    text : Passages
-    attention : {"responsibilities", "gradient", "uniform"}
-        That of the new units; with "gradient" it is solved by responsibilities.
-    room : int
-        Logits that may be held at once.
-    seed : int
-    tick : callable
-        Told of positions done.
+    solution : Solution
+        Of the network as it is.
+    text : SegmentedText
+        The stream of the context, with the logits of the residual.
     """
-    stream = text.stream
-    shared = SharedCounts(stream.ids, stream.starts, text.vocab_size, text.workers.n_threads, room)
-    larger, mine = grown_network(network, plan), dict(parameters)
+    network, parameters, shared = context.network, solution.parameters, context.shared
+    larger, mine = replace(context, network=grown_network(network, plan)), dict(parameters)
     X = units.embeddings(parameters, shared.n_threads)
     words = {
-        unit.name: _words(evidence, block, cells, shared.unigram)
+        unit.name: _words(solution, block, shared.unigram)
         for unit, block in zip(network.units, units.blocks(network.units, parameters), strict=True)
     }
     for layer in sorted({unit.layer for unit, _ in plan}):
         own = [each for each in plan if each[0].layer == layer]
-        starts = _first_layer(larger, own, X, classes, shared, stream, attention, seed, tick, mine)
+        starts = _solve_attention(larger, own, X, solution, mine)
         if layer:
-            starts = {unit.name: joined_words(words, larger, layer) for unit, _ in own}
-        for name, each in hidden_layers(larger, mine, own, X, starts, shared, stream, seed, tick).items():
+            starts = {unit.name: joined_words(words, larger.network, layer) for unit, _ in own}
+        for name, each in solve_hidden_layers(larger, mine, own, X, starts).items():
             mine |= {f"{name}.weights": each.weights, f"{name}.bias": each.bias}
             words[name] = each.B
-    rows = Rows(larger, mine, X, shared, text, known=len(network.units))
-    every = sample(stream, seed)
-    weights, _, scalars, told = output.solve(rows, every, seed)
-    tick(every.size)
-    return Solved({name: mine[name] for name in mine if name not in parameters}, weights, scalars[1:], told)
+    every = context.sample()
+    output = output_layer.solve(HiddenStates(larger, mine, X, text, len(network.units)), every, context.seed)
+    context.progress(every.size)
+    made = {name: mine[name] for name in mine if name not in parameters}
+    return SolvedUnits(made, output.weights, output.scalars[1:], output.statistics)
 
 
-def _first_layer(
-    network: Network,
-    own: Plan,
-    X: Float32,
-    classes: Classes,
-    shared: SharedCounts,
-    stream: TokenStream,
-    attention: str,
-    seed: int,
-    tick: Callable[[int], Any],
-    parameters: dict[str, Float32],
+def _solve_attention(
+    context: SolveContext, own: Plan, X: Float32, solution: Solution, parameters: Parameters
 ) -> dict[str, Float32]:
-    """Add the attention of new units to the parameters; words of the classes that each of them sees, by name."""
+    """Add the attention of new units of one layer to the parameters; by name, words of the classes that each sees."""
     new = [unit for unit, _ in own]
     if new[0].layer:
         for unit in new:
-            parameters |= upper_attention(unit)
+            parameters |= first_attention_above(unit)
         return {}
-    mixture = _FixedEmbeddings(stream, new, network.span, X, classes.words[0], shared, attention)
-    found = explicit_attention.solve(mixture, sample(stream, seed, POSITIONS), seed, tick=tick)
+    mixture = _FixedEmbeddings(context, new, X, solution.embeddings.words[0])
+    found = em_attention.solve(mixture, context.sample(POSITIONS), context.seed, progress=context.progress)
     parameters |= found.attention
     return {unit.name: B for unit, B in zip(new, found.B, strict=True)}
 
@@ -264,17 +236,9 @@ def _first_layer(
 class _FixedEmbeddings(AttentiveMixture):
     """Explicit attention with embeddings that stay as they are."""
 
-    def __init__(
-        self,
-        stream: TokenStream,
-        new: list[Unit],
-        span: int,
-        X: Float32,
-        words: Float32,
-        shared: SharedCounts,
-        attention: str,
-    ) -> None:
-        super().__init__(stream, new, span, X, X, shared.unigram, attention, shared.n_threads)
+    def __init__(self, context: SolveContext, new: list[Unit], X: Float32, words: Float32) -> None:
+        unigram, span = context.shared.unigram, context.network.span
+        super().__init__(context.stream, new, span, X, X, unigram, context.attention, context.n_threads)
         self._fixed = self.X = X
         self.B = [words for _ in new]
 
@@ -284,11 +248,12 @@ class _FixedEmbeddings(AttentiveMixture):
         self.X = self._fixed
 
 
-def _words(evidence: Evidence, block: slice, cells: Cells | None, unigram: Float64) -> Float32:
+def _words(solution: Solution, block: slice, unigram: Float64) -> Float32:
     """Words of the hidden units of one unit, (V, hidden), columns of unit sum, by what was observed."""
-    observed = evidence.observed[:, block].astype(np.float64)
-    if cells is not None:
-        mass = np.bincount(cells.of_word, unigram, minlength=cells.n_cells)
-        observed = observed[cells.of_word] * (unigram / np.maximum(mass[cells.of_word], 1e-300))[:, None]
+    observed, classes = solution.output.observed[:, block].astype(np.float64), solution.output_classes
+    if classes is not None:
+        mass = np.bincount(classes.of_word, unigram, minlength=classes.n_classes)
+        observed = observed[classes.of_word] * (unigram / np.maximum(mass[classes.of_word], 1e-300))[:, None]
     observed += WORD_MASS * unigram[:, None]
-    return (observed / observed.sum(axis=0)).astype(np.float32)
+    words: Float32 = (observed / observed.sum(axis=0)).astype(np.float32)
+    return words

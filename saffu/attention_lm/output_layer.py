@@ -1,27 +1,28 @@
-"""The output of a network of units, solved by counting: what each hidden unit says of each word.
+"""The output of a network of units, solved by counting: how much likelier each hidden unit makes each word.
 
     O_wi = log(F_wi / (S_i p(w)))        F = sum_m h_m (x) y_m,  S its sums over the words
-    O_wi = log(F_wi / E_wi)              E = sum_m h_m (x) p_m,  p_m what the model so far says
+    O_wi = log(F_wi / E_wi)              E = sum_m h_m (x) p_m,  p_m the probabilities of the model so far
 
-The first form (arXiv 2311.07498, with the prior apart) is for the first unit of a model that stands on the unigram:
-by how much a hidden unit makes a word likelier. The second is for every further unit, and for all of a model that
-stands on another one: by how much likelier the word is than expected without the unit, so that nothing is told
-twice. F is counted on the whole text and E on a sample of it, times what it is a sample of: an average of
-probabilities varies less than a count of occurrences. After each unit two scalars are fitted by Newton on positions
-that the counts leave out, one of the unit and one of all before it; in the end all of them together. A unit that does
-not help there gets zero.
+The first form (arXiv 2311.07498, with the prior apart) is for the first unit of a model without a residual: by how much
+a hidden unit makes a word likelier than the unigram has it. The second is for every further unit, and for all units of
+a model on a residual: by how much likelier the word is than expected without the unit, so that nothing counts twice.
+F is counted on the whole text and E on a sample of it, times what it is a sample of: an average of probabilities varies
+less than a count of occurrences. After each unit two scalars are fitted by Newton on positions that the counts leave
+out, one of the unit and one of all before it; in the end all of them together. A unit that does not help there gets
+zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from saffu import _core
-from saffu.attention_lm.sufficient_statistics import Evidence, lift_of_expected, lift_of_unigram
+from saffu.attention_lm.softmax_pool import softmax_pool
+from saffu.attention_lm.sufficient_statistics import OutputStatistics, lift_of_expected, lift_of_unigram
 from saffu.explicit.newton import newton
 from saffu.utils.arrays import Bools, Float32, Float64, Int32, Int64
 from saffu.utils.threads import Workers
@@ -29,9 +30,8 @@ from saffu.utils.threads import Workers
 COMPARED_POSITIONS = 40_000  # on which observed and expected are compared
 READ = 1 << 15  # positions whose hidden states are held at once
 PRIMING_POSITIONS = 3_000
-RIDGE = 3.0  # nats by which a scalar one away from its start must pay, twice
+RIDGE = 3.0  # nats that a scalar one away from its start costs, twice
 FIRST_SCALAR, FIRST_PARTS = 0.7, 4
-CACHED = 1 << 17  # floats
 ROWS, WAVE = 256, 16  # positions in a part, and how many parts are added up at once
 
 
@@ -42,9 +42,9 @@ class Rows(Protocol):
     unigram: Float64
     n_outputs: int
     workers: Workers
-    room: int  # logits that may be held
+    memory_budget: int  # logits that may be held at once
     blocks: list[slice]  # columns of each unit
-    alone: bool  # whether the logits below are those of the unigram
+    on_unigram: bool  # whether the logits below are those of the unigram
 
     def hidden(self, positions: Int64) -> Float32:
         """Hidden states (n, H)."""
@@ -59,7 +59,28 @@ class Rows(Protocol):
         ...
 
 
-def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Float64, Evidence]:
+class SolvedOutput(NamedTuple):
+    """The output of some units.
+
+    Attributes
+    ----------
+    weights : ndarray of float32, shape (n_outputs, H)
+        O transposed, with the scalars in it.
+    bias : ndarray of float32, shape (n_outputs,)
+        The unigram's part of the logits, centred; zero on another model.
+    scalars : ndarray of float64, shape (1 + n_units,)
+        Of the unigram and of each unit.
+    statistics : OutputStatistics
+        What these follow from.
+    """
+
+    weights: Float32
+    bias: Float32
+    scalars: Float64
+    statistics: OutputStatistics
+
+
+def solve(rows: Rows, positions: Int64, seed: int) -> SolvedOutput:
     """Solve the output.
 
     Parameters
@@ -69,19 +90,8 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
         Where words are counted, less some that the scalars are fitted on.
     seed : int
         Of that choice.
-
-    Returns
-    -------
-    weights : ndarray of float32, shape (n_outputs, H)
-        O transposed, with the scalars in it.
-    bias : ndarray of float32, shape (n_outputs,)
-        The unigram's part of the logits, centred; zero on another model.
-    scalars : ndarray of float64, shape (1 + n_units,)
-        Of the unigram and of each unit.
-    evidence : Evidence
-        What these follow from.
     """
-    fit = max(rows.room // rows.n_outputs, 1)
+    fit = max(rows.memory_budget // rows.n_outputs, 1)
     n_primed = min(PRIMING_POSITIONS, max(fit // 4, 1), positions.size // 10)
     n_compared = min(COMPARED_POSITIONS, fit, positions.size - n_primed)
     is_primed, is_compared = np.zeros((2, positions.size), bool)
@@ -92,7 +102,7 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     times = (positions.size - n_primed) / max(n_compared, 1)
     theta = np.array([1.0])
     for i, block in enumerate(rows.blocks):
-        if i == 0 and rows.alone:
+        if i == 0 and rows.on_unigram:
             O[:, block] = lift_of_unigram(observed[:, block], rows.unigram)
         else:
             expected[:, block] = times * compared.expect(block)
@@ -104,10 +114,10 @@ def solve(rows: Rows, positions: Int64, seed: int) -> tuple[Float32, Float32, Fl
     theta = primed.prime_all(O, theta)
     for block, scalar in zip(rows.blocks, theta[1:], strict=True):
         O[:, block] *= np.float32(scalar)
-    bias = theta[0] * np.log(rows.unigram) if rows.alone else np.zeros(rows.n_outputs)
-    told = np.ascontiguousarray(expected[:, rows.blocks[0].stop if rows.alone else 0 :])
-    evidence = Evidence(observed, told, rows.counts, primed.curvature)
-    return O, (bias - bias.mean()).astype(np.float32), theta, evidence
+    bias = theta[0] * np.log(rows.unigram) if rows.on_unigram else np.zeros(rows.n_outputs)
+    compared_columns = np.ascontiguousarray(expected[:, rows.blocks[0].stop if rows.on_unigram else 0 :])
+    statistics = OutputStatistics(observed, compared_columns, rows.counts, primed.curvature)
+    return SolvedOutput(O, (bias - bias.mean()).astype(np.float32), theta, statistics)
 
 
 def _read(rows: Rows, positions: Int64, is_primed: Bools, is_compared: Bools) -> tuple[Float32, _Scored, _Scored]:
@@ -200,12 +210,12 @@ class _Scored:
             return start
 
         def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
-            found = self.rows.workers.map(lambda part: pooled(groups(part), self.y[part], theta), parts)
+            found = self.rows.workers.map(lambda part: softmax_pool(groups(part), self.y[part], theta), parts)
             away = theta - start
             value = (sum(each[0] for each in found) + 0.5 * RIDGE * float(away @ away)) / n
             gradient = (sum(each[1] for each in found) + RIDGE * away) / n
             hessian = (sum(each[2] for each in found) + RIDGE * np.eye(theta.size)) / n
-            if not self.rows.alone:  # the other model stands as it is
+            if not self.rows.on_unigram:  # the other model stays as it is
                 gradient[0] = 0.0
                 hessian[0, 1:] = hessian[1:, 0] = 0.0
             if theta.size == len(self.curvature):
@@ -213,22 +223,3 @@ class _Scored:
             return value, gradient, hessian
 
         return newton(evaluate, start, tolerance=1e-4)
-
-
-def pooled(groups: list[Float32], y: Int32, theta: Float64) -> tuple[float, Float64, Float64]:
-    """Sum of the losses of ``softmax(sum_f theta_f x_f)`` and its derivatives by theta."""
-    n_groups, width = len(groups), groups[0].shape[1]
-    scalars = theta.astype(np.float32)
-    value, gradient, hessian = 0.0, np.zeros(n_groups), np.zeros((n_groups, n_groups))
-    step = max(CACHED // (n_groups * width), 1)  # rows that stay in a core's cache
-    for begin in range(0, y.size, step):
-        X = np.stack([group[begin : begin + step] for group in groups])
-        labels = y[begin : begin + step]
-        logits = (scalars @ X.reshape(n_groups, -1)).reshape(X.shape[1:])
-        value += float(_core.cross_entropy_labels(logits, labels, 1).sum())
-        P = _core.softmax(logits, False, 1)
-        weighted = X * P
-        means = weighted.sum(axis=2, dtype=np.float64)
-        gradient += (means - X[:, np.arange(labels.size), labels]).sum(axis=1)
-        hessian += weighted.reshape(n_groups, -1) @ X.reshape(n_groups, -1).T - means @ means.T
-    return value, gradient, hessian

@@ -1,16 +1,24 @@
-"""The explicit model that a network stands on: its logits of training text and of new text."""
+"""The residual base of a network, an explicit model: its logits of training text and of new text."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from saffu import _core
+from saffu.attention_lm.segments import SegmentedText
+from saffu.attention_lm.shared_counts import SharedCounts
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.utils.arrays import Array, Int32, Int64
 from saffu.utils.streams import TokenStream
+from saffu.utils.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from saffu.attention_lm.network_model import NetworkModel
 
 FOLDS = 10
 NEVER = -80.0  # logit of what cannot come, in nats: finite, so that no product with it is NaN
@@ -86,3 +94,58 @@ def is_counted(model: ExplicitLM, stream: TokenStream) -> bool:
     """Whether a text is what the model has counted, all of it."""
     counts = model.counts.unigram
     return counts.sum() == stream.ids.size and np.array_equal(np.bincount(stream.ids, minlength=counts.size), counts)
+
+
+def training_source(model: NetworkModel, shared: SharedCounts) -> HeldOutSource | None:
+    """The residual's logits of a text that a model is solved on; one source for all models that share the counts.
+
+    A residual that has seen no text is fitted on this one.
+    """
+    if model.residual is None:
+        return None
+    residual, stream, min_count = model.residual, shared.stream, model.min_count
+    if not residual.n_tokens:
+        residual.fit(stream.ids, documents=stream.starts, vocab_size=shared.vocab_size, progress=False)
+    made: HeldOutSource = shared.source(
+        (id(residual), min_count), lambda: HeldOutSource(residual, stream, min_count, shared.n_threads)
+    )
+    return made
+
+
+def training_text(model: NetworkModel, stream: TokenStream, n_threads: int) -> SegmentedText:
+    """A text to refine a model on, or to solve new units on.
+
+    The residual's logits are those of models that have not counted the text around, if it has counted this text.
+
+    Parameters
+    ----------
+    model : NetworkModel
+        With a solution.
+    stream : TokenStream
+        Checked.
+    n_threads : int
+
+    Raises
+    ------
+    ValueError
+        If the text is empty.
+    """
+    if stream.ids.size == 0:
+        raise ValueError("ids must hold at least one token, got none")
+    solution = model._fitted
+    source: HeldOutSource | TextSource | None = None
+    if model.residual is not None:
+        if is_counted(model.residual, stream):
+            source = HeldOutSource(model.residual, stream, model.min_count, n_threads)
+        else:
+            source = TextSource(model.residual, stream)
+        stream = source.stream
+    dtype = solution.parameters["output.weights"].dtype
+    return SegmentedText(stream, model.vocab_size, dtype, n_threads, source, solution.output_classes)
+
+
+def new_text(model: NetworkModel, stream: TokenStream, dtype: DTypeLike = np.float32) -> SegmentedText:
+    """A text that the residual of a model, if there is one, has not counted."""
+    source = None if model.residual is None else TextSource(model.residual, stream)
+    threads = resolve_threads(model.n_threads)
+    return SegmentedText(stream, model.vocab_size, np.dtype(dtype), threads, source, model._fitted.output_classes)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from saffu.attention_lm.contexts import SEGMENT, segment_bounds
-from saffu.attention_lm.output_classes import Cells
+from saffu.attention_lm.output_classes import OutputClasses
 from saffu.utils.arrays import Array, Int32, Int64, checksum, ranges
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import Workers
@@ -31,10 +31,10 @@ class LogitSource(Protocol):
         ...
 
 
-class Passage(NamedTuple):
+class SegmentBatch(NamedTuple):
     """Segments of a text: a batch."""
 
-    text: Passages
+    text: SegmentedText
     segments: Int64
     dropout: float
     seed: int
@@ -52,7 +52,7 @@ class Passage(NamedTuple):
         return [(slice(int(ends[i]), int(ends[j])), self.segments[i:j]) for i, j in pairwise(cuts)]
 
 
-class Passages:
+class SegmentedText:
     """A text whose rows are its segments.
 
     Parameters
@@ -64,8 +64,8 @@ class Passages:
     n_threads : int
     source : LogitSource, optional
         Logits that come on top.
-    cells : Cells, optional
-        What the outputs are, with a source; by default each word is one.
+    output_classes : OutputClasses, optional
+        What has an output, with a source; by default each word has.
 
     Attributes
     ----------
@@ -82,11 +82,12 @@ class Passages:
         dtype: np.dtype[Any],
         n_threads: int,
         source: LogitSource | None = None,
-        cells: Cells | None = None,
+        output_classes: OutputClasses | None = None,
     ) -> None:
-        self.stream, self.vocab_size, self.dtype, self.source, self.cells = stream, vocab_size, dtype, source, cells
-        self.n_outputs = vocab_size if cells is None else cells.n_cells
-        self._room = threading.local()  # memory that each thread uses again
+        self.stream, self.vocab_size, self.dtype, self.source = stream, vocab_size, dtype, source
+        self.output_classes = output_classes
+        self.n_outputs = vocab_size if output_classes is None else output_classes.n_classes
+        self._buffers = threading.local()  # memory that each thread uses again
         self.first, self.last = segment_bounds(stream)
         # Of the kernels outside the workers: threads of theirs would wait actively for more, on the workers' cores.
         self.n_threads = 1
@@ -96,11 +97,11 @@ class Passages:
     def __len__(self) -> int:
         return self.first.size
 
-    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> Passage:
+    def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> SegmentBatch:
         """A batch of segments, in the order of the text."""
         segments = np.arange(len(self))[rows] if isinstance(rows, slice) else np.sort(rows)
         seed = 0 if rng is None else int(rng.integers(2**32))
-        return Passage(self, segments, dropout, seed)
+        return SegmentBatch(self, segments, dropout, seed)
 
     def checksum(self) -> int:
         """A number that changes with the text."""
@@ -112,27 +113,34 @@ class Passages:
 
     def targets(self, positions: Int64) -> Int32:
         """Which output is right at each position."""
-        words = self.stream.ids[positions]
-        return words if self.cells is None else self.cells.of_word[words]
+        words: Int32 = self.stream.ids[positions]
+        return words if self.output_classes is None else self.output_classes.of_word[words]
 
     def fill(self, positions: Int64, logits: Array) -> Array:
         """Write what lies below the outputs (n, n_outputs), if anything; nats of a word below its output (n)."""
         if self.source is None:
             return np.zeros(positions.size)
-        if self.cells is None:
+        if self.output_classes is None:
             self.source.fill(positions, logits)
             return np.zeros(positions.size)
-        if getattr(self._room, "words", np.empty(0)).shape[0] < positions.size:
-            self._room.words = np.empty((positions.size, self.vocab_size), self.dtype)
-        words, row = self._room.words[: positions.size], np.arange(positions.size)
+        words, row = self._words(positions.size), np.arange(positions.size)
         self.source.fill(positions, words)
-        self.cells.reduce(words, logits)
+        self.output_classes.reduce(words, logits)
         own = self.stream.ids[positions]
-        return logits[row, self.cells.of_word[own]].astype(np.float64) - words[row, own]
+        nats: Array = logits[row, self.output_classes.of_word[own]].astype(np.float64) - words[row, own]
+        return nats
+
+    def _words(self, n_rows: int) -> Array:
+        """A buffer for logits of all words, (n_rows, V)."""
+        if getattr(self._buffers, "words", np.empty(0)).shape[0] < n_rows:
+            self._buffers.words = np.empty((n_rows, self.vocab_size), self.dtype)
+        words: Array = self._buffers.words[:n_rows]
+        return words
 
     def buffer(self, n_rows: int) -> Array:
-        """Room for the logits of a batch, (n_rows, n_outputs): the same memory each time that a thread asks."""
+        """Memory for the logits of a batch, (n_rows, n_outputs): the same each time that a thread asks."""
         size = n_rows * self.n_outputs
-        if getattr(self._room, "logits", np.empty(0)).size < size:
-            self._room.logits = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
-        return self._room.logits[:size].reshape(n_rows, self.n_outputs)
+        if getattr(self._buffers, "logits", np.empty(0)).size < size:
+            self._buffers.logits = np.empty(max(size, (self.n_threads + 1) * CHUNK * SEGMENT), self.dtype)
+        logits: Array = self._buffers.logits[:size].reshape(n_rows, self.n_outputs)
+        return logits

@@ -7,409 +7,200 @@ Nothing here follows a gradient through layers. Embeddings and attention come fr
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+import time
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from saffu.attention_lm import em_attention as explicit_attention
-from saffu.attention_lm import em_hidden as latent
-from saffu.attention_lm import gradient_attention as gradient_targets
-from saffu.attention_lm import output_layer as output
-from saffu.attention_lm import units
-from saffu.attention_lm.contexts import segment_bounds
-from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import LogitSource, Passages
-from saffu.attention_lm.sufficient_statistics import Classes, Evidence
-from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
-from saffu.explicit.discounting import smoothed_distribution
-from saffu.utils.arrays import Float32, Float64, Int32, Int64, ranges
-from saffu.utils.locks import Lock
+from saffu.attention_lm import em_attention, gradient_attention, output_layer
+from saffu.attention_lm.em_attention import AttentionSolution, AttentiveMixture
+from saffu.attention_lm.hidden_layers import Plan, first_attention_above, joined_words, solve_hidden_layers
+from saffu.attention_lm.hidden_states import HiddenStates
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.residual import training_source
+from saffu.attention_lm.segments import LogitSource, SegmentedText
+from saffu.attention_lm.shared_counts import SharedCounts
+from saffu.attention_lm.solve_context import POSITIONS, SolveContext
+from saffu.attention_lm.sufficient_statistics import EmbeddingStatistics, Solution
+from saffu.attention_lm.units import EMBEDDINGS, Network, Parameters, Unit
+from saffu.utils import fingerprints
+from saffu.utils.arrays import Float32, Int64
+from saffu.utils.fingerprints import Multiset
+from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
-from saffu.utils.threads import Workers
+from saffu.utils.threads import one_blas_thread
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from saffu.attention_lm.network_model import NetworkModel
 
-POSITIONS = 130_000  # to solve attention and hidden layers on; layers above the first take half of them
-PART = 1 << 13  # positions at once
-SEEN = 1 << 28  # numbers that units of one layer see and that are held at once
+Model = TypeVar("Model", bound="NetworkModel")
 
 
-class SharedCounts:
-    """What models of one text have in common: frequencies, codes and embeddings by their neighbours.
+def fit_shared(model: Model, shared: SharedCounts, *, progress: bool | None = None) -> Model:
+    """Solve a model on a text that was counted before, for another model.
 
     Parameters
     ----------
-    ids : ndarray of int32, shape (M,)
-    documents : ndarray of int64
-    vocab_size : int
-    n_threads : int
-    room : int
-        Logits that may be held at once; more of them make the output of a large vocabulary better, and slower.
+    model : SaffuLM
+        It is solved from the start, as :meth:`SaffuLM.fit` would on the text of the counts.
+    shared : SharedCounts
+        Of a checked text.
+    progress : bool, optional
+        Whether to show a bar on a terminal.
+
+    Returns
+    -------
+    SaffuLM
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If the text is empty, or the residual has another vocabulary or was made of another text.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> from saffu.utils.streams import TokenStream
+    >>> shared = SharedCounts(TokenStream.of([0, 1, 2] * 50), vocab_size=3, n_threads=1)
+    >>> models = [fit_shared(saffu.SaffuLM(bits=3, radius=2, hidden=n), shared) for n in (4, 6)]
+    >>> [int(model.distribution([0, 1]).argmax()) for model in models]
+    [2, 2]
     """
-
-    def __init__(self, ids: Int32, documents: Int64, vocab_size: int, n_threads: int, room: int = 1 << 28) -> None:
-        self.stream = TokenStream(ids, documents)
-        self.counts = np.bincount(ids, minlength=vocab_size)
-        self.unigram = smoothed_distribution(self.counts, 1.0 / (ids.size + 1.0))
-        self.n_threads, self.room = n_threads, room
-        self._lock = Lock()
-        self._codes: dict[int, Float32] = {}
-        self._embeddings: dict[int, Float32] = {}
-        self.sources: dict[tuple[int, int], Any] = {}
-
-    def codes(self, bits: int) -> Float32:
-        """Bit-cipher codes of the types, (V, bits)."""
-        with self._lock:
-            if bits not in self._codes:
-                self._codes[bits] = BitCipher(bits).fit(counts=self.counts).codes
-            return self._codes[bits]
-
-    def embeddings(self, bits: int) -> Float32:
-        """Average code of the words that follow within two tokens, (V, bits)."""
-        with self._lock:
-            if bits not in self._embeddings:
-                cipher = BitCipher(bits).fit(counts=self.counts)
-                self._embeddings[bits] = enriched_embeddings(
-                    self.stream.ids,
-                    cipher,
-                    radii=(1, 2),
-                    documents=self.stream.starts,
-                    combine="sum",
-                    own=False,
-                    n_threads=self.n_threads,
-                )
-            return self._embeddings[bits]
-
-    def source(self, key: tuple[int, int], make: Callable[[], Any]) -> Any:
-        """Logits of another model, by the model and what it calls rare; made once."""
-        with self._lock:
-            if key not in self.sources:
-                self.sources[key] = make()
-            return self.sources[key]
+    if shared.stream.ids.size == 0:
+        raise ValueError("ids must hold at least one token, got none")
+    model._checked_size(shared.vocab_size)
+    began = time.perf_counter()
+    source = training_source(model, shared)
+    solving = time.perf_counter()
+    network = Network.of(model._sizes(), model.span)
+    stream = shared.stream if source is None else source.stream
+    plan = [(unit, model.hidden) for unit in network.units]
+    with (
+        progress_bar(total_positions(plan, stream, model.attention), "solve", progress) as bar,
+        one_blas_thread(),
+    ):
+        context = SolveContext(network, shared, stream, model.seed, model.attention, bar.update)
+        solution, losses = solve(context, model.bits, model.hidden, source, model.words)
+    model._network, model._solution, model.attention_losses = network, solution, losses
+    model._documents = Multiset().plus(fingerprints.of_documents(shared.stream))
+    model.history, model.growth = None, []
+    model.seconds = {"solve": time.perf_counter() - solving, "residual": solving - began}
+    return model
 
 
-def sample(stream: TokenStream, seed: int, most: float = math.inf) -> Int64:
-    """At most so many positions, in whole segments, each with a token of its document before it."""
-    first, last = segment_bounds(stream)
-    share = most / max(stream.ids.size, 1)
-    if share < 1:
-        chosen = np.sort(np.random.default_rng(seed).choice(first.size, int(share * first.size), replace=False))
-        first, last = first[chosen], last[chosen]
-    positions = ranges(first, last)
-    return positions[positions > stream.begins(positions)]
-
-
-def most_positions(network: Network, plan: list[tuple[units.Unit, int]], stream: TokenStream, attention: str) -> int:
-    """The most positions that solving the units of a plan tells ``tick`` of: rounds end where they gain no more."""
+def total_positions(plan: Plan, stream: TokenStream, attention: str) -> int:
+    """The most positions that solving the units of a plan reports: rounds end where they gain no more."""
     whole, part = stream.ids.size, min(stream.ids.size, POSITIONS)
-    told = 2 * whole  # attention settles, and the output is solved, on all
+    total = 2 * whole  # attention settles, and the output is solved, on all
     if any(unit.layer == 0 for unit, _ in plan):
-        told += (explicit_attention.READINGS + explicit_attention.ROUNDS) * part
+        total += (em_attention.READINGS + em_attention.ROUNDS) * part
         if attention == "gradient":
-            told += gradient_targets.MOST_PASSES * min(part, gradient_targets.POSITIONS)
-    return told + sum(part // 2 if unit.layer else part for unit, _ in plan)
-
-
-class Solved(NamedTuple):
-    """A solved network.
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray of float32
-    attention_losses : list of float
-        What the rounds of explicit attention reached.
-    scalars : ndarray of float64, shape (1 + n_units,)
-    cells : Cells or None
-        What the outputs are, unless each word has one.
-    evidence : Evidence
-    classes : Classes
-    """
-
-    parameters: dict[str, Float32]
-    attention_losses: list[float]
-    scalars: Float64
-    cells: Cells | None
-    evidence: Evidence
-    classes: Classes
+            total += gradient_attention.MOST_PASSES * min(part, gradient_attention.POSITIONS)
+    return total + sum(part // 2 if unit.layer else part for unit, _ in plan)
 
 
 def solve(
-    network: Network,
-    shared: SharedCounts,
-    stream: TokenStream,
-    bits: int,
-    hidden: int,
-    attention: str,
-    source: LogitSource | None,
-    n_words: int,
-    seed: int,
-    tick: Callable[[int], Any],
-) -> Solved:
+    context: SolveContext, bits: int, hidden: int, source: LogitSource | None, n_words: int
+) -> tuple[Solution, list[float]]:
     """Solve a network.
 
     Parameters
     ----------
-    network : Network
-    shared : SharedCounts
-    stream : TokenStream
-        The text, or the text as another model reads it: as long, with the same documents.
+    context : SolveContext
     bits, hidden : int
         Width of the embeddings and of each unit.
-    attention : {"responsibilities", "gradient", "uniform"}
     source : LogitSource, optional
         Another model's logits of the text, as if it had not been counted.
     n_words : int
         With it, as many of the most frequent words have an output each; the others share those of their classes.
-    seed : int
-    tick : callable
-        Told of positions done.
+
+    Returns
+    -------
+    solution : Solution
+    attention_losses : list of float
+        What the rounds of explicit attention reached, nats per token.
     """
-    every = sample(stream, seed)
-    found, classes = _attention(network, shared, stream, bits, attention, every, seed, tick)
-    parameters: dict[str, Float32] = {"embeddings.logits": _logits(found.X), **found.attention}
+    network, shared = context.network, context.shared
+    every = context.sample()
+    found, embeddings = _solve_attention(context, bits, every)
+    parameters: Parameters = {EMBEDDINGS: _logits(found.X), **found.attention}
     words: dict[str, Float32] = {}
     for layer in range(network.n_layers):
-        _solve_layer(layer, network, shared, stream, hidden, found, seed, tick, parameters, words)
-    cells = None
+        _solve_layer(context, layer, hidden, found, parameters, words)
+    output_classes = None
     if source is not None and n_words < shared.counts.size:
-        cells = Cells.frequent(shared.counts, n_words, _classes(network.units[0], parameters, words))
-    text = Passages(stream, shared.counts.size, np.dtype(np.float32), shared.n_threads, source, cells)
-    rows = Rows(network, parameters, found.X, shared, text)
-    weights, bias, scalars, evidence = output.solve(rows, every, seed)
-    tick(every.size)
-    parameters |= {"output.weights": weights, "output.bias": bias}
-    return Solved(parameters, found.losses, scalars, cells, evidence, classes)
+        likeliest = _likeliest_units(network.units[0], parameters, words)
+        output_classes = OutputClasses.frequent(shared.counts, n_words, likeliest)
+    text = SegmentedText(
+        context.stream, shared.counts.size, np.dtype(np.float32), context.n_threads, source, output_classes
+    )
+    output = output_layer.solve(HiddenStates(context, parameters, found.X, text), every, context.seed)
+    context.progress(every.size)
+    parameters |= {"output.weights": output.weights, "output.bias": output.bias}
+    return Solution(parameters, output.statistics, embeddings, output.scalars, output_classes), found.losses
 
 
-def _attention(
-    network: Network,
-    shared: SharedCounts,
-    stream: TokenStream,
-    bits: int,
-    attention: str,
-    every: Int64,
-    seed: int,
-    tick: Callable[[int], Any],
-) -> tuple[explicit_attention.Solution, Classes]:
+def _solve_attention(context: SolveContext, bits: int, every: Int64) -> tuple[AttentionSolution, EmbeddingStatistics]:
     """Embeddings and attention of the first layer, and what they follow from."""
-    local = local_units(network)
-    mixture = explicit_attention.AttentiveMixture(
-        stream,
+    local, shared = _local_units(context.network), context.shared
+    mixture = AttentiveMixture(
+        context.stream,
         local,
-        network.span,
+        context.network.span,
         shared.codes(bits),
         shared.embeddings(bits),
         shared.unigram,
-        attention,
-        shared.n_threads,
+        context.attention,
+        context.n_threads,
     )
-    positions = sample(stream, seed, POSITIONS)
-    found = explicit_attention.solve(mixture, positions, seed, tick=tick, every=every)
-    if attention == "gradient":
-        found.losses = gradient_targets.solve(mixture, positions, seed, tick)
+    positions = context.sample(POSITIONS)
+    found = em_attention.solve(mixture, positions, context.seed, progress=context.progress, every=every)
+    if context.attention == "gradient":
+        found.losses = gradient_attention.solve(mixture, positions, context.seed, context.progress)
         found.attention = mixture.parameters
-    mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(explicit_attention.EMBEDDING_MASS)
-    more = np.zeros_like(found.X)
+    mass = mixture.counts.arrays["embeddings"].sum(axis=1) + np.float32(em_attention.EMBEDDING_MASS)
+    more, words = np.zeros_like(found.X), np.stack(found.B)
     names = tuple(unit.name for unit in local)
-    return found, Classes(found.X, mass, more, np.stack(found.B), found.shares, dict(found.attention), names)
+    return found, EmbeddingStatistics(found.X, mass, more, words, found.shares, dict(found.attention), names)
 
 
 def _solve_layer(
+    context: SolveContext,
     layer: int,
-    network: Network,
-    shared: SharedCounts,
-    stream: TokenStream,
     hidden: int,
-    found: explicit_attention.Solution,
-    seed: int,
-    tick: Callable[[int], Any],
-    parameters: dict[str, Float32],
+    found: AttentionSolution,
+    parameters: Parameters,
     words: dict[str, Float32],
 ) -> None:
     """Add the hidden layers of the units of one layer to the parameters, and the words of their hidden states."""
-    told = {unit.name: B for unit, B in zip(local_units(network), found.B, strict=True)}
-    own = [(unit, hidden) for unit in network.units if unit.layer == layer]
+    network = context.network
+    of_classes = {unit.name: B for unit, B in zip(_local_units(network), found.B, strict=True)}
+    plan = [(unit, hidden) for unit in network.units if unit.layer == layer]
     starts: dict[str, Float32] = {}
-    for unit, _ in own:
-        parameters |= upper_attention(unit) if layer else {}
-        starts[unit.name] = joined_words(words, network, layer) if layer else told.get(unit.name, found.B[0])
-    solved = hidden_layers(network, parameters, own, found.X, starts, shared, stream, seed, tick)
-    for name, each in solved.items():
+    for unit, _ in plan:
+        parameters |= first_attention_above(unit) if layer else {}
+        starts[unit.name] = joined_words(words, network, layer) if layer else of_classes.get(unit.name, found.B[0])
+    for name, each in solve_hidden_layers(context, parameters, plan, found.X, starts).items():
         parameters |= {f"{name}.weights": each.weights, f"{name}.bias": each.bias}
         words[name] = each.B
 
 
-def hidden_layers(
-    network: Network,
-    parameters: dict[str, Float32],
-    own: list[tuple[units.Unit, int]],
-    X: Float32,
-    starts: Mapping[str, Float32],
-    shared: SharedCounts,
-    stream: TokenStream,
-    seed: int,
-    tick: Callable[[int], Any],
-) -> dict[str, latent.Layer]:
-    """Solve the hidden layers of some units of one layer.
-
-    Parameters
-    ----------
-    network : Network
-    parameters : dict of str to ndarray
-        Everything below, and the attention of these units.
-    own : list of (Unit, int)
-        The units, and how many hidden units each has.
-    X : ndarray of float32, shape (V, bits)
-    starts : mapping of str to ndarray
-        By name, words (V, inputs) of what each unit sees.
-    shared, stream, seed, tick
-        As in :func:`solve`.
-    """
-    layer = own[0][0].layer
-    positions = sample(stream, seed, POSITIONS / 2 if layer else POSITIONS)
-    y, workers = stream.ids[positions], Workers(shared.n_threads)
-
-    def one(seen: tuple[tuple[units.Unit, int], Float32]) -> latent.Layer:
-        (unit, hidden), Z = seen
-        return latent.solve(Z, y, starts[unit.name], shared.codes(hidden), shared.unigram, 1, seed)
-
-    found: dict[str, latent.Layer] = {}
-    width = max(starts[unit.name].shape[1] for unit, _ in own)
-    for hidden in {hidden for _, hidden in own}:
-        shared.codes(hidden)  # before workers ask for them at once
-    for group in _groups(own, positions.size * width, workers):
-        seen = _aggregated(network, parameters, [unit for unit, _ in group], stream, positions, X, workers)
-        solved = workers.map(one, zip(group, seen, strict=True))
-        del seen  # before the next group is seen
-        for (unit, _), each in zip(group, solved, strict=True):
-            found[unit.name] = each
-            tick(positions.size)
-    return found
-
-
-def _classes(unit: units.Unit, parameters: dict[str, Float32], words: dict[str, Float32]) -> Int64:
-    """The hidden unit that most often goes before each word."""
-    return (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
-
-
-class Rows:
-    """Hidden states of positions, and the logits that they are added to, as the output layer counts them.
-
-    ``known`` units of the network have their output already, in ``parameters``: they belong to what lies below.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        parameters: dict[str, Float32],
-        X: Float32,
-        shared: SharedCounts,
-        text: Passages,
-        known: int = 0,
-    ) -> None:
-        self.network, self.parameters, self.X, self.text = network, parameters, X, text
-        self.stream, self.n_outputs = text.stream, text.n_outputs
-        self.counts, self.unigram, self.workers = shared.counts, shared.unigram, text.workers
-        self.room = shared.room
-        self._log_unigram = np.log(shared.unigram).astype(np.float32)
-        self._below = network.units[:known]
-        self.blocks = units.blocks(network.units[known:], parameters)
-        self.alone = text.source is None and not known
-
-    def hidden(self, positions: Int64) -> Float32:
-        """Hidden states of the units whose output is to be solved, side by side, (n, H)."""
-        H = np.empty((positions.size, self.blocks[-1].stop), np.float32)
-
-        def fill(begin: int) -> None:
-            part = slice(begin, begin + PART)
-            chunk = self.network.chunk(self.stream, *runs(positions[part]))
-            seen, _ = units.forward(self.parameters, self.network.units, chunk, self.X)
-            H[part] = units.hidden(seen[len(self._below) :], chunk)
-
-        self.workers.map(fill, range(0, positions.size, PART))
-        return H
-
-    def targets(self, positions: Int64) -> Int32:
-        """The outputs that are right."""
-        return self.text.targets(positions)
-
-    def base(self, positions: Int64, out: Float32) -> None:
-        """Write the logits of the unigram, or of the other model and of the known units, (n, n_outputs)."""
-        if self.alone:
-            out[:] = self._log_unigram
-            return
-        self.text.fill(positions, out)
-        if self._below:
-            chunk = self.network.chunk(self.stream, *runs(positions))
-            seen, _ = units.forward(self.parameters, self._below, chunk, self.X)
-            units.add_logits(self.parameters, units.hidden(seen, chunk), out, self.text.source is not None)
-
-
-def local_units(network: Network) -> list[units.Unit]:
+def _local_units(network: Network) -> list[Unit]:
     """The units that embeddings are solved with: those of the first layer that see the tokens just before."""
     first = [unit for unit in network.units if unit.layer == 0]
-    # A document says too little of a single word to shape embeddings beside the tokens just before it.
+    # A document depends too little on a single word to shape embeddings beside the tokens just before it.
     return [unit for unit in first if unit.context != "document"] or first
+
+
+def _likeliest_units(unit: Unit, parameters: Parameters, words: dict[str, Float32]) -> Int64:
+    """The hidden unit of a unit that most often goes before each word."""
+    numbers: Int64 = (words[unit.name] * np.exp(parameters[f"{unit.name}.bias"])).argmax(axis=1)
+    return numbers
 
 
 def _logits(X: Float32) -> Float32:
     """Logits of which X is the softmax, centred."""
     logits = np.log(np.maximum(X, np.float32(1e-12)))
-    return logits - logits.mean(axis=1, keepdims=True)
-
-
-def upper_attention(unit: units.Unit) -> dict[str, Float32]:
-    """Heads above the first layer start at one position each, the newest first; nothing is known of their targets."""
-    bias = np.zeros(unit.size, np.float32)
-    newest = unit.head % unit.size
-    bias[newest if unit.context == "radial" else -1 - newest] = np.log(4.0)
-    return {
-        f"{unit.name}.attention": np.zeros((unit.size, unit.size), np.float32),
-        f"{unit.name}.attention_bias": bias,
-    }
-
-
-def joined_words(words: Mapping[str, Float32], network: Network, layer: int) -> Float32:
-    """Words of the joined hidden states of the layer below."""
-    return np.concatenate([words[unit.name] for unit in network.units if unit.layer == layer - 1], axis=1)
-
-
-def _groups(own: list[T], size: int, workers: Workers) -> Iterator[list[T]]:
-    """As many units at a time as see no more numbers than may be held; ``size`` is what one of them sees."""
-    most = max(SEEN // max(size, 1), workers.n_threads)
-    for begin in range(0, len(own), most):
-        yield own[begin : begin + most]
-
-
-def _aggregated(
-    network: Network,
-    parameters: dict[str, Float32],
-    own: list[units.Unit],
-    stream: TokenStream,
-    positions: Int64,
-    X: Float32,
-    workers: Workers,
-) -> list[Float32]:
-    """What units of one layer see at some positions."""
-    layer = own[0].layer
-    below = [unit for unit in network.units if unit.layer < layer]
-
-    def part(begin: int) -> list[Float32]:
-        seen = network.chunk(stream, *runs(positions[begin : begin + PART]))
-        source = units.joined(units.forward(parameters, below, seen, X)[0], below, layer - 1) if below else X
-        return [units.aggregate(parameters, unit, seen, source)[0][seen.scored] for unit in own]
-
-    parts = workers.map(part, range(0, max(positions.size, 1), PART))
-    return [np.concatenate(Z) for Z in zip(*parts, strict=True)]
-
-
-def runs(positions: Int64) -> tuple[Int64, Int64]:
-    """Ascending positions as runs of consecutive ones within segments' lengths, so that no run crosses a document."""
-    if positions.size == 0:
-        return positions, positions
-    cut = np.flatnonzero(np.diff(positions) != 1) + 1
-    firsts = np.concatenate([[0], cut])
-    return positions[firsts], positions[np.concatenate([cut - 1, [positions.size - 1]])] + 1
+    centred: Float32 = logits - logits.mean(axis=1, keepdims=True)
+    return centred

@@ -1,7 +1,7 @@
-"""What a solved network was made of, kept so that it can take in more text, and give it back.
+"""The sufficient statistics of a solved network: what it takes to learn more text, and to forget it.
 
 The output weights of a unit are a scalar times a logarithm of counts, its *lift*; embeddings are expected counts,
-normalised. All of these counts are sums over text, so that those of new text are added to them, and the weights follow.
+normalised. All of these counts are sums over text, so that those of new text are added, and the weights follow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.units import Parameters
 from saffu.explicit.discounting import smoothed_distribution
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array, Float32, Float64, Int64
@@ -20,19 +22,47 @@ COMPARED_MASS = 3.0  # occurrences added to what was observed and to what was ex
 
 
 def lift_of_unigram(observed: Array, unigram: Float64) -> Float32:
-    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm; (V, hidden)."""
+    """By how much each hidden unit makes each word likelier than the unigram has it, a logarithm.
+
+    Parameters
+    ----------
+    observed : ndarray, shape (V, hidden)
+        Sums of hidden states at the places of each word.
+    unigram : ndarray of float64, shape (V,)
+
+    Returns
+    -------
+    ndarray of float32, shape (V, hidden)
+
+    Notes
+    -----
+    arXiv 2311.07498: ``log F_wi / (S_i p(w))``, with three tokens of the unigram added to F.
+    """
     mass = observed.sum(axis=0, dtype=np.float64) + WORD_MASS
     lift = (observed + WORD_MASS * unigram[:, None]) / mass / unigram[:, None]
-    return np.log(lift).astype(np.float32)
+    logarithms: Float32 = np.log(lift).astype(np.float32)
+    return logarithms
 
 
 def lift_of_expected(observed: Array, expected: Array) -> Float32:
-    """By how much each hidden unit makes each word likelier than was expected without it, a logarithm; (V, hidden)."""
-    return np.log((observed + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
+    """By how much each hidden unit makes each word likelier than was expected without it, a logarithm.
+
+    Parameters
+    ----------
+    observed, expected : ndarray, shape (V, hidden)
+        Sums of hidden states at the places of each word, and what the model without the unit expects of them.
+
+    Returns
+    -------
+    ndarray of float32, shape (V, hidden)
+        ``log F_wi / E_wi``, with three occurrences added to both.
+    """
+    logarithms: Float32 = np.log((observed + COMPARED_MASS) / (expected + COMPARED_MASS)).astype(np.float32)
+    return logarithms
 
 
 @dataclass(frozen=True)
-class Evidence:
+class OutputStatistics:
     """Counts that the output follows from; never changed in place.
 
     Attributes
@@ -40,8 +70,8 @@ class Evidence:
     observed : ndarray of float32, shape (n_outputs, H)
         Sums of hidden states at the places of each output, a word or a class of them.
     expected : ndarray of float32, shape (n_outputs, H') with H' <= H
-        The same as the model without the unit expects them. The first H - H' hidden units, of a unit that stands on the
-        unigram, are compared with that instead.
+        The same as the model without the unit expects them. The first H - H' hidden units, those of the first unit of a
+        network without a residual, are compared with the unigram instead.
     counts : ndarray of int64, shape (V,)
         Occurrences of each word.
     curvature : ndarray of float64, shape (1 + n_units, 1 + n_units)
@@ -54,9 +84,10 @@ class Evidence:
     curvature: Float64
 
     @property
-    def n_alone(self) -> int:
+    def n_versus_unigram(self) -> int:
         """Hidden units that are compared with the unigram."""
-        return self.observed.shape[1] - self.expected.shape[1]
+        n: int = self.observed.shape[1] - self.expected.shape[1]
+        return n
 
     @property
     def unigram(self) -> Float64:
@@ -65,33 +96,33 @@ class Evidence:
 
     def lift(self, block: slice) -> Float32:
         """Lifts of the hidden units of one unit."""
-        if block.start < self.n_alone:
+        if block.start < self.n_versus_unigram:
             return lift_of_unigram(self.observed[:, block], self.unigram)
-        return lift_of_expected(self.observed[:, block], self.expected[:, self._told(block)])
+        return lift_of_expected(self.observed[:, block], self.expected[:, self._expected_columns(block)])
 
-    def _told(self, block: slice) -> slice:
-        return slice(block.start - self.n_alone, block.stop - self.n_alone)
+    def _expected_columns(self, block: slice) -> slice:
+        return slice(block.start - self.n_versus_unigram, block.stop - self.n_versus_unigram)
 
-    def plus(self, block: slice, observed: Array, expected: Array | None) -> Evidence:
+    def plus(self, block: slice, observed: Array, expected: Array | None) -> OutputStatistics:
         """With counts of one unit added, which may be negative; what rounding leaves below zero is zero."""
         F, E = self.observed.copy(), self.expected.copy()
         F[:, block] = np.maximum(F[:, block] + observed, 0)
         if expected is not None:
-            told = self._told(block)
-            E[:, told] = np.maximum(E[:, told] + expected, 0)
-        return Evidence(F, E, self.counts, self.curvature)
+            columns = self._expected_columns(block)
+            E[:, columns] = np.maximum(E[:, columns] + expected, 0)
+        return replace(self, observed=F, expected=E)
 
-    def beside(self, more: Evidence) -> Evidence:
-        """With the hidden units of another evidence after these; each unit's scalar is held by its own text."""
+    def beside(self, more: OutputStatistics) -> OutputStatistics:
+        """With the statistics of further hidden units after these; each unit's scalar is held by its own text."""
         n, m = len(self.curvature), len(more.curvature) - 1
         curvature = np.zeros((n + m, n + m))
         curvature[:n, :n], curvature[n:, n:] = self.curvature, more.curvature[1:, 1:]
         observed = np.concatenate([self.observed, more.observed], axis=1)
         expected = np.concatenate([self.expected, more.expected], axis=1)
-        return Evidence(observed, expected, self.counts, curvature)
+        return OutputStatistics(observed, expected, self.counts, curvature)
 
     @classmethod
-    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> Evidence:
+    def none(cls, shape: tuple[int, ...], n_units: int, counts: Int64) -> OutputStatistics:
         """Of hidden units (n_outputs, H) that nothing was counted of: their lifts are zero."""
         nothing = np.zeros(shape, np.float32)
         return cls(nothing, nothing, counts, np.zeros((1 + n_units, 1 + n_units)))
@@ -102,11 +133,11 @@ class Evidence:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, Array], vocab_size: int, shape: tuple[int, int], n_alone: int, n_units: int
-    ) -> Evidence:
+        cls, arrays: Mapping[str, Array], vocab_size: int, shape: tuple[int, int], n_versus_unigram: int, n_units: int
+    ) -> OutputStatistics:
         """Of the arrays of a file, checked; ``shape`` is that of the output."""
         observed = checkpoint.checked(arrays, "observed", np.float32, shape)
-        expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_alone))
+        expected = checkpoint.checked(arrays, "expected", np.float32, (shape[0], shape[1] - n_versus_unigram))
         counts = checkpoint.checked(arrays, "counts", np.int64, (vocab_size,))
         curvature = checkpoint.checked(arrays, "curvature", np.float64, (1 + n_units, 1 + n_units))
         if min(observed.min(), expected.min(initial=0), counts.min()) < 0:
@@ -115,7 +146,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Classes:
+class EmbeddingStatistics:
     """What the embeddings follow from: expected counts of the classes of each token; never changed in place.
 
     Attributes
@@ -126,7 +157,7 @@ class Classes:
     mass : ndarray of float32, shape (V,)
         Sum of the counts behind each row.
     more : ndarray of float32, shape (V, bits)
-        Counts of the text heard since.
+        Counts of the text that was learned since.
     words : ndarray of float32, shape (n_units, V, bits)
         Words of each class, columns of unit sum, in each unit that embeddings were solved with.
     shares : ndarray of float64, shape (n_units,)
@@ -148,13 +179,14 @@ class Classes:
     def log_embeddings(self, tokens: Int64) -> Float32:
         """Logarithms of the embeddings of some tokens, shape (n, bits)."""
         counts = np.maximum(self.X[tokens] * self.mass[tokens, None] + self.more[tokens], np.float32(1e-9))
-        return np.log(counts / counts.sum(axis=1, keepdims=True))
+        logarithms: Float32 = np.log(counts / counts.sum(axis=1, keepdims=True))
+        return logarithms
 
-    def plus(self, counts: Float32) -> Classes:
+    def plus(self, counts: Float32) -> EmbeddingStatistics:
         """With expected counts added, which may be negative."""
         return replace(self, more=self.more + counts)
 
-    def split(self, times: int) -> Classes:
+    def split(self, times: int) -> EmbeddingStatistics:
         """Each class as so many equal ones: comparisons are so many times smaller, their weights larger."""
         X, more = (np.tile(array, times) / np.float32(times) for array in (self.X, self.more))
         attention = {
@@ -169,7 +201,9 @@ class Classes:
         return arrays | self.attention
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array], vocab_size: int, bits: int, units: tuple[str, ...]) -> Classes:
+    def from_arrays(
+        cls, arrays: Mapping[str, Array], vocab_size: int, bits: int, units: tuple[str, ...]
+    ) -> EmbeddingStatistics:
         """Of the arrays of a file, checked; the shapes of the attention are not."""
         n_units = len(units)
         X = checkpoint.checked(arrays, "X", np.float32, (vocab_size, bits))
@@ -183,3 +217,30 @@ class Classes:
         if min(X.min(), mass.min(), words.min(), shares.min()) < 0:
             raise checkpoint.Damaged("the counts of the embeddings are damaged")
         return cls(X, mass, more, words, shares, attention, units)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved network, and the statistics that its weights follow from; never changed in place.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray of float32
+        As in :mod:`saffu.attention_lm.units`.
+    output : OutputStatistics
+    embeddings : EmbeddingStatistics
+    scalars : ndarray of float64, shape (1 + n_units,)
+        Of the unigram, or 1 on a residual, and of the output weights of each unit.
+    output_classes : OutputClasses or None
+        What has an output; None where each word has one.
+    """
+
+    parameters: Parameters
+    output: OutputStatistics
+    embeddings: EmbeddingStatistics
+    scalars: Float64
+    output_classes: OutputClasses | None = None
+
+    def with_parameters(self, parameters: Parameters) -> Solution:
+        """With other values of some parameters."""
+        return replace(self, parameters={**self.parameters, **parameters})

@@ -19,16 +19,19 @@ embeddings stay non-negative and of unit sum whatever a refinement does; ``"outp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from saffu import _core
-from saffu.attention_lm.contexts import Chunk, View
+from saffu.attention_lm.contexts import Chunk, View, chunk
 from saffu.attention_lm.windows import ComparisonCache
-from saffu.utils.arrays import Array
+from saffu.utils.arrays import Array, Int64
+from saffu.utils.streams import TokenStream
 
-Parameters = Mapping[str, Array]
+Parameters: TypeAlias = dict[str, Array]
+
+EMBEDDINGS = "embeddings.logits"
 
 
 class Unit(NamedTuple):
@@ -50,6 +53,37 @@ class Unit(NamedTuple):
         return f"{'' if self.layer == 0 else f'layer{self.layer + 1}.'}{self.context}{self.head + 1}"
 
 
+class Sizes(NamedTuple):
+    """What a network is to have: contexts with K of each (0 for a document), heads, layers, hidden units of a unit."""
+
+    contexts: dict[str, int]
+    heads: int
+    layers: int
+    hidden: int
+
+
+class Network(NamedTuple):
+    """An architecture: units layer by layer, the number of layers, and how far back a document is read."""
+
+    units: list[Unit]
+    n_layers: int
+    span: int
+
+    @classmethod
+    def of(cls, sizes: Sizes, span: int) -> Network:
+        """The network that a model begins with."""
+        return cls(lay_out(sizes.contexts, sizes.contexts, sizes.heads, sizes.layers), sizes.layers, span)
+
+    def chunk(self, stream: TokenStream, first: Int64, last: Int64) -> Chunk:
+        """Runs of positions as this network sees them."""
+        return chunk(stream, first, last, [unit.view for unit in self.units], self.n_layers, self.span)
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether a unit looks at the whole document."""
+        return any(unit.context == "document" for unit in self.units)
+
+
 class Seen(NamedTuple):
     """What a unit computed for a chunk, kept for the way back."""
 
@@ -60,7 +94,21 @@ class Seen(NamedTuple):
 
 
 def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layers: int) -> list[Unit]:
-    """The units of a model, layer by layer. The document has one head, and is seen by the first layer only."""
+    """The units of a model, layer by layer. The document has one head, and is seen by the first layer only.
+
+    Parameters
+    ----------
+    contexts : iterable of {"block", "radial", "document"}
+    sizes : mapping of str to int
+        K of each context.
+    heads, layers : int
+        Units of each context and layer, and number of layers.
+
+    Examples
+    --------
+    >>> [unit.name for unit in lay_out(["radial", "document"], {"radial": 4}, 2, 2)]
+    ['radial1', 'radial2', 'document1', 'layer2.radial1', 'layer2.radial2']
+    """
     contexts = list(contexts)
     first = [
         Unit(0, context, head, sizes.get(context, 0))
@@ -78,7 +126,16 @@ def lay_out(contexts: Iterable[str], sizes: Mapping[str, int], heads: int, layer
 
 
 def shapes(unit: Unit, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters of a unit, by name; ``inputs`` is the width of what it looks at."""
+    """Shapes of the parameters of a unit, by name.
+
+    Parameters
+    ----------
+    unit : Unit
+    inputs : int
+        D, the width of what it looks at.
+    hidden : int
+        Hidden units.
+    """
     found: dict[str, tuple[int, ...]] = {f"{unit.name}.weights": (inputs, hidden), f"{unit.name}.bias": (hidden,)}
     if unit.context != "document":
         found[f"{unit.name}.attention"], found[f"{unit.name}.attention_bias"] = (unit.size, unit.size), (unit.size,)
@@ -86,7 +143,14 @@ def shapes(unit: Unit, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
 
 
 def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
-    """Columns of each unit among the hidden states of all, side by side."""
+    """Columns of each unit among the hidden states of all, side by side.
+
+    Parameters
+    ----------
+    units : iterable of Unit
+    parameters : dict of str to ndarray
+        The biases of the units have their widths.
+    """
     widths = [parameters[f"{unit.name}.bias"].size for unit in units]
     return [slice(int(end) - width, int(end)) for end, width in zip(np.cumsum(widths), widths, strict=True)]
 
@@ -96,7 +160,7 @@ def blocks(units: Iterable[Unit], parameters: Parameters) -> list[slice]:
 
 def embeddings(parameters: Parameters, n_threads: int) -> Array:
     """X (V, bits): rows of unit sum."""
-    return _core.softmax(parameters["embeddings.logits"], False, n_threads)
+    return _core.softmax(parameters[EMBEDDINGS], False, n_threads)
 
 
 def aggregate(
@@ -107,11 +171,30 @@ def aggregate(
     cache: ComparisonCache | None = None,
     n_threads: int = 1,
 ) -> tuple[Array, Array | None, Array | None]:
-    """Z (n, D) of a unit, and its attention and comparisons; ``source`` are embeddings or rows of the layer below."""
+    """What a unit sees of its windows. Kernel ``saffu_attend``.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+    unit : Unit
+    chunk : Chunk
+        Of n positions.
+    source : ndarray, shape (V, D) or (n, D)
+        Embeddings, or hidden states of the layer below.
+    cache : ComparisonCache, optional
+        Comparisons of the embeddings.
+    n_threads : int
+
+    Returns
+    -------
+    Z : ndarray, shape (n, D)
+    A, S : ndarray of shape (n, K), or None
+        Attention and comparisons; a document has none.
+    """
     if unit.context == "document":
         assert chunk.means is not None
         return chunk.means.forward(source), None, None
-    view = chunk.windows[unit.layer][unit.view]._view
+    view = chunk.windows[unit.layer][unit.view].view
     W, bias = parameters[f"{unit.name}.attention"], parameters[f"{unit.name}.attention_bias"]
     table = cache.table if cache is not None and unit.layer == 0 else None
     return _core.attend(view, source, table, W, bias, None, n_threads)
@@ -121,6 +204,17 @@ def forward(
     parameters: Parameters, units: list[Unit], chunk: Chunk, X: Array, cache: ComparisonCache | None = None
 ) -> tuple[list[Seen], list[Array]]:
     """Run all layers on a chunk.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+    units : list of Unit
+        Layer by layer.
+    chunk : Chunk
+    X : ndarray, shape (V, bits)
+        Embeddings.
+    cache : ComparisonCache, optional
+        Their comparisons.
 
     Returns
     -------
@@ -146,7 +240,8 @@ def forward(
 def joined(seen: list[Seen], units: list[Unit], layer: int) -> Array:
     """Hidden states of a layer, side by side and of unit sum."""
     states = [s.H for s, unit in zip(seen, units, strict=False) if unit.layer == layer]
-    return np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
+    side_by_side: Array = np.concatenate(states, axis=1) * states[0].dtype.type(1 / len(states))
+    return side_by_side
 
 
 def hidden(seen: list[Seen], chunk: Chunk) -> Array:
@@ -231,7 +326,7 @@ def _unit_backward(
         return
     assert seen.S is not None
     assert seen.A is not None
-    view = chunk.windows[unit.layer][unit.view]._view
+    view = chunk.windows[unit.layer][unit.view].view
     W = parameters[f"{name}.attention"]
     dW, dw, _ = _core.attend_backward(view, source, W, seen.S, seen.A, dZ, False, d_source, 1)
     gradients[f"{name}.attention"] += dW

@@ -7,6 +7,7 @@ the tokens in a window. A window is a place in the stream; its embeddings are ne
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,6 +38,11 @@ class Windows:
         Direction of the windows in the stream.
     n_positions : int, optional
         K, the greatest length that the windows may have; by default the greatest that they have.
+
+    Attributes
+    ----------
+    view : saffu._core.View
+        The windows as the kernels read them.
 
     Raises
     ------
@@ -69,7 +75,7 @@ class Windows:
         self.first = np.ascontiguousarray(first, np.int64)
         self.head = np.ascontiguousarray(head, np.int64)
         self.length = np.ascontiguousarray(length, np.int32)
-        self._view = _core.View(self.ids, self.first, self.length, self.head, step, K)
+        self.view = _core.View(self.ids, self.first, self.length, self.head, step, K)
 
     @classmethod
     def _checked(cls, ids: Int32, first: Array, length: Array, head: Array, step: int, K: int) -> Windows:
@@ -244,7 +250,7 @@ def comparisons(
     """
     X = validate.features(X, "X")
     table = None if cache is None else cache.table_of(X)
-    return _core.comparisons(windows._view, X, table, resolve_threads(n_threads))
+    return _core.comparisons(windows.view, X, table, resolve_threads(n_threads))
 
 
 def attend(
@@ -292,7 +298,7 @@ def attend(
     X = validate.features(X, "X")
     W, bias, S = (_like(X, array) for array in (W, bias, comparisons))
     table = None if cache is None else cache.table_of(X)
-    Z, A, computed = _core.attend(windows._view, X, table, W, bias, S, resolve_threads(n_threads))
+    Z, A, computed = _core.attend(windows.view, X, table, W, bias, S, resolve_threads(n_threads))
     return Z, A, S if computed is None else computed
 
 
@@ -304,7 +310,6 @@ def attend_backward(
     A: Array,
     S: Array,
     dX: Array | None = None,
-    by_comparisons: bool = False,
     n_threads: int | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """Gradients of a loss by the parameters of ``attend``, from its gradient by Z.
@@ -319,8 +324,6 @@ def attend_backward(
         As returned by ``attend``.
     dX : ndarray, shape (V, d), optional
         The gradient by X, through z and through s, is added to it.
-    by_comparisons : bool
-        Whether the gradient by S is wanted.
     n_threads : int, optional
         Threads; the result has the same bits for any number.
 
@@ -331,7 +334,7 @@ def attend_backward(
     dbias : ndarray, shape (K,)
         Gradient by the bias.
     dS : ndarray, shape (n, K), or None
-        Gradient by S, if it is wanted or dX is given.
+        Gradient by S, if dX is given.
 
     Raises
     ------
@@ -342,9 +345,9 @@ def attend_backward(
     if dX is not None and np.may_share_memory(dX, X):
         raise ValueError("dX must not share memory with X")
     W, dZ, A, S = (_like(X, array) for array in (W, dZ, A, S))
-    return _core.attend_backward(windows._view, X, W, S, A, dZ, by_comparisons, dX, resolve_threads(n_threads))
+    return _core.attend_backward(windows.view, X, W, S, A, dZ, False, dX, resolve_threads(n_threads))
 
 
-def _like(X: Array, array):
+def _like(X: Array, array: Array | None) -> Any:
     """The array in the dtype of X, contiguous; None stays None."""
     return None if array is None else np.ascontiguousarray(array, X.dtype)

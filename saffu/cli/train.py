@@ -189,7 +189,7 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, in
     if residual is not None:
         residual.fit(text.ids, vocab_size=len(vocabulary), **documents)
         model.min_count = vocabulary.min_count
-    model.solve(text.ids, vocab_size=len(vocabulary), **documents)
+    model.fit(text.ids, vocab_size=len(vocabulary), **documents)
     if arguments.refine:
         options = given(arguments, *(name for name in REFINING_OPTIONS if name != "valid"))
         validation = None if held_out is None else (held_out.ids, held_out.starts)

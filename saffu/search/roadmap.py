@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.attention_lm.model import SaffuLM
-from saffu.attention_lm.solver import SharedCounts
+from saffu.attention_lm.shared_counts import SharedCounts
+from saffu.attention_lm.solver import fit_shared
 from saffu.explicit.discounting import smoothed_distribution
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.search import report
@@ -32,6 +33,7 @@ from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk, Corpus, Vocabulary, defau
 from saffu.utils import validate
 from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.progress import progress_bar
+from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 try:
@@ -55,7 +57,7 @@ class Model(Protocol):
     def n_parameters(self) -> int:
         """How many numbers the model consists of."""
 
-    def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
+    def perplexity(self, ids: ArrayLike, *, documents: ArrayLike | None = None) -> float:
         """Perplexity per token."""
 
     def refine(self, ids: ArrayLike, *, epochs: int, documents: ArrayLike | None = None) -> Any:
@@ -279,7 +281,7 @@ class Shared(NamedTuple):
 
 def shared_counts(split: Split, n_threads: int | None = None) -> Shared:
     """What all architectures have in common, computed once."""
-    counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads), ROOM)
+    counts = SharedCounts(TokenStream(split.ids, split.documents), split.vocab_size, resolve_threads(n_threads), ROOM)
     explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, vocab_size=split.vocab_size, documents=split.documents)
     return Shared(counts, explicit_lm)
 
@@ -291,7 +293,7 @@ def solve_saffu(architecture: Architecture, split: Split, shared: Shared, n_thre
     if architecture.residual and split.vocabulary is not None:
         settings["min_count"] = split.vocabulary.min_count
     model = SaffuLM(**settings, n_threads=n_threads)
-    model.solve(split.ids, split.vocab_size, split.documents, shared=shared.counts)
+    fit_shared(model, shared.counts, progress=False)
     model.vocabulary = split.vocabulary
     return model
 

@@ -8,9 +8,10 @@ from saffu.attention_lm import loss as text_loss
 from saffu.attention_lm import units
 from saffu.attention_lm import windows as attention
 from saffu.attention_lm.contexts import segment_bounds
-from saffu.attention_lm.loss import Embeddings, Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.segments import Passages
+from saffu.attention_lm.loss import Embeddings
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.segments import SegmentedText
+from saffu.attention_lm.units import Network
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.utils.streams import TokenStream
 
@@ -60,17 +61,19 @@ class Other:
         out[:] = self.logits[positions]
 
 
-CELLS = Cells(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
+CLASSES = OutputClasses(np.array([0, 3, 1, 2, 3, 2, 2, 3, 2], np.int32))
 
 
-def with_cells(parameters, cells):
-    """Parameters of which the words of a cell share the output."""
-    return {name: value[: cells.n_cells] if name.startswith("output.") else value for name, value in parameters.items()}
+def with_classes(parameters, classes):
+    """Parameters of which the words of a class share the output."""
+    return {
+        name: value[: classes.n_classes] if name.startswith("output.") else value for name, value in parameters.items()
+    }
 
 
-def word_by_word(parameters, cells):
+def word_by_word(parameters, classes):
     """The same with an output for each word."""
-    return {name: value[cells.of_word] if name.startswith("output.") else value for name, value in parameters.items()}
+    return {name: value[classes.of_word] if name.startswith("output.") else value for name, value in parameters.items()}
 
 
 ARCHITECTURES = [
@@ -112,7 +115,7 @@ def test_losses_are_those_of_the_equations(contexts, heads, layers, source):
     if source is not None:
         logits += source.logits
     expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     whole = text_loss.position_losses(network, parameters, text, moving(parameters), *segment_bounds(stream))
     np.testing.assert_allclose(whole, expected, rtol=1e-10, atol=1e-12)
     for i in range(len(text)):  # one segment, which must find what it needs before it
@@ -127,24 +130,24 @@ def test_losses_are_those_of_the_equations(contexts, heads, layers, source):
 
 def test_words_of_a_cell_keep_the_proportions_of_the_other_model():
     network, source, stream = network_of(("block", "radial", "document"), 2, 2), Other(90), stream_of(90)
-    parameters = with_cells(random_parameters(network), CELLS)
-    expanded = word_by_word(parameters, CELLS)
+    parameters = with_classes(random_parameters(network), CLASSES)
+    expanded = word_by_word(parameters, CLASSES)
     logits = source.logits + reference.unit_logits(stream.ids, DOCUMENTS, expanded, network.units, SPAN)
     expected = -reference.log_softmax(logits)[np.arange(90), stream.ids]
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source, CELLS)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source, CLASSES)
     for rows in (slice(None), slice(2, 4), slice(1, 2)):  # fewer rows after many, in the same memory
         first, last = text.first[rows], text.last[rows]
         found = text_loss.position_losses(network, parameters, text, moving(parameters), first, last)
         np.testing.assert_allclose(found, expected[first[0] : last[-1]], rtol=1e-10, atol=1e-12)
     loss, gradients = gradients_of(network, parameters, text.take(slice(None)), moving(parameters))
     assert loss == pytest.approx(expected.mean())
-    whole = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    whole = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     loss, by_word = gradients_of(network, expanded, whole.take(slice(None)), moving(parameters))
     assert loss == pytest.approx(expected.mean())
     for name, gradient in gradients.items():
         summed = by_word[name]
         if name.startswith("output."):
-            summed = np.stack([summed[CELLS.of_word == cell].sum(axis=0) for cell in range(CELLS.n_cells)])
+            summed = np.stack([summed[CLASSES.of_word == number].sum(axis=0) for number in range(CLASSES.n_classes)])
         np.testing.assert_allclose(gradient, summed, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
@@ -153,7 +156,7 @@ def test_losses_in_float32_are_near():
     stream, found = stream_of(90), {}
     for dtype in (np.float32, np.float64):
         parameters = random_parameters(network, dtype=dtype)
-        text = Passages(stream, VOCAB_SIZE, np.dtype(dtype), 1)
+        text = SegmentedText(stream, VOCAB_SIZE, np.dtype(dtype), 1)
         found[dtype] = text_loss.losses(network, parameters, text.take(slice(None)), moving(parameters))
     np.testing.assert_allclose(found[np.float32], found[np.float64], rtol=1e-4)
 
@@ -161,11 +164,11 @@ def test_losses_in_float32_are_near():
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
 
-def gradients_of(network, parameters, passage, embeddings):
+def gradients_of(network, parameters, batch, embeddings):
     """Loss and gradients of all parameters, or of all but the embeddings."""
     names = [name for name in parameters if embeddings.moving or name != "embeddings.logits"]
     gradients = {name: np.full_like(parameters[name], np.nan) for name in names}
-    loss = text_loss.loss_and_gradients(network, parameters, passage, embeddings, gradients)
+    loss = text_loss.loss_and_gradients(network, parameters, batch, embeddings, gradients)
     return loss, gradients
 
 
@@ -197,16 +200,16 @@ def differences(loss, value, step=1e-5):
 def test_gradients_are_differences(contexts, heads, layers, source, dropout):
     network = network_of(contexts, heads, layers)
     parameters, stream = random_parameters(network), stream_of(90)
-    text = Passages(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
+    text = SegmentedText(stream, VOCAB_SIZE, np.dtype(np.float64), 1, source)
     # Not all segments: two in the middle of a document and one at its start, which others of its neighbours see too.
-    passage = text.take(np.array([2, 3, 5]), dropout, np.random.default_rng(0))
+    batch = text.take(np.array([2, 3, 5]), dropout, np.random.default_rng(0))
 
     def loss():
-        return gradients_of(network, parameters, passage, moving(parameters))[0]
+        return gradients_of(network, parameters, batch, moving(parameters))[0]
 
-    found, gradients = gradients_of(network, parameters, passage, moving(parameters))
+    found, gradients = gradients_of(network, parameters, batch, moving(parameters))
     if dropout == 0:
-        rows = text.positions(passage.segments)
+        rows = text.positions(batch.segments)
         logits = reference.unit_logits(stream.ids, DOCUMENTS, parameters, network.units, SPAN)
         logits += 0 if source is None else source.logits
         expected = -reference.log_softmax(logits)[rows, stream.ids[rows]].mean()
@@ -220,7 +223,7 @@ def test_gradients_are_differences(contexts, heads, layers, source, dropout):
 
 def test_dropout_zeroes_hidden_states_and_keeps_their_mean():
     network = network_of(("radial",), 1, 1)
-    parameters, text = random_parameters(network), Passages(stream_of(90), VOCAB_SIZE, np.dtype(np.float64), 1)
+    parameters, text = random_parameters(network), SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(np.float64), 1)
     rng = np.random.default_rng(0)
     losses = [
         gradients_of(network, parameters, text.take(slice(None), 0.5, rng), moving(parameters))[0] for _ in range(3)
@@ -246,11 +249,11 @@ def test_same_bits_on_any_number_of_workers(dtype, source):
     stream = stream_of(n, [0, 100, 420], vocab_size)
     found = {}
     for n_threads in (1, 2, 3):
-        text = Passages(stream, vocab_size, np.dtype(dtype), n_threads, Other(n, vocab_size) if source else None)
-        passage = text.take(slice(None), 0.2, np.random.default_rng(3))
-        assert len(passage.chunks()) > 3
-        loss, gradients = gradients_of(network, parameters, passage, moving(parameters))
-        losses = text_loss.losses(network, parameters, passage, moving(parameters))
+        text = SegmentedText(stream, vocab_size, np.dtype(dtype), n_threads, Other(n, vocab_size) if source else None)
+        batch = text.take(slice(None), 0.2, np.random.default_rng(3))
+        assert len(batch.chunks()) > 3
+        loss, gradients = gradients_of(network, parameters, batch, moving(parameters))
+        losses = text_loss.losses(network, parameters, batch, moving(parameters))
         found[n_threads] = {"loss": np.array(loss), "losses": losses, **gradients}
     for n_threads in (2, 3):
         for name, value in found[1].items():
@@ -262,28 +265,31 @@ def test_same_bits_on_any_number_of_workers(dtype, source):
 def test_frozen_embeddings_with_a_cache_equal_moving_ones(dtype, max_bytes, monkeypatch):
     monkeypatch.setattr(attention, "WIDE_BYTES", 0)
     network = network_of(("block", "radial", "document"), 2, 2)
-    parameters, text = random_parameters(network, dtype=dtype), Passages(stream_of(90), VOCAB_SIZE, np.dtype(dtype), 1)
+    parameters, text = (
+        random_parameters(network, dtype=dtype),
+        SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(dtype), 1),
+    )
     moved = moving(parameters)
     cache = ComparisonCache(moved.X, max_bytes=max_bytes)
     assert (len(cache.table) == VOCAB_SIZE) == (max_bytes > 1000)
     frozen = Embeddings(moved.X, cache, False)
-    passage = text.take(slice(None), 0.2, np.random.default_rng(3))
-    loss, gradients = gradients_of(network, parameters, passage, frozen)
-    expected_loss, expected = gradients_of(network, parameters, passage, moved)
+    batch = text.take(slice(None), 0.2, np.random.default_rng(3))
+    loss, gradients = gradients_of(network, parameters, batch, frozen)
+    expected_loss, expected = gradients_of(network, parameters, batch, moved)
     assert loss == expected_loss
     assert set(expected) - set(gradients) == {"embeddings.logits"}
     for name, value in gradients.items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    losses = [text_loss.losses(network, parameters, passage, each) for each in (frozen, moved)]
+    losses = [text_loss.losses(network, parameters, batch, each) for each in (frozen, moved)]
     np.testing.assert_array_equal(*losses)
 
 
 def test_a_batch_lists_its_segments_in_the_order_of_the_text():
-    text = Passages(stream_of(90), VOCAB_SIZE, np.dtype(np.float32), 1)
-    passage = text.take(np.array([5, 0, 3]))
-    assert passage.segments.tolist() == [0, 3, 5]
-    assert passage.n_positions == text.positions(passage.segments).size
-    places = [place for place, _ in passage.chunks()]
-    assert [places[0].start, places[-1].stop] == [0, passage.n_positions]
-    other = Passages(stream_of(90, seed=2), VOCAB_SIZE, np.dtype(np.float32), 1)
+    text = SegmentedText(stream_of(90), VOCAB_SIZE, np.dtype(np.float32), 1)
+    batch = text.take(np.array([5, 0, 3]))
+    assert batch.segments.tolist() == [0, 3, 5]
+    assert batch.n_positions == text.positions(batch.segments).size
+    places = [place for place, _ in batch.chunks()]
+    assert [places[0].start, places[-1].stop] == [0, batch.n_positions]
+    other = SegmentedText(stream_of(90, seed=2), VOCAB_SIZE, np.dtype(np.float32), 1)
     assert text.checksum() != other.checksum()

@@ -195,8 +195,8 @@ def test_a_compact_model_equals_that_of_the_library(compact, tmp_path):
     model = checkpoint.load(compact / "compact.saffu")
     text = Corpus(compact / "train.txt").read(model.vocabulary)
     base = ExplicitLM().fit(text.ids, vocab_size=len(model.vocabulary), documents=text.starts)
-    twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).solve(text.ids, documents=text.starts)
-    twin = twin.refine(text.ids, 1, documents=text.starts)
+    twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).fit(text.ids, documents=text.starts)
+    twin = twin.refine(text.ids, epochs=1, documents=text.starts)
     test = Corpus(compact / "test.txt.gz").read(model.vocabulary)
     np.testing.assert_allclose(
         model.log_prob(test.ids, documents=test.starts),

@@ -20,7 +20,7 @@ TEXT = Chunk(IDS, np.array([0, 150]), 400)
 
 @pytest.fixture(scope="module")
 def compact():
-    return SaffuLM(bits=3, hidden=3, radius=3, contexts=("radial",)).solve(IDS, vocab_size=V)
+    return SaffuLM(bits=3, hidden=3, radius=3, contexts=("radial",)).fit(IDS, vocab_size=V)
 
 
 @pytest.fixture(scope="module")

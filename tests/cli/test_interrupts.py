@@ -305,8 +305,8 @@ def refinable(kind):
         model = saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=5)
         text = ids[:400].reshape(80, 5)
         return model, lambda **options: model.refine(text, epochs=6, **options)
-    model = SaffuLM(bits=4, hidden=4, radius=2).solve(ids)
-    return model, lambda **options: model.refine(ids, 6, thaw_after=2 if kind == "thawed" else None, **options)
+    model = SaffuLM(bits=4, hidden=4, radius=2).fit(ids)
+    return model, lambda **options: model.refine(ids, epochs=6, thaw_after=2 if kind == "thawed" else None, **options)
 
 
 @pytest.mark.parametrize("kind", ["layer", "network", "compact", "thawed"])
@@ -346,4 +346,4 @@ def test_a_refinement_of_an_interrupted_model_is_not_interrupted():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stopped = run(callback=interrupt_in(1))
-    assert not stopped.refine(np.arange(400) * 7 % 11 % 5, 1).interrupted
+    assert not stopped.refine(np.arange(400) * 7 % 11 % 5, epochs=1).interrupted

@@ -21,7 +21,7 @@ TINY = {"order": 2, "radius": 1, "windows": (), "induction": 0}
 
 MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(**TINY).fit(IDS),
-    "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).solve(IDS),
+    "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
     "ExplicitNetwork": lambda: saffu.ExplicitNetwork(hidden=(6,)).fit(X, LABELS, progress=False),

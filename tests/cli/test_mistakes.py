@@ -306,7 +306,7 @@ def test_the_library_works_without_standard_error(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     ids = np.arange(300) * 7 % 11 % 5
     ExplicitLM(order=2, radius=1, windows=(), induction=0).fit(ids, progress=True).log_prob(ids, progress=True)
-    SaffuLM(bits=2, hidden=2, radius=2).solve(ids, progress=True).refine(ids, 1, progress=True)
+    SaffuLM(bits=2, hidden=2, radius=2).fit(ids, progress=True).refine(ids, epochs=1, progress=True)
     saffu.ExplicitNetwork(hidden=(5,)).fit(np.eye(4)[ids[:40] % 4], ids[:40] % 4, progress=True)
     with _progress.progress_bar(3, "bar", True) as bar:
         bar.update(3)
@@ -330,7 +330,7 @@ def test_the_library_works_without_standard_error(monkeypatch, stream):
             for name in ("bits", "block", "radius", "heads", "layers", "hidden")
         ),
         *(lambda n, name=name: SaffuLM(**{name: n}) for name in ("words", "span", "min_count")),
-        lambda n: SaffuLM(bits=2).solve([0, 1], n),
+        lambda n: SaffuLM(bits=2).fit([0, 1], vocab_size=n),
         *(lambda n, name=name: Architecture(**{name: n}) for name in ("bits", "radius", "heads", "layers", "hidden")),
         *(
             lambda n, name=name: Transformer(9, **{name: n})
@@ -356,7 +356,7 @@ def test_temperatures_that_cannot_be_divided_by_are_refused(temperature):
     model = ExplicitLM(order=2, radius=1, windows=(), induction=0).fit(np.arange(60) % 5)
     with pytest.raises(ValueError, match="temperature must be"):
         list(model.generate([0], 3, temperature=temperature))
-    compact = SaffuLM(bits=2, hidden=2, radius=2).solve(np.arange(60) % 5)
+    compact = SaffuLM(bits=2, hidden=2, radius=2).fit(np.arange(60) % 5)
     with pytest.raises(ValueError, match="temperature must be"):
         list(compact.generate([0], 3, temperature=temperature))
 

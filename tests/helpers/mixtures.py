@@ -4,7 +4,9 @@ import numpy as np
 
 from saffu.attention_lm import units
 from saffu.attention_lm.em_attention import AttentiveMixture
-from saffu.attention_lm.solver import SharedCounts, sample
+from saffu.attention_lm.shared_counts import SharedCounts
+from saffu.attention_lm.solve_context import sample
+from saffu.utils.streams import TokenStream
 
 SIZES = {"block": 5, "radial": 4, "document": 0}
 
@@ -24,7 +26,7 @@ def text(n, seed, vocab_size=9):
 
 def mixture_of(ids, documents, vocab_size, contexts, heads=1, bits=4, attention="responsibilities", n_threads=1):
     """The mixture at its start, and the positions it is to be solved on."""
-    shared = SharedCounts(np.asarray(ids, np.int32), np.asarray(documents, np.int64), vocab_size, n_threads)
+    shared = SharedCounts(TokenStream.of(ids, documents), vocab_size, n_threads)
     found = units.lay_out(contexts, SIZES, heads, 1)
     codes, X = shared.codes(bits), shared.embeddings(bits)
     mixture = AttentiveMixture(shared.stream, found, SPAN, codes, X, shared.unigram, attention, n_threads)

@@ -44,7 +44,7 @@ def through_a_file(model, folder):
 
 def assert_refused(model, ids, documents=None):
     before = as_saved(model)
-    with pytest.raises(ValueError, match=r"heard|counted|learned|never added"):
+    with pytest.raises(ValueError, match=r"heard|never added|learned"):
         model.subtract(ids, documents=documents)
     assert as_saved(model) == before
 
@@ -169,23 +169,25 @@ def test_growth_needs_the_documents_that_were_counted():
 def test_a_network_refuses_what_it_did_not_hear(tmp_path, on_another):
     ids, documents = joined([1, 2, 3])
     base = saffu.ExplicitLM(**SHAPE) if on_another else None
-    model = saffu.SaffuLM(**UNITS, residual=base).solve(ids, VOCAB_SIZE, documents).update(**as_text(joined([6, 5])))
+    model = saffu.SaffuLM(**UNITS, residual=base).fit(ids, documents=documents, vocab_size=VOCAB_SIZE)
+    model.update(**as_text(joined([6, 5])))
     refused = [(DOCUMENTS[1][::-1], None), (DOCUMENTS[6][:45], None), (ids, None), *[joined([5, 5])]]
-    others = through_a_file(model, tmp_path), model.grow(hidden=6), model.refine(ids, 1, documents=documents)
+    others = through_a_file(model, tmp_path), model.grow(hidden=6), model.refine(ids, epochs=1, documents=documents)
     for one in (model, *others):
         for text in refused[: 2 if on_another else None]:
             assert_refused(one, *text)
     for one in (model, others[0]):
         one.subtract(DOCUMENTS[5]).subtract(**as_text(joined([1, 6])))
         assert_refused(one, DOCUMENTS[5])
-        np.testing.assert_array_equal(one._evidence.counts, np.bincount(joined([2, 3])[0], minlength=VOCAB_SIZE))
+        np.testing.assert_array_equal(one._fitted.output.counts, np.bincount(joined([2, 3])[0], minlength=VOCAB_SIZE))
 
 
 @pytest.mark.parametrize("on_another", [False, True])
 def test_a_network_that_forgot_everything_saves_loads_and_learns(tmp_path, on_another):
     ids, documents = joined([1, 2])
     base = saffu.ExplicitLM(**SHAPE) if on_another else None
-    model = saffu.SaffuLM(**UNITS, residual=base).solve(ids, VOCAB_SIZE, documents).subtract(ids, documents=documents)
+    model = saffu.SaffuLM(**UNITS, residual=base).fit(ids, documents=documents, vocab_size=VOCAB_SIZE)
+    model.subtract(ids, documents=documents)
     again = through_a_file(model, tmp_path)
     np.testing.assert_array_equal(again.log_prob(PROBE), model.log_prob(PROBE))
     assert np.isfinite(again.update(DOCUMENTS[3]).log_prob(PROBE)).all()
@@ -193,7 +195,7 @@ def test_a_network_that_forgot_everything_saves_loads_and_learns(tmp_path, on_an
 
 
 def test_a_network_of_an_older_file_refuses_what_its_counts_do_not_hold(tmp_path):
-    model = saffu.SaffuLM(**UNITS).solve(joined([1, 2])[0], VOCAB_SIZE)
+    model = saffu.SaffuLM(**UNITS).fit(joined([1, 2])[0], vocab_size=VOCAB_SIZE)
     arrays, metadata = model._to_checkpoint()
     arrays = {name: array for name, array in arrays.items() if not name.startswith("documents.")}
     checkpoint.write(tmp_path / "older.saffu", "saffu-lm", arrays, metadata)

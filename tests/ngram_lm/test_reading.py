@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_info
 
 import saffu
 from helpers.made_up import told_by_two
-from saffu.attention_lm.segments import Passages
-from saffu.attention_lm.solver import SharedCounts
+from saffu.attention_lm.segments import SegmentedText
+from saffu.attention_lm.shared_counts import SharedCounts
 from saffu.ngram_lm import solution
 from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
@@ -212,7 +212,7 @@ def test_held_out_logits(readers, explicit, memory):
 def test_units(readers, explicit, on_top):
     residual = copy.deepcopy(explicit) if on_top else None
     solved = saffu.SaffuLM(bits=4, radius=2, hidden=4, residual=residual, words=6, n_threads=2)
-    solved.solve(IDS, VOCAB_SIZE, DOCUMENTS).update(NEW)
+    solved.fit(IDS, documents=DOCUMENTS, vocab_size=VOCAB_SIZE).update(NEW)
     reads_alike(
         readers,
         lambda: copy.deepcopy(solved),
@@ -225,7 +225,7 @@ def test_units(readers, explicit, on_top):
 
 
 def test_passages_of_a_text(readers):
-    text = Passages(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
+    text = SegmentedText(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, np.dtype(np.float32), 1)
     text.buffer(40)
 
     def filled(value):
@@ -254,7 +254,7 @@ def test_vocabulary_cipher_and_shared_counts(readers):
     )
     reads_alike(
         readers,
-        lambda: SharedCounts(IDS, DOCUMENTS, VOCAB_SIZE, 1),
+        lambda: SharedCounts(TokenStream(IDS, DOCUMENTS), VOCAB_SIZE, 1),
         lambda s: s.codes(4),
         lambda s: s.embeddings(4),
         lambda s: s.source((0, 0), lambda: s) is s,

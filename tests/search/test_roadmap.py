@@ -305,7 +305,7 @@ class FakeModel:
         self.n_parameters = architecture.bits * architecture.hidden * len(architecture.contexts)
         self.score = 100 / math.log(self.n_parameters) + (architecture.radius or 0)
 
-    def perplexity(self, ids, documents):
+    def perplexity(self, ids, *, documents):
         return self.score + ids.size / 1000
 
     def refine(self, ids, *, epochs, documents):
@@ -454,7 +454,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_perplexity_that_is_no_number_is_a_failure(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(FakeModel, "perplexity", lambda *_: value)
+    monkeypatch.setattr(FakeModel, "perplexity", lambda *_, **__: value)
     found = run(tmp_path, architectures=[Architecture()])
     assert found.results[0].error == f"ValueError: the perplexity of the held-out text is {value}"
 
@@ -831,7 +831,7 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
         model = saffu.load(path)
         assert model.vocabulary == split.vocabulary
         assert model.min_count == (2 if model.residual is not None else 0)
-        found = model.perplexity(split.held_out, split.held_out_documents)
+        found = model.perplexity(split.held_out, documents=split.held_out_documents)
         refined = [float(row["refined_perplexity"]) for row in rows if row["refined_perplexity"]]
         assert min(abs(found - value) for value in refined) < 1e-3 * found
     assert command(capsys, text, *options, "--refine", 2, "--quiet") == (0, output, "")
@@ -850,4 +850,4 @@ def test_all_architectures_share_one_set_of_counts(monkeypatch):
         model = roadmap.solve_saffu(architecture, split, shared, 1)
         assert model.residual is shared.explicit_lm
         assert model.hidden == hidden
-    assert len(shared.counts.sources) == 1
+    assert len(shared.counts._sources) == 1

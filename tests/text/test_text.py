@@ -247,19 +247,18 @@ def test_a_model_takes_a_vocabulary_of_its_own_size_only(model):
     with pytest.raises(TypeError, match=r"vocabulary must be a saffu.text.Vocabulary or None, got list"):
         model.vocabulary = ["<unk>", "<eos>", "a", "b"]
     assert model.vocabulary is None
-    fit = model.fit if hasattr(model, "fit") else model.solve
     model.vocabulary = vocabulary
     with pytest.raises(ValueError, match="vocab_size must be 4, the size of the vocabulary, got 5"):
-        fit([0, 1, 2] * 30, vocab_size=5)
+        model.fit([0, 1, 2] * 30, vocab_size=5)
     with pytest.raises(ValueError, match="ids must be below 4, got 4"):
-        fit([0, 1, 4] * 30)
-    fit([0, 1, 2] * 30)
+        model.fit([0, 1, 4] * 30)
+    model.fit([0, 1, 2] * 30)
     assert model.vocab_size == 4
     with pytest.raises(ValueError, match="vocabulary must have 4 types, as the model has, got one of 3"):
         model.vocabulary = Vocabulary(["a"])
     assert model.vocabulary is vocabulary
     model.vocabulary = None
-    fit([0, 1, 2] * 30, vocab_size=3)
+    model.fit([0, 1, 2] * 30, vocab_size=3)
     model.vocabulary = Vocabulary(["a"])
 
 

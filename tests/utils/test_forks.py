@@ -86,7 +86,7 @@ def network():
 
 
 def saffu_lm():
-    model = saffu.SaffuLM(bits=8, hidden=6, block=4, radius=3, span=64, n_threads=2).solve(IDS, progress=False)
+    model = saffu.SaffuLM(bits=8, hidden=6, block=4, radius=3, span=64, n_threads=2).fit(IDS, progress=False)
     return {"log_prob": lambda: model.log_prob(IDS[:2000])}
 
 

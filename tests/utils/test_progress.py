@@ -75,14 +75,14 @@ def test_solved_network(bars, attention, residual):
     if residual:
         explicit = saffu.ExplicitLM(order=2, radius=1).fit(IDS, vocab_size=30, documents=STARTS, progress=False)
     model = saffu.SaffuLM(bits=4, radius=3, block=4, layers=2, hidden=4, attention=attention, residual=explicit)
-    model.solve(IDS, 30, STARTS, progress=True)
+    model.fit(IDS, documents=STARTS, vocab_size=30, progress=True)
     check(bars, "solve")
     model.log_prob(IDS[:700], progress=True)
     check(bars, "score")
     if not residual:
         model.grow(IDS, documents=STARTS, heads=2, progress=True)
         check(bars, "grow")
-        model.refine(IDS, 2, documents=STARTS, validation=(IDS[:500], None), progress=True)
+        model.refine(IDS, epochs=2, documents=STARTS, validation=(IDS[:500], None), progress=True)
         check(bars, "refine")
 
 

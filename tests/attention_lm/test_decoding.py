@@ -7,6 +7,7 @@ import saffu
 from saffu.attention_lm import units
 from saffu.attention_lm.model import SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
+from saffu.utils.streams import TokenStream
 
 V = 13
 SMALL = {"bits": 6, "hidden": 5, "block": 4, "radius": 3, "span": 64, "n_threads": 1}
@@ -38,21 +39,22 @@ def make_model(seed=0, residual=False, **architecture):
         if residual
         else None
     )
-    model = SaffuLM(**{**SMALL, **architecture}, residual=base).solve(ids, V, documents)
+    model = SaffuLM(**{**SMALL, **architecture}, residual=base).fit(ids, documents=documents, vocab_size=V)
     # Random weights of size 1, which every part of the network moves visibly.
     rng = np.random.default_rng(seed)
-    parameters = {name: rng.normal(0, 1, value.shape) for name, value in model._solved.items()}
+    parameters = {name: rng.normal(0, 1, value.shape) for name, value in model._fitted.parameters.items()}
     return model._with_parameters(parameters, [])
 
 
 def all_logits(model, ids):
     """Logits of every position of one document, and of the one behind it, computed at once."""
-    stream, _ = model._read_text(np.append(ids, 0), None, V)
+    parameters, classes = model._fitted.parameters, model._fitted.output_classes
+    stream = TokenStream.of(np.append(ids, 0))
     seen = model._network.chunk(stream, np.array([0]), np.array([stream.ids.size]))
-    passed, _ = units.forward(model._solved, model._network.units, seen, units.embeddings(model._solved, 1))
-    outputs = np.zeros((stream.ids.size, model._solved["output.bias"].size), np.float32)
-    units.add_logits(model._solved, units.hidden(passed, seen), outputs)
-    logits = outputs if model._cells is None else outputs[:, model._cells.of_word]
+    passed, _ = units.forward(parameters, model._network.units, seen, units.embeddings(parameters, 1))
+    outputs = np.zeros((stream.ids.size, parameters["output.bias"].size), np.float32)
+    units.add_logits(parameters, units.hidden(passed, seen), outputs)
+    logits = outputs if classes is None else outputs[:, classes.of_word]
     return logits if model.residual is None else logits + model.residual.read(stream.ids).logits()
 
 
@@ -82,6 +84,38 @@ def test_log_prob_is_the_same(architecture, residual):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("residual", [False, True])
+def test_rows_of_log_probabilities_are_those_of_the_text(architecture, residual):
+    model = make_model(**architecture, residual=residual)
+    ids, starts = make_text(180, seed=1)[0], [0, 7, 8, 100]
+    positions = [180, 0, 6, 7, 8, 9, 99, 100, 133, 133, 179]
+    rows = model.log_probs(ids, positions, documents=starts)
+    assert rows.dtype == np.float64
+    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, rtol=1e-12)
+    own = model.log_prob(ids, documents=starts)
+    np.testing.assert_allclose(rows[np.arange(1, 11), ids[positions[1:]]], own[positions[1:]], atol=1e-5)
+    for row, position in zip(rows, positions, strict=True):
+        begin = max(start for start in starts if start <= position)
+        np.testing.assert_allclose(row, np.log(model.distribution(ids[begin:position])), atol=1e-5)
+    np.testing.assert_allclose(model.log_probs([], [0]), np.log(model.distribution([]))[None], atol=1e-5)
+    assert model.log_probs(ids, []).shape == (0, V)
+
+
+@pytest.mark.parametrize(
+    ("positions", "error", "message"),
+    [
+        ([4], ValueError, "positions must be between 0 and 3"),
+        ([-1], ValueError, "positions must be between 0 and 3"),
+        ([[1]], ValueError, "positions must be one-dimensional"),
+        ([0.5], TypeError, "positions must be integers"),
+    ],
+)
+def test_what_are_no_positions_is_named(positions, error, message):
+    with pytest.raises(error, match=message):
+        make_model().log_probs([1, 2, 3], positions)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
 @pytest.mark.parametrize("cuts", [[200], [1, 199], [97, 5, 64, 2, 32], [30, 0, 2, 168]])
 def test_the_cuts_do_not_matter(architecture, cuts):
     model = make_model(**architecture)
@@ -92,7 +126,7 @@ def test_the_cuts_do_not_matter(architecture, cuts):
         session.extend(ids[begin : begin + length])
         begin += length
         np.testing.assert_allclose(session.logits(), expected[begin], atol=1e-5)
-    assert session.hidden.shape == (model._solved["output.weights"].shape[1],)
+    assert session.hidden.shape == (model._fitted.parameters["output.weights"].shape[1],)
     np.testing.assert_allclose(model.distribution(ids[:begin]), session.distribution(), rtol=1e-4)
 
 
@@ -100,7 +134,8 @@ def test_a_session_stays_with_its_parameters():
     model = make_model()
     session = model.session([1, 2])
     before = session.logits()
-    model._values = {name: value + 1 for name, value in model._solved.items()}
+    moved = {name: value + 1 for name, value in model._fitted.parameters.items()}
+    model._solution = model._fitted.with_parameters(moved)
     np.testing.assert_array_equal(session.logits(), before)
     assert np.abs(model.session([1, 2]).logits() - before).max() > 0.1
 
@@ -152,15 +187,17 @@ def test_bad_settings_are_named_before_anything_is_drawn(settings, message):
 def test_files_keep_every_bit(tmp_path, residual, words):
     ids, documents = make_text()
     base = ExplicitLM(radius=2, order=3, windows=(20,), induction=30) if residual else None
-    model = SaffuLM(**SMALL, layers=2, residual=base, words=words, min_count=2, seed=3).solve(ids, V, documents)
-    model = model.refine(ids, 1, documents=documents)
+    model = SaffuLM(**SMALL, layers=2, residual=base, words=words, min_count=2, seed=3)
+    model.fit(ids, documents=documents, vocab_size=V)
+    model = model.refine(ids, epochs=1, documents=documents)
     model.vocabulary = saffu.text.Vocabulary([str(i) for i in range(V - 2)])
     model.save(tmp_path / "model.saffu")
     again = saffu.load(tmp_path / "model.saffu")
     assert type(again) is SaffuLM
     again.save(tmp_path / "again.saffu")
     assert (tmp_path / "again.saffu").read_bytes() == (tmp_path / "model.saffu").read_bytes()
-    assert again._settings() == model._settings()
+    ours, theirs = (each._settings() | {"residual": None, "n_threads": None} for each in (model, again))
+    assert ours == theirs
     assert (again.history, again.scalars, again.seconds) == (model.history, model.scalars, model.seconds)
     assert again.attention_losses == model.attention_losses
     assert again.vocabulary == model.vocabulary
@@ -168,13 +205,13 @@ def test_files_keep_every_bit(tmp_path, residual, words):
     new, starts = make_text(400, seed=4)
     for either in (model, again):
         either.update(new[:100])
-    np.testing.assert_array_equal(again.log_prob(new, starts), model.log_prob(new, starts))
+    np.testing.assert_array_equal(again.log_prob(new, documents=starts), model.log_prob(new, documents=starts))
 
 
 def test_summary_counts():
     model = make_model(residual=True, layers=2, heads=2)
     facts = model.summary()
-    assert facts["n_parameters"] == sum(value.size for value in model._solved.values())
+    assert facts["n_parameters"] == sum(value.size for value in model._fitted.parameters.values())
     assert facts["bytes_parameters"] == 4 * facts["n_parameters"]
     assert facts["units"] == ["radial1", "radial2", "document1", "layer2.radial1", "layer2.radial2"]
     assert facts["vocab_size"] == V
@@ -234,15 +271,15 @@ def empty_a_cell(arrays, metadata):
     arrays["cells"][arrays["cells"] == 1] = 0
 
 
-def lose_evidence(arrays, metadata):
+def lose_statistics(arrays, metadata):
     del arrays["evidence.observed"]
 
 
-def narrow_evidence(arrays, metadata):
+def narrow_statistics(arrays, metadata):
     arrays["evidence.expected"] = arrays["evidence.expected"][:, 1:]
 
 
-def spoil_evidence(arrays, metadata):
+def spoil_statistics(arrays, metadata):
     arrays["evidence.observed"][2, 1] = -1
 
 
@@ -269,10 +306,10 @@ def cut_attention(arrays, metadata):
         (swap_vocabulary, "vocabulary must have 13 types, as the model has, got one of 3"),
         (damage_residual, "'unigram' is damaged"),
         (lose_cells, "'output.bias' must be finite float32 (13,)"),
-        (empty_a_cell, "every cell must have a word"),
-        (lose_evidence, "'observed' is missing"),
-        (narrow_evidence, "'expected' must be finite float32"),
-        (spoil_evidence, "counts of the output are damaged"),
+        (empty_a_cell, "every output class must have a word"),
+        (lose_statistics, "'observed' is missing"),
+        (narrow_statistics, "'expected' must be finite float32"),
+        (spoil_statistics, "counts of the output are damaged"),
         (spoil_classes, "counts of the embeddings are damaged"),
         (cut_attention, "attention that the embeddings were solved with"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffu.attention_lm.contexts import SEGMENT, DocumentMeans, chunk, contexts_in_order, segment_bounds, token_windows
+from saffu.attention_lm.contexts import SEGMENT, DocumentMeans, chunk, parse_contexts, segment_bounds, token_windows
 from saffu.utils.arrays import ranges
 from saffu.utils.streams import TokenStream
 
@@ -20,7 +20,7 @@ def stream_of(lengths, seed=0):
 
 
 def document_of(lengths):
-    """Start of the document of each position, told from the lengths alone."""
+    """Start of the document of each position, from the lengths alone."""
     return [start for length, start in zip(lengths, np.cumsum([0, *lengths]), strict=False) for _ in range(length)]
 
 
@@ -74,8 +74,25 @@ def test_ranges(pairs):
 
 
 def test_contexts_have_one_order():
-    assert contexts_in_order(["document", "radial", "block", "radial"]) == ("block", "radial", "document")
-    assert contexts_in_order(("document",)) == ("document",)
+    assert parse_contexts(["document", "radial", "block"]) == ("block", "radial", "document")
+    assert parse_contexts("radial + block") == ("block", "radial")
+    assert parse_contexts(("document",)) == parse_contexts("document") == ("document",)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ([], ValueError, "at least one of block, radial, document"),
+        ("radial+radial", ValueError, "each once"),
+        ("radial+page", ValueError, "contexts must be one of .*'page'"),
+        ("", ValueError, "contexts must be one of"),
+        (3, TypeError, "contexts must be a list of block, radial, document, got 3"),
+        (["radial", 3], TypeError, "contexts must be a list"),
+    ],
+)
+def test_what_are_no_contexts_is_named(value, error, message):
+    with pytest.raises(error, match=message):
+        parse_contexts(value)
 
 
 @given(LENGTHS, st.sampled_from(["radial", "block"]), st.sampled_from([1, 2, 3, 7, 40]))

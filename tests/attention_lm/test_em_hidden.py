@@ -68,13 +68,13 @@ def test_targets_are_the_shares_of_the_word_that_came():
     R = rng.dirichlet(np.full(HIDDEN, 0.2), len(Z)).astype(np.float32)
     solver.absorb(np.arange(len(Z)), R, Z.T @ R, 1.0)
     solver.scale = 0.8
-    evidence = (Z @ solver.U).astype(np.float64)
-    joint = np.exp(reference.log_softmax(0.8 * evidence + solver.u)) * solver.word_shares(y)
+    log_ratios = (Z @ solver.U).astype(np.float64)
+    joint = np.exp(reference.log_softmax(0.8 * log_ratios + solver.u)) * solver.word_shares(y)
     expected = joint / joint.sum(axis=1, keepdims=True)
 
     def gain(scale):
         """What the scale is fitted to: mean log-probability of the targets."""
-        return (expected * reference.log_softmax(scale * evidence + solver.u)).sum(axis=1).mean()
+        return (expected * reference.log_softmax(scale * log_ratios + solver.u)).sum(axis=1).mean()
 
     found, inputs = solver.respond(np.arange(len(Z)))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)

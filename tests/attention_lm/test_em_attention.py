@@ -5,7 +5,7 @@ import pytest
 
 from helpers import reference
 from helpers.mixtures import CONTEXTS, SPAN, copies, mixture_of, text
-from saffu.attention_lm import em_attention as explicit_attention
+from saffu.attention_lm import em_attention
 from saffu.attention_lm.em_attention import EMBEDDING_MASS, WORD_MASS, solve
 from saffu.attention_lm.model import SaffuLM
 
@@ -105,11 +105,11 @@ def test_a_round_that_would_raise_it_is_taken_back():
     raw = [again.round(positions, ignore) for _ in range(60)]
     rise = int(np.argmax(np.diff(raw) > 0))
     assert raw[rise + 1] > raw[rise] + 1e-4
-    tolerance, explicit_attention.TOLERANCE = explicit_attention.TOLERANCE, 0.0
+    tolerance, em_attention.TOLERANCE = em_attention.TOLERANCE, 0.0
     try:
         found = solve(mixture, positions, rounds=60)
     finally:
-        explicit_attention.TOLERANCE = tolerance
+        em_attention.TOLERANCE = tolerance
     assert found.losses == raw[: rise + 1]
     assert mixture.round(positions, ignore) == pytest.approx(found.losses[-1], rel=1e-6)
 
@@ -130,13 +130,13 @@ def _steep(seed=236):
 def test_solving_ends_by_itself_and_lists_its_losses():
     for seed in range(3):
         mixture, positions = mixture_of(text(400, seed), [0], 9, ("block", "radial"), 2)
-        ticks = []
-        found = solve(mixture, positions, seed, rounds=50, tick=ticks.append)
+        reported = []
+        found = solve(mixture, positions, seed, rounds=50, progress=reported.append)
         losses = np.array(found.losses)
         assert 2 <= losses.size < 50
         assert (np.diff(losses) <= 0).all()
-        assert losses[-2] - losses[-1] < explicit_attention.TOLERANCE
-        assert sum(ticks) == positions.size * (explicit_attention.READINGS + losses.size)
+        assert losses[-2] - losses[-1] < em_attention.TOLERANCE
+        assert sum(reported) == positions.size * (em_attention.READINGS + losses.size)
 
 
 def test_a_text_without_contexts_is_left_at_its_start():
@@ -168,7 +168,7 @@ def test_the_position_that_matters_is_found(lag):
     training, new = copies(4000, 0, lag), copies(1500, 1, lag)
     settings = {"bits": 16, "hidden": 16, "contexts": "radial", "radius": 6, "n_threads": 1}
     explicit, uniform = (
-        SaffuLM(attention=attention, **settings).solve(training).perplexity(new)
+        SaffuLM(attention=attention, **settings).fit(training).perplexity(new)
         for attention in ("responsibilities", "uniform")
     )
     assert explicit < 0.6 * uniform

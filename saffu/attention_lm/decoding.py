@@ -1,4 +1,4 @@
-"""One document, token by token: what is known of it is kept, so that the next token costs the same at any length.
+"""Reading one document token by token: its state is kept, so that the next token costs the same at any length.
 
 A position sees the last tokens, the sum of its document, and, above the first layer, the last hidden states of the
 layer below. All of that is kept here. Its logits are those that the whole text gives at that position, to rounding.
@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike
 from saffu import _core
 from saffu.attention_lm import units
 from saffu.attention_lm.contexts import SEGMENT
-from saffu.attention_lm.loss import Network
-from saffu.attention_lm.output_classes import Cells
-from saffu.attention_lm.units import Parameters, Unit
+from saffu.attention_lm.output_classes import OutputClasses
+from saffu.attention_lm.units import Network, Parameters, Unit
 from saffu.attention_lm.windows import Windows
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.utils import validate
@@ -35,9 +34,8 @@ class Session:
         Embeddings.
     residual : ExplicitLM, optional
         A model whose logits come on top. Its windows are read anew at each token: the last ``residual.history`` ones.
-
-    cells : Cells, optional
-        What the outputs are, unless each word is one.
+    output_classes : OutputClasses, optional
+        What has an output; by default each word has.
 
     Attributes
     ----------
@@ -51,10 +49,10 @@ class Session:
         parameters: Parameters,
         X: Float32,
         residual: ExplicitLM | None = None,
-        cells: Cells | None = None,
+        output_classes: OutputClasses | None = None,
     ) -> None:
         self.network, self.parameters, self.X, self.residual = network, parameters, X, residual
-        self.cells = cells
+        self.output_classes = output_classes
         self.n_tokens = 0
         self._widest = max([1, *(unit.size for unit in network.units)])
         reach = network.span + SEGMENT if network.reads_documents else 0
@@ -158,7 +156,8 @@ class Session:
         first, step = (newest, -1) if unit.context == "radial" else (tokens.size - length, 1)
         windows = Windows(tokens, [first], [length], [newest], step, unit.size)
         W, bias = (self.parameters[f"{unit.name}.{part}"] for part in ("attention", "attention_bias"))
-        return _core.attend(windows._view, source, None, W, bias, None, 1)[0]
+        Z: Float32 = _core.attend(windows.view, source, None, W, bias, None, 1)[0]
+        return Z
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
@@ -171,14 +170,15 @@ class Session:
         """Logits of the next token, shape (V,)."""
         logits = self.parameters["output.weights"] @ self._hidden
         logits += self.parameters["output.bias"]
-        if self.cells is not None:
-            logits = logits[self.cells.of_word]
+        if self.output_classes is not None:
+            logits = logits[self.output_classes.of_word]
         if self.residual is not None:
-            told = self.residual.distribution(self.last(self.residual.history))
-            logits += np.log(told).astype(np.float32)
+            below = self.residual.distribution(self.last(self.residual.history))
+            logits += np.log(below).astype(np.float32)
         return logits
 
     def distribution(self) -> Float64:
         """Distribution of the next token, shape (V,)."""
         logits = self.logits().astype(np.float64)
-        return _core.softmax(logits[None], False, 1)[0]
+        probabilities: Float64 = _core.softmax(logits[None], False, 1)[0]
+        return probabilities
