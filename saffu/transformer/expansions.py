@@ -11,7 +11,7 @@ Six expansions, each of which returns a larger model that computes what the give
 
 They compose in any order. What need not be zero is new and free: random, zero or what a function of one's own makes of
 it. A model is a :class:`saffu.Transformer`, a :class:`saffu.torch.Transformer`, or a plain dictionary of arrays by
-the names of :func:`saffu.transformer.model.sizes_of`; the answer is of the same kind, and the given model stays
+the names of :func:`saffu.transformer.sizes.sizes_of`; the answer is of the same kind, and the given model stays
 as it is.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from saffu.transformer.model import LayerSizes, layer_name, layer_shapes, sizes_of
+from saffu.transformer.sizes import LayerSizes, layer_name, layer_shapes, sizes_of
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.initializers import Init, Initializer

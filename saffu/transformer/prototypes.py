@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu import _core
-from saffu.transformer.model import NOTHING, Transformer, forward
+from saffu.transformer.functional import NOTHING, forward
+from saffu.transformer.model import Transformer
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.initializers import initial

@@ -1,6 +1,6 @@
 """The same transformer as a torch module, so that models trained in torch can grow; needs the extra ``torch``.
 
-Arrays have the names and shapes of :func:`saffu.transformer.model.sizes_of`, and all of :mod:`saffu.grow` takes these
+Arrays have the names and shapes of :func:`saffu.transformer.sizes.sizes_of`, and all of :mod:`saffu.grow` takes these
 modules.
 """
 
@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saffu.transformer.model import ACTIVATIONS, EPSILON, LAYER_PARTS, MASKED, NOTHING, layer_name, sizes_of
+from saffu.transformer.functional import ACTIVATIONS, EPSILON, MASKED, NOTHING
+from saffu.transformer.sizes import LAYER_PARTS, layer_name, sizes_of
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 
@@ -65,7 +66,7 @@ class Transformer(nn.Module):
     Parameters
     ----------
     arrays : mapping of str to array
-        By the names of :func:`saffu.transformer.model.sizes_of`; copied. Those of a :class:`saffu.Transformer` are its
+        By the names of :func:`saffu.transformer.sizes.sizes_of`; copied. Those of a :class:`saffu.Transformer` are its
         ``arrays``.
     activation : {"relu", "gelu"}
     causal : bool

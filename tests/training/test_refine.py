@@ -1,7 +1,6 @@
 """Refinement: what it promises about the loss, the bits, the checkpoint and the arguments; random starts."""
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
@@ -14,6 +13,7 @@ from helpers.gradients import central_differences
 from saffu import SoftmaxLayer, _core, random_start, refine
 from saffu.classifier import softmax_mlp as stack
 from saffu.classifier.examples import Examples
+from saffu.training import refinement
 from saffu.utils import checkpoint
 
 
@@ -362,10 +362,9 @@ def test_better_on_validation_but_worse_in_training_returns_the_given_model():
 
 
 def test_the_whole_training_loss_decides_where_the_sample_errs(monkeypatch):
-    # saffu.refine is the function; its module has the same name.
     monkeypatch.setattr(Examples, "sample_rows", 1)
     X, y = problem()
-    row = sys.modules["saffu.refine"]._Data(network(), X, y, None, 0, 1).sample[0]
+    row = refinement._Data(network(), X, y, None, 0, 1).sample[0]
     y[row] = (y[row] + 1) % 3  # the one row of the sample contradicts the others
     good = refine(SoftmaxLayer().fit(X, y), X, y, epochs=60, batch_size=300, learning_rate=0.02)
 

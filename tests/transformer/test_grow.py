@@ -8,18 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import saffu
-from helpers.small_transformers import double, rows, small
+from helpers.small_transformers import SIX, double, rows, small
 from saffu import grow
-from saffu.transformer.model import NOTHING, Transformer, forward
-
-SIX = {
-    "mlp": lambda model, **more: grow.mlp(model, 12, **more),
-    "add_heads": lambda model, **more: grow.add_heads(model, 2, **more),
-    "head_dim": lambda model, **more: grow.head_dim(model, 7, **more),
-    "key_dim": lambda model, **more: grow.key_dim(model, 9, **more),
-    "hidden": lambda model, **more: grow.hidden(model, 10, **more),
-    "add_layer": lambda model, **more: grow.add_layer(model, 1, **more),
-}
+from saffu.transformer.functional import NOTHING, forward
+from saffu.transformer.model import Transformer
 
 
 def distance(one, other, ids):

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import saffu
-from helpers.small_transformers import double, rows, small
-from saffu.transformer.model import NOTHING, LayerSizes, Transformer, sizes_of, windows
+from helpers.small_transformers import SIX, double, rows, small
+from saffu.transformer.functional import NOTHING
+from saffu.transformer.model import Transformer
+from saffu.transformer.sequences import windows
+from saffu.transformer.sizes import LayerSizes, sizes_of
 
 SHAPES = [
     {"activation": "relu"},
@@ -86,15 +89,14 @@ def _named(module):
 
 def test_without_torch_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "saffu.torch", raising=False)
+    for name in ("saffu.torch", "saffu.transformer.torch_module"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ImportError, match=r"pip install 'saffu\[torch\]'"):
         importlib.import_module("saffu.torch")
 
 
 def test_torch_modules_grow():
     torch = pytest.importorskip("torch")
-    from test_grow import SIX
-
     from saffu import grow
     from saffu.torch import Transformer as Module
 
