@@ -113,19 +113,10 @@ def _parsed(model: Any, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _transformer(
-    model: Transformer, values: Mapping[str, int], layers: Sequence[int | None], init: Init, rng: int
+    model: Transformer, values: Mapping[str, int], layers: Sequence[int | None], init: Init, seed: int
 ) -> Transformer:
-    """The six expansions, in the order in which new parts are largest."""
-    chance: dict[str, Any] = {"init": init, "rng": rng}
     for place in layers:
-        model = grow.add_layer(model, place, **chance)
-    if "heads" in values:
-        for layer, size in enumerate(model.sizes):
-            more = values["heads"] - size.heads
-            if more < 0:
-                raise ValueError(f"heads must be at least {size.heads}, as there are in layer {layer}")
-            model = grow.add_heads(model, more, layers=layer, **chance)
-    for name in ("hidden", "mlp", "head_dim", "key_dim"):
-        if name in values:
-            model = getattr(grow, name)(model, values[name], **chance)
-    return model
+        model = grow.add_layer(model, place, init=init, seed=seed)
+    names = {"head_dim": "value", "key_dim": "key"}
+    sizes: dict[str, Any] = {names.get(name, name): value for name, value in values.items()}
+    return model.grow(seed=seed, init=init, **sizes)

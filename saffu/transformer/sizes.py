@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saffu.utils import validate
 from saffu.utils.arrays import Array
 
 Arrays = dict[str, Array]
@@ -32,6 +36,12 @@ class LayerSizes(NamedTuple):
     mlp: int
 
 
+def by_name(sizes: Sequence[LayerSizes]) -> dict[str, int | tuple[int, ...]]:
+    """Each size of the layers by its name: one number where all layers have the same, else one for each."""
+    each = {name: tuple(getattr(size, name) for size in sizes) for name in LayerSizes._fields}
+    return {name: values[0] if len(set(values)) == 1 else values for name, values in each.items()}
+
+
 def layer_name(layer: int, part: str) -> str:
     """The name of an array of a layer."""
     return f"layer{layer}.{part}"
@@ -52,6 +62,39 @@ def layer_shapes(hidden: int, sizes: LayerSizes) -> dict[str, tuple[int, ...]]:
         "contract": (mlp, hidden),
         "contract_bias": (hidden,),
     }
+
+
+def shapes_of(vocab_size: int, hidden: int, positions: int, sizes: Sequence[LayerSizes]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all arrays of a model, by name; there is one more embedding, for what precedes a document."""
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size + 1, hidden), "positions": (positions, hidden)}
+    for layer, size in enumerate(sizes):
+        shapes |= {layer_name(layer, part): shape for part, shape in layer_shapes(hidden, size).items()}
+    return shapes | {"output": (hidden, vocab_size)}
+
+
+def layer_sizes(
+    hidden: int,
+    layers: int,
+    heads: int | Sequence[int],
+    key: int | Sequence[int] | None,
+    value: int | Sequence[int] | None,
+    mlp: int | Sequence[int] | None,
+) -> list[LayerSizes]:
+    """Sizes of the layers from numbers for all or for each; by default k = v = hidden / heads, and p = 4 hidden."""
+    each_heads = _each(heads, "heads", layers)
+    width = [max(hidden // n, 1) for n in each_heads]
+    keys = width if key is None else _each(key, "key", layers)
+    values = width if value is None else _each(value, "value", layers)
+    mlps = [4 * hidden] * layers if mlp is None else _each(mlp, "mlp", layers)
+    return [LayerSizes(*numbers) for numbers in zip(each_heads, keys, values, mlps, strict=True)]
+
+
+def _each(value: int | Sequence[int], name: str, layers: int) -> list[int]:
+    """A size for each layer."""
+    values = [value] * layers if isinstance(value, (int, np.integer)) else list(value)
+    if len(values) != layers:
+        raise ValueError(f"{name} must be a number or one for each of {layers} layers, got {len(values)}")
+    return [validate.size(one, name) for one in values]
 
 
 def sizes_of(arrays: Mapping[str, Any]) -> list[LayerSizes]:
@@ -105,3 +148,14 @@ def _shape(arrays: Mapping[str, Any], name: str, n_axes: int) -> tuple[int, ...]
     if len(shape) != n_axes:
         raise ValueError(f"array {name!r} must have {n_axes} axes, got shape {shape}")
     return shape
+
+
+def copied(arrays: Mapping[str, ArrayLike]) -> Arrays:
+    """Copies of arrays in C order; ValueError if they are not finite, or not all float32 or all float64."""
+    found = {name: np.array(value, order="C") for name, value in arrays.items()}
+    for name, value in found.items():
+        if value.dtype not in (np.float32, np.float64) or not np.isfinite(value).all():
+            raise ValueError(f"array {name!r} must be finite float32 or float64, got {value.dtype}")
+    if len({value.dtype for value in found.values()}) > 1:
+        raise ValueError("arrays must be all float32 or all float64, got both")
+    return found

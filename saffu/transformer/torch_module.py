@@ -82,7 +82,7 @@ class Transformer(nn.Module):
         If an array is missing, unknown, or does not fit the others.
     """
 
-    def __init__(self, arrays: Mapping[str, ArrayLike], activation: str = "relu", causal: bool = True) -> None:
+    def __init__(self, arrays: Mapping[str, ArrayLike], *, activation: str = "relu", causal: bool = True) -> None:
         super().__init__()
         found = {name: torch.tensor(np.asarray(value)) for name, value in arrays.items()}
         n_layers = len(sizes_of(found))
@@ -118,6 +118,7 @@ class Transformer(nn.Module):
 
     def with_arrays(self, arrays: Mapping[str, ArrayLike]) -> Self:
         """A module of other arrays on the same device, in the same mode; its optimiser has to be made anew."""
-        other = type(self)(arrays, self.activation, self.causal).to(self.output.device).train(self.training)
+        other = type(self)(arrays, activation=self.activation, causal=self.causal)
+        other = other.to(self.output.device).train(self.training)
         other.growth = [dict(record) for record in self.growth]
         return other
