@@ -29,10 +29,10 @@ from saffu.attention_lm.sufficient_statistics import Classes, Evidence
 from saffu.attention_lm.windows import ComparisonCache
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.text import ModelVocabulary, Vocabulary
+from saffu.training import LEARNING_RATE
+from saffu.training import random_start as start_at_random
+from saffu.training import refine as improve
 from saffu.training.history import history_from, history_to
-from saffu.training.refinement import LEARNING_RATE
-from saffu.training.refinement import random_start as start_at_random
-from saffu.training.refinement import refine as improve
 from saffu.utils import checkpoint, fingerprints, validate
 from saffu.utils.arrays import Array, Float32, Float64, Int64
 from saffu.utils.fingerprints import Multiset

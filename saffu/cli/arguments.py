@@ -13,7 +13,7 @@ from saffu.ngram_lm.model import PRIMINGS
 from saffu.search import architectures as grid
 from saffu.search import report, roadmap
 from saffu.text import DOCUMENTS, TOKENISERS
-from saffu.training.refinement import LEARNING_RATE
+from saffu.training import LEARNING_RATE
 from saffu.utils.initializers import INITS
 from saffu.utils.sampling import LEAST_TEMPERATURE
 from saffu.utils.validate import INT32_MAX

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from saffu.text import ModelVocabulary
-from saffu.training.refinement import refine
+from saffu.training import refine
 from saffu.transformer import growth, scoring, serialization
 from saffu.transformer.functional import ACTIVATIONS, backward, forward, loss_and_gradient
 from saffu.transformer.prototypes import Prototypes

@@ -6,7 +6,7 @@ import pytest
 from helpers.made_up import N_TYPES, documents_with_habits
 from saffu.attention_lm.model import EMBEDDINGS, SaffuLM
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.training.refinement import Epoch
+from saffu.training import Epoch
 
 V = N_TYPES
 SMALL = {"bits": 8, "hidden": 6, "block": 4, "radius": 3, "span": 64, "n_threads": 1}
