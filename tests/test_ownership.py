@@ -9,7 +9,7 @@ from saffu import grow
 from saffu.attention_lm import windows as attention
 from saffu.attention_lm.output_classes import Cells
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
-from saffu.search.roadmap import Split
+from saffu.search.text_split import Split
 from saffu.utils.initializers import Initializer
 
 V = 30

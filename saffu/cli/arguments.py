@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import saffu
 from saffu.attention_lm.contexts import CONTEXTS
 from saffu.ngram_lm.model import PRIMINGS
-from saffu.search import architectures as grid
-from saffu.search import report, roadmap
+from saffu.search import report, text_split
+from saffu.search.architectures import DEFAULT_SIZE, NAMES
 from saffu.text import DOCUMENTS, TOKENISERS
 from saffu.training import LEARNING_RATE
 from saffu.utils.initializers import INITS
@@ -290,7 +290,7 @@ def _add_roadmap(commands: Any) -> None:
         "\na grid is JSON, lists of which every combination is meant, or a list of architectures:\n"
         '  {"bits": [32, 64], "contexts": ["radial", "block+document"], "layers": [1, 2], "residual": [true, false]}\n'
         '  [{"bits": 64, "contexts": "radial+document", "radius": 4, "hidden": 128}, {"bits": 128}]\n'
-        f"its names: {', '.join(grid.NAMES)}",
+        f"its names: {', '.join(NAMES)}",
     )
     _add_files(parser)
     add = parser.add_argument
@@ -312,14 +312,14 @@ def _add_roadmap(commands: Any) -> None:
     add(
         "--valid-tokens",
         type=_count(1),
-        default=roadmap.HELD_OUT_TOKENS,
+        default=text_split.HELD_OUT_TOKENS,
         metavar="N",
-        help=f"the most tokens to hold out (default: {roadmap.HELD_OUT_TOKENS})",
+        help=f"the most tokens to hold out (default: {text_split.HELD_OUT_TOKENS})",
     )
     add(
         "--grid",
         metavar="FILE",
-        help=f"the architectures to try (default: a balanced sample of {grid.DEFAULT_SIZE} from all combinations)",
+        help=f"the architectures to try (default: a balanced sample of {DEFAULT_SIZE} from all combinations)",
     )
     add("--limit", type=_count(1), metavar="N", help="try only N architectures, in which all choices are balanced")
     add("--refine", type=_count(0), default=3, metavar="N", help="train the N best on by gradient steps (default: 3)")

@@ -27,9 +27,7 @@ from saffu.cli import demo, growing
 from saffu.cli import files as cli_files
 from saffu.cli.arguments import DEBUG, UsageError, parser
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.search import architectures as grid
-from saffu.search import figures as plot
-from saffu.search import roadmap
+from saffu.search import architectures, figures, roadmap, solving, text_split
 from saffu.text import UNKNOWN, Corpus, Joiner, tokenise
 from saffu.transformer.model import Transformer
 from saffu.utils import checkpoint
@@ -293,17 +291,17 @@ def _grow(arguments: argparse.Namespace) -> None:
 
 
 def _roadmap(arguments: argparse.Namespace) -> None:
-    architectures = grid.read_grid(arguments.grid) if arguments.grid else None
+    chosen = architectures.read_grid(arguments.grid) if arguments.grid else None
     progress = _shows_progress(arguments)
     resolve_threads(arguments.threads)
     inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
     cli_files.check_folder(arguments.out, roadmap.outputs(arguments.out), inputs)
     roadmap.check_free(arguments.out)
     try:
-        plot.check()
+        figures.check()
     except ImportError as error:
         warnings.warn(f"{error}; there will be none", stacklevel=1)
-    split = roadmap.read_split(
+    split = text_split.read_split(
         arguments.files,
         arguments.tokens,
         arguments.valid,
@@ -313,22 +311,22 @@ def _roadmap(arguments: argparse.Namespace) -> None:
         arguments.valid_tokens,
         progress,
     )
-    if architectures is None:
-        architectures = grid.default_grid()
+    if chosen is None:
+        chosen = architectures.default_grid()
     if arguments.limit is not None:
-        architectures = grid.balanced_sample(architectures, arguments.limit)
+        chosen = architectures.balanced_sample(chosen, arguments.limit)
     try:
         found = roadmap.run(
             split,
-            architectures,
+            chosen,
             arguments.out,
             refine=arguments.refine,
             epochs=arguments.epochs,
             minutes=arguments.minutes,
             retry=arguments.retry,
             settings={"saffu": saffu.__version__},
-            solve=functools.partial(roadmap.solve_saffu, n_threads=arguments.threads),
-            prepare=functools.partial(roadmap.shared_counts, n_threads=arguments.threads),
+            solve=functools.partial(solving.solve_saffu, n_threads=arguments.threads),
+            prepare=functools.partial(solving.shared_counts, n_threads=arguments.threads),
             progress=progress,
         )
     except KeyboardInterrupt:

@@ -17,19 +17,18 @@ import pytest
 
 import saffu
 from saffu.cli import main as cli
-from saffu.search import architectures as grid
-from saffu.search import figures as plot
-from saffu.search import report, roadmap
+from saffu.search import analysis, architectures, figures, report, roadmap, solving, text_split
 from saffu.search.architectures import Architecture
-from saffu.search.report import Refined, Result
 from saffu.search.result_log import Journal
+from saffu.search.results import Refined, Result, ranked
+from saffu.search.summary import markdown
 from saffu.text import Corpus, Vocabulary
 
 TIMES = {"seconds_solve", "seconds_score", "seconds_refine", "pareto_seconds", "peak_megabytes"}
 SMALL = {"bits": [16, 32], "contexts": ["radial", "block+document"], "radius": [2, 4]}
 
 
-default_grid = functools.cache(grid.default_grid)
+default_grid = functools.cache(architectures.default_grid)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ def test_what_has_no_effect_is_none():
 
 
 def test_an_architecture_survives_json():
-    for architecture in grid.default_grid(40):
+    for architecture in architectures.default_grid(40):
         again = Architecture.from_dict(json.loads(json.dumps(architecture.to_dict())))
         assert (again, again.key) == (architecture, architecture.key)
 
@@ -72,7 +71,7 @@ def test_keys_and_names_tell_architectures_apart():
 def test_default_grid_has_every_value_equally_often():
     every = default_grid()
     assert 240 <= len(set(every)) == len(every) <= 260
-    for name, values in grid.DEFAULT_CHOICES.items():
+    for name, values in architectures.DEFAULT_CHOICES.items():
         counts = collections.Counter(getattr(architecture, name) for architecture in every)
         counts.pop(None, None)
         assert set(counts) == set(values)
@@ -83,7 +82,7 @@ def test_default_grid_has_every_value_equally_often():
 
 def test_default_grid_has_pairs_of_values_about_equally_often():
     every = default_grid()
-    for one, other in itertools.combinations(grid.NAMES, 2):
+    for one, other in itertools.combinations(architectures.NAMES, 2):
         pairs = [(getattr(item, one), getattr(item, other)) for item in every]
         counts = collections.Counter(pair for pair in pairs if None not in pair)
         assert max(counts.values()) - min(counts.values()) <= 5, (one, other)
@@ -92,25 +91,27 @@ def test_default_grid_has_pairs_of_values_about_equally_often():
 @pytest.mark.parametrize("size", [28, 63, 100])
 def test_each_beginning_of_the_default_grid_is_balanced(size):
     beginning = default_grid()[:size]
-    assert beginning == grid.default_grid(size)
-    for name in grid.NAMES:
+    assert beginning == architectures.default_grid(size)
+    for name in architectures.NAMES:
         counts = collections.Counter(getattr(architecture, name) for architecture in beginning)
         counts.pop(None, None)
         assert max(counts.values()) - min(counts.values()) <= 1, name
 
 
 def test_product_has_each_model_once():
-    found = grid.product({"bits": [16, 32], "contexts": ["radial", "document"], "block": [2, 4], "radius": [2, 4]})
+    found = architectures.product(
+        {"bits": [16, 32], "contexts": ["radial", "document"], "block": [2, 4], "radius": [2, 4]}
+    )
     assert len(found) == 2 * (2 + 1)
     assert len(set(found)) == len(found)
 
 
 def test_sample_of_a_list():
-    every = grid.product({"bits": [16, 32, 64], "layers": [1, 2]})
-    sample = grid.balanced_sample(every, 3)
+    every = architectures.product({"bits": [16, 32, 64], "layers": [1, 2]})
+    sample = architectures.balanced_sample(every, 3)
     assert sorted(architecture.bits for architecture in sample) == [16, 32, 64]
-    assert set(grid.balanced_sample(every, 100)) == set(every)
-    assert grid.balanced_sample(every, 3, seed=1) != sample
+    assert set(architectures.balanced_sample(every, 100)) == set(every)
+    assert architectures.balanced_sample(every, 3, seed=1) != sample
 
 
 @pytest.mark.parametrize(
@@ -140,17 +141,20 @@ def test_a_bad_grid_is_named(tmp_path, content, message):
     path = tmp_path / "grid.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"grid\.json") as caught:
-        grid.read_grid(path)
+        architectures.read_grid(path)
     assert message in str(caught.value)
 
 
 def test_grids_are_read(tmp_path):
     path = tmp_path / "grid.json"
     path.write_text(json.dumps(SMALL))
-    assert grid.read_grid(path) == grid.product(SMALL)
+    assert architectures.read_grid(path) == architectures.product(SMALL)
     listed = [{"bits": 32, "contexts": ["block", "radial"]}, {"residual": True}, {"residual": True, "block": 3}]
     path.write_text(json.dumps(listed))
-    assert grid.read_grid(path) == [Architecture(bits=32, contexts="radial+block"), Architecture(residual=True)]
+    assert architectures.read_grid(path) == [
+        Architecture(bits=32, contexts="radial+block"),
+        Architecture(residual=True),
+    ]
 
 
 # ---- the journal -----------------------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ def write_text(path, n_documents, lines_each=2, tokens_each=3, seed=0, line_end=
 
 def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
     train, valid = write_text(tmp_path / "train", 30), write_text(tmp_path / "valid", 10, seed=1)
-    split = roadmap.read_split(train, valid=valid)
+    split = text_split.read_split(train, valid=valid)
     vocabulary = Corpus(train).build_vocabulary()
     assert split.vocabulary == vocabulary
     assert split.vocab_size == len(vocabulary)
@@ -238,7 +242,7 @@ def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
 
 def test_every_twentieth_document_is_held_out(tmp_path):
     text = Corpus(write_text(tmp_path / "text", 100))
-    split = roadmap.read_split(text.paths)
+    split = text_split.read_split(text.paths)
     assert (split.ids.size, split.held_out.size) == (95 * 8, 5 * 8)
     np.testing.assert_array_equal(split.documents, 8 * np.arange(95))
     np.testing.assert_array_equal(split.held_out_documents, 8 * np.arange(5))
@@ -252,18 +256,18 @@ def test_every_twentieth_document_is_held_out(tmp_path):
 
 def test_numbers_of_tokens_are_limits(tmp_path):
     path = write_text(tmp_path / "text", 100)
-    split = roadmap.read_split(path, tokens=400)  # 421 tokens are read: 53 documents, two held out
+    split = text_split.read_split(path, tokens=400)  # 421 tokens are read: 53 documents, two held out
     assert (split.ids.size, split.held_out.size) == (400, 16)
-    split = roadmap.read_split(path, held_out_tokens=17)  # 800 tokens: every 48th document
+    split = text_split.read_split(path, held_out_tokens=17)  # 800 tokens: every 48th document
     assert (split.ids.size, split.held_out.size) == (98 * 8, 2 * 8)
-    split = roadmap.read_split(path, tokens=50, valid=path, held_out_tokens=17)
+    split = text_split.read_split(path, tokens=50, valid=path, held_out_tokens=17)
     assert (split.ids.size, split.held_out.size) == (50, 17)
     np.testing.assert_array_equal(split.held_out_documents, [0, 8, 16])
 
 
 def test_every_file_gives_its_share_and_a_short_one_what_it_has(tmp_path):
     short, long, longer = (write_text(tmp_path / str(n), n, seed=n) for n in (5, 60, 90))
-    split = roadmap.read_split([longer, short, long], tokens=400, valid=short)
+    split = text_split.read_split([longer, short, long], tokens=400, valid=short)
     whole = [Corpus(path).read(split.vocabulary).ids for path in (short, long, longer)]
     np.testing.assert_array_equal(split.ids, np.concatenate([whole[0], whole[1][:180], whole[2][:180]]))
     np.testing.assert_array_equal(np.diff(split.documents)[[0, 3, 4, 26]], [8, 8, 8, 8])
@@ -271,14 +275,14 @@ def test_every_file_gives_its_share_and_a_short_one_what_it_has(tmp_path):
 
 
 def test_few_documents_are_cut_at_lines_and_few_lines_at_tokens(tmp_path):
-    split = roadmap.read_split(write_text(tmp_path / "lines", 1, 40, 4))
+    split = text_split.read_split(write_text(tmp_path / "lines", 1, 40, 4))
     assert (split.ids.size, split.held_out.size) == (38 * 5, 2 * 5)
-    split = roadmap.read_split(write_text(tmp_path / "tokens", 1, 1, 199))
+    split = text_split.read_split(write_text(tmp_path / "tokens", 1, 1, 199))
     assert (split.ids.size, split.held_out.size) == (190, 10)
     np.testing.assert_array_equal(split.held_out_documents, [0])
     (tmp_path / "short").write_text("only a few words")
     with pytest.raises(ValueError, match="too few to hold some out"):
-        roadmap.read_split(tmp_path / "short")
+        text_split.read_split(tmp_path / "short")
 
 
 def test_unigram_perplexity():
@@ -293,7 +297,7 @@ def test_unigram_perplexity():
 def make_split(seed=0):
     rng = np.random.default_rng(seed)
     ids = np.append(rng.integers(0, 4, 500), np.arange(4))
-    return roadmap.Split(ids, [0, 100], rng.integers(0, 4, 50), [0], 4)
+    return text_split.Split(ids, [0, 100], rng.integers(0, 4, 50), [0], 4)
 
 
 class FakeModel:
@@ -331,11 +335,11 @@ class Solver:
         return FakeModel(architecture, split)
 
 
-def run(out, solve=None, architectures=None, split=None, **settings):
+def run(out, solve=None, tried=None, split=None, **settings):
     """A run over fakes."""
-    architectures = grid.product(SMALL) if architectures is None else architectures
+    tried = architectures.product(SMALL) if tried is None else tried
     settings = {"refine": 2, "prepare": lambda split: "shared"} | settings
-    return roadmap.run(split or make_split(), architectures, out, solve=solve or Solver(), **settings)
+    return roadmap.run(split or make_split(), tried, out, solve=solve or Solver(), **settings)
 
 
 def table(out):
@@ -351,7 +355,7 @@ def saved(out):
 def test_a_run_writes_what_it_found(tmp_path):
     found = run(tmp_path / "map")
     rows = table(tmp_path / "map")
-    assert len(rows) == len(found.results) == len(grid.product(SMALL)) == 6
+    assert len(rows) == len(found.results) == len(architectures.product(SMALL)) == 6
     assert found.n_pending == 0
     scores = [float(row["perplexity"]) for row in rows]
     assert scores == sorted(scores)
@@ -439,23 +443,23 @@ def test_an_interrupt_loses_nothing(tmp_path):
 
 
 def test_a_failure_does_not_stop_the_others(tmp_path):
-    architectures = [Architecture(hidden=666), *grid.product(SMALL)]
-    found = run(tmp_path, architectures=architectures)
+    tried = [Architecture(hidden=666), *architectures.product(SMALL)]
+    found = run(tmp_path, tried=tried)
     assert len(found.results) == 7
     assert found.results[-1].error == "MemoryError: too many hidden units"
     assert table(tmp_path)[-1]["error"] == "MemoryError: too many hidden units"
     assert "MemoryError: too many hidden units" in (tmp_path / "summary.md").read_text()
     solve = Solver()
-    run(tmp_path, solve, architectures=architectures)
+    run(tmp_path, solve, tried=tried)
     assert solve.calls == []
-    run(tmp_path, solve, architectures=architectures, retry=True)
+    run(tmp_path, solve, tried=tried, retry=True)
     assert solve.calls == [Architecture(hidden=666)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_perplexity_that_is_no_number_is_a_failure(tmp_path, monkeypatch, value):
     monkeypatch.setattr(FakeModel, "perplexity", lambda *_: value)
-    found = run(tmp_path, architectures=[Architecture()])
+    found = run(tmp_path, tried=[Architecture()])
     assert found.results[0].error == f"ValueError: the perplexity of the held-out text is {value}"
 
 
@@ -518,14 +522,14 @@ def test_results_of_another_text_are_not_mixed(tmp_path):
 
 def test_further_architectures_join_the_results(tmp_path):
     run(tmp_path)
-    found = run(tmp_path, architectures=[Architecture(hidden=512)])
+    found = run(tmp_path, tried=[Architecture(hidden=512)])
     assert len(found.results) == 7
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architectures": []}, "architectures must name at least one"),
+        ({"tried": []}, "architectures must name at least one"),
         ({"refine": -1}, "refine must be at least 0"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"minutes": -1}, "minutes must be finite and not negative"),
@@ -560,7 +564,7 @@ def effect_of(found, name, value):
 def test_effects_are_those_planted():
     every = default_grid()
     uneven = [item for place, item in enumerate(every) if place % 3 or item.bits != 16 or item.residual]
-    found = report.effects(planted(uneven))
+    found = analysis.effects(planted(uneven))
     for place, bits in enumerate((16, 32, 64, 128)):
         effect = effect_of(found, "bits", bits)
         assert effect.effect == pytest.approx(-0.1 * (place - 1.5), abs=1e-9)
@@ -571,13 +575,13 @@ def test_effects_are_those_planted():
     assert effect_of(found, "residual", True).effect == pytest.approx(-0.25)
     assert effect_of(found, "layers", 2).seconds == pytest.approx(math.log(2) / 2)
     assert effect_of(found, "heads", 3).effect == pytest.approx(0, abs=1e-9)
-    shares = report.shares(planted(uneven))
+    shares = analysis.shares(planted(uneven))
     assert sorted(shares, key=shares.get)[-3:] == ["bits", "contexts", "residual"]
     assert shares["layers"] == pytest.approx(0, abs=1e-9)
 
 
 def test_margins_cover_what_was_planted():
-    found = report.effects(planted(default_grid(), noise=0.2))
+    found = analysis.effects(planted(default_grid(), noise=0.2))
     errors = [abs(effect_of(found, "bits", 16 << place).effect + 0.1 * (place - 1.5)) for place in range(4)]
     margins = [effect_of(found, "bits", 16 << place).margin for place in range(4)]
     # The standard error of a mean of 63 against that of 252.
@@ -586,17 +590,17 @@ def test_margins_cover_what_was_planted():
 
 
 def test_too_few_results_have_no_effects():
-    assert report.effects(planted(grid.default_grid(20))) == []
-    assert report.effects([]) == []
-    assert report.effects(planted([Architecture()] * 3)) == []
-    assert "Too few results" in report.summary(planted(grid.default_grid(20)), FACTS)
+    assert analysis.effects(planted(architectures.default_grid(20))) == []
+    assert analysis.effects([]) == []
+    assert analysis.effects(planted([Architecture()] * 3)) == []
+    assert "Too few results" in markdown(planted(architectures.default_grid(20)), FACTS)
 
 
 def test_pareto_front_is_what_nobody_beats():
     rng = np.random.default_rng(0)
     for _ in range(20):
         cost, score = rng.integers(0, 8, (2, 12))
-        front = report.pareto_front(cost, score)
+        front = analysis.pareto_front(cost, score)
         beaten = [
             any(
                 (cost[b] <= cost[a] and score[b] < score[a]) or (cost[b] < cost[a] and score[b] <= score[a])
@@ -611,17 +615,17 @@ def test_pareto_front_is_what_nobody_beats():
 def test_best_within_a_budget():
     results = planted(default_grid())
     for budget in (10_000, 100_000, math.inf):
-        best = report.best_within(results, budget)
+        best = analysis.best_within(results, budget)
         assert best.n_parameters <= budget
         assert best.perplexity == min(result.perplexity for result in results if result.n_parameters <= budget)
-    assert report.best_within(results, 10) is None
+    assert analysis.best_within(results, 10) is None
 
 
 def test_the_summary_answers_its_questions():
     results = planted(default_grid())
-    best = report.ranked(results)[0]
+    best = ranked(results)[0]
     results[results.index(best)] = best.with_refined(Refined(2, 44.4, 12.0, "models/a.saffu"))
-    text = report.summary(results, FACTS, has_figure=True)
+    text = markdown(results, FACTS, figure="figure.png")
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
         "Best models",
@@ -634,10 +638,10 @@ def test_the_summary_answers_its_questions():
     assert "252 architectures, each solved on the same 9,000 tokens" in text
     assert f"| 1 | {best.architecture} | {best.n_parameters:,} | {best.perplexity:.1f} | 0.0" in text
     assert "44.4 | 12.0 |" in text
-    within = report.best_within([result for result in results if not result.architecture.residual], 30_000)
+    within = analysis.best_within([result for result in results if not result.architecture.residual], 30_000)
     assert f"| <= 30,000 | compact | {within.architecture} |" in text
     assert "<= 10,000 | residual" in text
-    bits = effect_of(report.effects(results), "bits", 128)
+    bits = effect_of(analysis.effects(results), "bits", 128)
     assert f"| bits | 128 | 63 | {bits.perplexity:.1f} | {100 * math.expm1(-0.15):+.1f} ± 0.0 %" in text
     assert "![" in text
     assert text.count("\n\n\n") == 0
@@ -650,8 +654,8 @@ def test_the_figure_shows_every_model(draws):
     results[0] = results[0].with_refined(Refined(1, 50.0, 1.0))
     content = report.draw(results, 300.0)
     assert content.startswith(b"\x89PNG")
-    some = plot.Series("some", *np.array([[1.0, 2], [3, 4], [9, 8], [7, np.nan], [5, np.nan]]))
-    figure = plot.pareto([some], 10.0, report.pareto_front)
+    some = figures.Series("some", *np.array([[1.0, 2], [3, 4], [9, 8], [7, np.nan], [5, np.nan]]))
+    figure = figures.pareto([some], 10.0, analysis.pareto_front)
     assert len(figure.axes) == 2
     costs = ((some.parameters, 1.0), (some.seconds, 5.0))
     for axes, (cost, refined_cost) in zip(figure.axes, costs, strict=True):
@@ -678,9 +682,9 @@ def test_without_matplotlib_the_rest_is_written(tmp_path):
 @pytest.fixture
 def fakes(monkeypatch):
     """Fake models in place of real ones."""
-    monkeypatch.setattr(roadmap, "shared_counts", lambda split, n_threads: "shared")
+    monkeypatch.setattr(solving, "shared_counts", lambda split, n_threads: "shared")
     monkeypatch.setattr(
-        roadmap, "solve_saffu", lambda architecture, split, shared, n_threads: FakeModel(architecture, split)
+        solving, "solve_saffu", lambda architecture, split, shared, n_threads: FakeModel(architecture, split)
     )
     return monkeypatch
 
@@ -695,10 +699,10 @@ def test_the_command_makes_the_default_roadmap(tmp_path, capsys, fakes, draws):
     text, out = write_text(tmp_path / "text", 40), tmp_path / "map"
     code, output, errors = command(capsys, text, "--out", out)
     assert (code, errors) == (0, "")
-    assert output.startswith(f"{grid.DEFAULT_SIZE} architectures; the best: ")
+    assert output.startswith(f"{architectures.DEFAULT_SIZE} architectures; the best: ")
     assert str(out / "summary.md") in output
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(table(out)) == grid.DEFAULT_SIZE
+    assert len(table(out)) == architectures.DEFAULT_SIZE
     assert sum(row["refined_perplexity"] != "" for row in table(out)) == 3
     assert command(capsys, text, "--out", out, "--quiet") == (0, output, "")
 
@@ -723,14 +727,14 @@ def test_the_command_takes_a_grid_and_held_out_text(tmp_path, capsys, fakes):
 def test_the_command_says_when_it_was_not_complete(tmp_path, capsys, fakes):
     code, output, _ = command(capsys, write_text(tmp_path / "text", 40), "--out", tmp_path / "map", "--minutes", 0)
     assert code == 0
-    assert f"{grid.DEFAULT_SIZE} still to be done, the same command goes on" in output
+    assert f"{architectures.DEFAULT_SIZE} still to be done, the same command goes on" in output
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path, capsys, fakes):
     def interrupt(architecture, split, shared, n_threads):
         raise KeyboardInterrupt
 
-    fakes.setattr(roadmap, "solve_saffu", interrupt)
+    fakes.setattr(solving, "solve_saffu", interrupt)
     code, output, errors = command(capsys, write_text(tmp_path / "text", 40), "--out", tmp_path / "map")
     assert (code, output) == (130, "")
     line = "saffu roadmap: interrupted; no result is lost, the same command goes on from here"
@@ -767,7 +771,7 @@ def test_a_folder_in_use_is_named_before_the_work(tmp_path, capsys, fakes):
     assert command(capsys, text, "--out", out, "--limit", 2)[0] == 0
     before = (out / roadmap.JOURNAL).read_bytes()
     header = json.loads(before.splitlines()[0])
-    fakes.setattr(roadmap, "read_split", None)
+    fakes.setattr(text_split, "read_split", None)
     with Journal(out / roadmap.JOURNAL, header):
         assert command(capsys, text, "--out", out, "--limit", 3)[::2] == (
             2,
@@ -826,7 +830,7 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
     assert [row["error"] for row in rows] == [""] * 8
     files = sorted(path for path in (out / "models").iterdir())
     assert len(files) == 2
-    split = roadmap.read_split(text, min_count=2)
+    split = text_split.read_split(text, min_count=2)
     for path in files:
         model = saffu.load(path)
         assert model.vocabulary == split.vocabulary
@@ -840,14 +844,14 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
 def test_all_architectures_share_one_set_of_counts(monkeypatch):
     split = make_split()
     fitted = []
-    monkeypatch.setattr(roadmap.ExplicitLM, "fit", lambda model, *text: fitted.append(model) or model)
-    shared = roadmap.shared_counts(split, 1)
+    monkeypatch.setattr(solving.ExplicitLM, "fit", lambda model, *text: fitted.append(model) or model)
+    shared = solving.shared_counts(split, 1)
     monkeypatch.undo()
     assert fitted == [shared.explicit_lm]
-    shared = roadmap.shared_counts(split, 1)
+    shared = solving.shared_counts(split, 1)
     for hidden in (4, 8):
-        architecture = grid.Architecture(bits=4, radius=2, hidden=hidden, residual=True)
-        model = roadmap.solve_saffu(architecture, split, shared, 1)
+        architecture = Architecture(bits=4, radius=2, hidden=hidden, residual=True)
+        model = solving.solve_saffu(architecture, split, shared, 1)
         assert model.residual is shared.explicit_lm
         assert model.hidden == hidden
     assert len(shared.counts.sources) == 1
