@@ -7,7 +7,6 @@ Progress is shown on a terminal only. No output is written over an input.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import os
@@ -294,6 +293,7 @@ def _roadmap(arguments: argparse.Namespace) -> None:
     chosen = architectures.read_grid(arguments.grid) if arguments.grid else None
     progress = _shows_progress(arguments)
     resolve_threads(arguments.threads)
+    effort = roadmap.Effort(arguments.refine, arguments.epochs, arguments.minutes, arguments.retry)
     inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
     cli_files.check_folder(arguments.out, roadmap.outputs(arguments.out), inputs)
     roadmap.check_free(arguments.out)
@@ -303,13 +303,13 @@ def _roadmap(arguments: argparse.Namespace) -> None:
         warnings.warn(f"{error}; there will be none", stacklevel=1)
     split = text_split.read_split(
         arguments.files,
-        arguments.tokens,
-        arguments.valid,
-        arguments.tokenizer,
-        arguments.documents,
-        arguments.min_count,
-        arguments.valid_tokens,
-        progress,
+        tokens=arguments.tokens,
+        valid=arguments.valid,
+        tokenizer=arguments.tokenizer,
+        documents=arguments.documents,
+        min_count=arguments.min_count,
+        held_out_tokens=arguments.valid_tokens,
+        progress=progress,
     )
     if chosen is None:
         chosen = architectures.default_grid()
@@ -320,13 +320,9 @@ def _roadmap(arguments: argparse.Namespace) -> None:
             split,
             chosen,
             arguments.out,
-            refine=arguments.refine,
-            epochs=arguments.epochs,
-            minutes=arguments.minutes,
-            retry=arguments.retry,
+            effort=effort,
             settings={"saffu": saffu.__version__},
-            solve=functools.partial(solving.solve_saffu, n_threads=arguments.threads),
-            prepare=functools.partial(solving.shared_counts, n_threads=arguments.threads),
+            solver=solving.SaffuSolver(arguments.threads),
             progress=progress,
         )
     except KeyboardInterrupt:

@@ -33,6 +33,11 @@ def pareto_front(cost: ArrayLike, perplexity: ArrayLike) -> Int64:
     -------
     ndarray of int64
         Their places, by ascending cost and descending perplexity. Of equal models the first.
+
+    Examples
+    --------
+    >>> pareto_front([1, 2, 3, 4], [9.0, 9.5, 7.0, 8.0]).tolist()
+    [0, 2]
     """
     cost, perplexity = np.asarray(cost, np.float64), np.asarray(perplexity, np.float64)
     order = np.lexsort((perplexity, cost))
@@ -80,6 +85,14 @@ def effects(results: Sequence[Result]) -> list[Effect]:
     -------
     list of Effect
         Empty where there are too few results for the number of coefficients.
+
+    Examples
+    --------
+    >>> from saffu.search.architectures import product
+    >>> grid = product({"bits": [16, 32], "layers": [1, 2]})
+    >>> found = effects([Result(item, 100, 80.0 / item.layers, 1.0) for item in grid])
+    >>> [(effect.name, effect.value, round(float(effect.effect), 3)) for effect in found if effect.name == "layers"]
+    [('layers', 1, 0.347), ('layers', 2, -0.347)]
     """
     fit = _Fit(results)
     return fit.effects() if fit.is_enough else []

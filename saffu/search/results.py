@@ -60,7 +60,14 @@ class Result:
 
 
 def ranked(results: Iterable[Result]) -> list[Result]:
-    """Results by perplexity, then by name; failures last."""
+    """Results by perplexity, then by name; failures last.
+
+    Examples
+    --------
+    >>> some = [Result(Architecture(), error="no memory"), *(Result(Architecture(), perplexity=p) for p in (9.0, 8.0))]
+    >>> [result.perplexity for result in ranked(some)]
+    [8.0, 9.0, None]
+    """
 
     def rank(result: Result) -> tuple[float, str]:
         return (math.inf if result.perplexity is None else result.perplexity, result.architecture.key)
@@ -74,7 +81,7 @@ def column(results: Iterable[Result | Refined], name: str) -> Float64:
 
 
 def of_kind(results: Iterable[Result], residual: bool | None) -> list[Result]:
-    """Results with a perplexity; only those with or without an explicit model beneath, unless None."""
+    """Results with a perplexity; only those with or without a residual base, unless None."""
     return [
         result
         for result in results

@@ -11,30 +11,68 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from saffu.search import report
+from saffu.search import report, result_log
 from saffu.search.architectures import Architecture, distinct
-from saffu.search.result_log import Journal
-from saffu.search.result_log import check_free as check_journal_free
+from saffu.search.result_log import ResultLog
 from saffu.search.results import Refined, Result, ranked
-from saffu.search.solving import Model, Solve, shared_counts, solve_saffu
+from saffu.search.solving import Model, SaffuSolver, Solver
 from saffu.search.text_split import Split
 from saffu.utils import validate
 from saffu.utils.progress import progress_bar
 
 try:
     import resource
-except ImportError:  # Windows does not tell
+except ImportError:  # There is no such module on Windows.
     resource = None  # type: ignore[assignment]
 
-JOURNAL, MODELS = "results.jsonl", "models"
+RESULT_LOG, MODELS = "results.jsonl", "models"
 FORMAT = 1
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much work a roadmap may do.
+
+    Attributes
+    ----------
+    refine : int
+        How many of the best to train on by gradient steps. They are saved in the folder ``models``.
+    epochs : int
+        How many passes over the training text that takes.
+    minutes : float, optional
+        Begin nothing new after so much time. A later run goes on.
+    retry : bool
+        Try again what failed before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of its range.
+    """
+
+    refine: int = 3
+    epochs: int = 1
+    minutes: float | None = None
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        validate.integer(self.refine, "refine", 0, validate.INT32_MAX)
+        validate.integer(self.epochs, "epochs", 1, validate.INT32_MAX)
+        if self.minutes is not None:
+            validate.positive(self.minutes, "minutes", or_zero=True)
+
+    @property
+    def seconds(self) -> float:
+        """The time after which nothing new is begun."""
+        return math.inf if self.minutes is None else 60 * self.minutes
+
+
 class Roadmap(NamedTuple):
-    """What a run has come to.
+    """What a run has found.
 
     Attributes
     ----------
@@ -58,13 +96,13 @@ def outputs(out: str | os.PathLike[str]) -> list[str]:
     """The files in a folder that :func:`run` may write over."""
     models = os.path.join(out, MODELS)
     saved = sorted(os.listdir(models)) if os.path.isdir(models) else []
-    names = [JOURNAL, report.TABLE, report.SUMMARY, report.FIGURE]
+    names = [RESULT_LOG, report.TABLE, report.SUMMARY, report.FIGURE]
     return [os.path.join(out, name) for name in names] + [os.path.join(models, name) for name in [*saved, "new.saffu"]]
 
 
 def check_free(out: str | os.PathLike[str]) -> None:
     """Raise OSError now if another process uses the folder, so that :func:`run` could not."""
-    check_journal_free(os.path.join(out, JOURNAL))
+    result_log.check_free(os.path.join(out, RESULT_LOG))
 
 
 def run(
@@ -72,14 +110,10 @@ def run(
     architectures: Iterable[Architecture],
     out: str | os.PathLike[str],
     *,
-    refine: int = 3,
-    epochs: int = 1,
-    minutes: float | None = None,
-    retry: bool = False,
+    effort: Effort | None = None,
     settings: Mapping[str, Any] | None = None,
-    solve: Solve = solve_saffu,
-    prepare: Callable[[Split], Any] = shared_counts,
-    progress: bool = False,
+    solver: Solver | None = None,
+    progress: bool | None = None,
 ) -> Roadmap:
     """Solve and score architectures, refine the best, and write what came of it.
 
@@ -93,22 +127,14 @@ def run(
         In the order in which they are tried.
     out : str or path
         A folder, created if it is not there.
-    refine : int
-        How many of the best to train on by gradient steps. They are saved in the folder ``models``.
-    epochs : int
-        How many passes over the training text that takes.
-    minutes : float, optional
-        Begin nothing new after so much time. A later run goes on.
-    retry : bool
-        Try again what failed before.
+    effort : Effort, optional
+        How much work to do.
     settings : mapping, optional
         What else the results depend on, as JSON can hold it; results of other settings are not mixed with these.
-    solve : callable
-        ``solve(architecture, split, shared)`` returns a :class:`Model`.
-    prepare : callable
-        ``prepare(split)`` returns ``shared``; called once, and only if there is something to solve.
-    progress : bool
-        Show progress on a terminal.
+    solver : Solver, optional
+        By default a :class:`saffu.search.solving.SaffuSolver`.
+    progress : bool, optional
+        Whether to show a bar on a terminal; by default if the work takes longer than half a second.
 
     Returns
     -------
@@ -123,22 +149,18 @@ def run(
 
     Notes
     -----
-    An architecture that raises an exception is recorded with it and does not stop the others; what ``prepare`` raises
-    does. ``KeyboardInterrupt`` leaves every file whole.
+    An architecture that raises an exception is recorded with it and does not stop the others; what the solver's
+    ``prepare`` raises does. ``KeyboardInterrupt`` leaves every file whole.
     """
-    plan = distinct(architectures)
+    plan, effort = distinct(architectures), effort or Effort()
     if not plan:
         raise ValueError("architectures must name at least one")
-    refine = validate.integer(refine, "refine", 0, validate.INT32_MAX)
-    epochs = validate.integer(epochs, "epochs", 1, validate.INT32_MAX)
-    seconds = math.inf if minutes is None else 60 * validate.positive(minutes, "minutes", or_zero=True)
     out = os.fspath(out)
     os.makedirs(out, exist_ok=True)
     header = {"format": FORMAT, **split.facts, **(settings or {})}
-    with Journal(os.path.join(out, JOURNAL), header) as journal:
-        work = _Run(split, out, journal, solve, prepare, time.monotonic() + seconds)
-        n_pending = work.solve_all(plan, retry, progress)
-        n_pending = n_pending or work.refine_best(refine, epochs, retry, progress)
+    with ResultLog(os.path.join(out, RESULT_LOG), header) as log:
+        work = _Run(split, out, log, solver or SaffuSolver(), effort)
+        n_pending = work.solve_all(plan, progress) or work.refine_best(progress)
         results = ranked(work.results.values())
         facts = split.facts | {"unigram_perplexity": split.unigram_perplexity, "seconds_shared": work.seconds_shared}
         files, notes = report.write(out, results, facts, n_pending)
@@ -148,28 +170,20 @@ def run(
 class _Run:
     """A run under way: the results so far, each on the disk as soon as it is known."""
 
-    def __init__(
-        self,
-        split: Split,
-        out: str,
-        journal: Journal,
-        solve: Solve,
-        prepare: Callable[[Split], Any],
-        deadline: float,
-    ) -> None:
-        self.split, self.out, self.journal, self.deadline = split, out, journal, deadline
+    def __init__(self, split: Split, out: str, log: ResultLog, solver: Solver, effort: Effort) -> None:
+        self.split, self.out, self.log, self.solver, self.effort = split, out, log, solver, effort
+        self.deadline = time.monotonic() + effort.seconds
         self.results: dict[Architecture, Result] = {}
         self.seconds_shared: float = 0.0
-        self._solve, self._prepare = solve, prepare
         self._shared: list[Any] = []  # empty until it is needed
-        for record in journal.records:
+        for record in log.records:
             self._take(record)
 
     # ---- stages ------------------------------------------------------------------------------------------------------
 
-    def solve_all(self, plan: Sequence[Architecture], retry: bool, progress: bool) -> int:
+    def solve_all(self, plan: Sequence[Architecture], progress: bool | None) -> int:
         """Solve what has no result yet; return how many were left for want of time."""
-        done = {key for key, result in self.results.items() if not (retry and result.error)}
+        done = {key for key, result in self.results.items() if not (self.effort.retry and result.error)}
         pending = [architecture for architecture in plan if architecture not in done]
         with progress_bar(len(plan), "solve", progress) as bar:
             bar.update(len(plan) - len(pending))
@@ -181,18 +195,17 @@ class _Run:
                 bar.set_postfix_str(self._best())
         return 0
 
-    def refine_best(self, n: int, epochs: int, retry: bool, progress: bool) -> int:
+    def refine_best(self, progress: bool | None) -> int:
         """Refine the best that are not refined yet; return how many were left for want of time."""
-        best = [result for result in ranked(self.results.values()) if not result.error][:n]
-        pending = [result for result in best if not _is_refined(result.refined, epochs, retry)]
+        best = [result for result in ranked(self.results.values()) if not result.error][: self.effort.refine]
+        pending = [result for result in best if not self._is_refined(result.refined)]
         with progress_bar(len(best), "refine", progress) as bar:
             bar.update(len(best) - len(pending))
             for place, result in enumerate(pending):
                 if time.monotonic() >= self.deadline:
                     return len(pending) - place
                 architecture = result.architecture
-                task = partial(self._refined, architecture, epochs)
-                self._record("refined", architecture, task, epochs=epochs)
+                self._record("refined", architecture, partial(self._refined, architecture), epochs=self.effort.epochs)
                 bar.update(1)
         return 0
 
@@ -201,7 +214,7 @@ class _Run:
     def _scored(self, architecture: Architecture) -> dict[str, Any]:
         shared = self._share()
         began = time.perf_counter()
-        model = self._solve(architecture, self.split, shared)
+        model = self.solver.solve(architecture, self.split, shared)
         solved = time.perf_counter()
         perplexity = self._perplexity(model)
         return {
@@ -212,14 +225,15 @@ class _Run:
             "peak_megabytes": _peak_megabytes(),
         }
 
-    def _refined(self, architecture: Architecture, epochs: int) -> dict[str, Any]:
+    def _refined(self, architecture: Architecture) -> dict[str, Any]:
         # Solved anew rather than kept: 250 models would not fit in memory, and solving takes seconds.
-        model = self._solve(architecture, self.split, self._share())
+        model = self.solver.solve(architecture, self.split, self._share())
         began = time.perf_counter()
-        refined = model.refine(self.split.ids, epochs=epochs, documents=self.split.documents)
+        text = self.split.train
+        refined = model.refine(text.ids, documents=text.starts, epochs=self.effort.epochs)
         if isinstance(refined, type(model)):
             model = refined
-        if getattr(model, "interrupted", False):  # what there is of it would pass for the whole
+        if getattr(model, "interrupted", False):  # A part of the epochs must not be taken for all of them.
             raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         perplexity = self._perplexity(model)
@@ -228,8 +242,13 @@ class _Run:
         model.save(os.path.join(self.out, name))
         return {"perplexity": perplexity, "seconds": seconds, "file": name, "peak_megabytes": _peak_megabytes()}
 
+    def _is_refined(self, refined: Refined | None) -> bool:
+        effort = self.effort
+        return refined is not None and refined.epochs == effort.epochs and not (effort.retry and refined.error)
+
     def _perplexity(self, model: Model) -> float:
-        perplexity = float(model.perplexity(self.split.held_out, self.split.held_out_documents))
+        text = self.split.held_out
+        perplexity = float(model.perplexity(text.ids, documents=text.starts))
         if not math.isfinite(perplexity):
             raise ValueError(f"the perplexity of the held-out text is {perplexity}")
         return perplexity
@@ -237,7 +256,7 @@ class _Run:
     def _share(self) -> Any:
         if not self._shared:
             began = time.perf_counter()
-            self._shared.append(self._prepare(self.split))
+            self._shared.append(self.solver.prepare(self.split))
             self._write({"shared": time.perf_counter() - began})
         return self._shared[0]
 
@@ -245,7 +264,7 @@ class _Run:
 
     def _record(self, kind: str, architecture: Architecture, task: Callable[[], dict[str, Any]], **more: Any) -> None:
         """Do the task and write what it found, or how it failed."""
-        self._share()  # its failure is that of all, so it is not caught
+        self._share()  # A failure of what all have in common is one of the run, so it is not caught.
         try:
             found = task()
         except Exception as error:
@@ -253,11 +272,11 @@ class _Run:
         self._write({kind: architecture.to_dict(), **more, **found})
 
     def _write(self, record: dict[str, Any]) -> None:
-        self.journal.append(record)
-        self._take(self.journal.records[-1])
+        self.log.append(record)
+        self._take(self.log.records[-1])
 
     def _take(self, record: dict[str, Any]) -> None:
-        """Enter a record of the journal into the results; a later one replaces an earlier one."""
+        """Enter a record of the log into the results; a later one replaces an earlier one."""
         fields = dict(record)
         if "shared" in fields:
             self.seconds_shared = self.seconds_shared or fields["shared"]
@@ -271,10 +290,6 @@ class _Run:
     def _best(self) -> str:
         perplexities = [result.perplexity for result in self.results.values() if result.perplexity is not None]
         return f"best perplexity {min(perplexities):.1f}" if perplexities else ""
-
-
-def _is_refined(refined: Refined | None, epochs: int, retry: bool) -> bool:
-    return refined is not None and refined.epochs == epochs and not (retry and refined.error)
 
 
 def _file_name(architecture: Architecture) -> str:

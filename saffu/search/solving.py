@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import ArrayLike
@@ -14,7 +13,7 @@ from saffu.search.architectures import Architecture
 from saffu.search.text_split import Split
 from saffu.utils.threads import resolve_threads
 
-ROOM = 1 << 26  # logits held in solving: a quarter of what a model by itself takes
+MEMORY_BUDGET = 1 << 26  # logits held in solving: a quarter of what a model by itself takes
 
 
 class Model(Protocol):
@@ -24,40 +23,71 @@ class Model(Protocol):
     def n_parameters(self) -> int:
         """How many numbers the model consists of."""
 
-    def perplexity(self, ids: ArrayLike, documents: ArrayLike | None = None) -> float:
+    def perplexity(self, ids: ArrayLike, *, documents: ArrayLike | None = None) -> float:
         """Perplexity per token."""
 
-    def refine(self, ids: ArrayLike, *, epochs: int, documents: ArrayLike | None = None) -> Any:
+    def refine(self, ids: ArrayLike, *, documents: ArrayLike | None = None, epochs: int = 1) -> Any:
         """Train on by gradient steps, in place or as a new model that is returned."""
 
     def save(self, path: str) -> None:
         """Write the model to one file."""
 
 
+class Solver(Protocol):
+    """What makes models of architectures."""
+
+    def prepare(self, split: Split) -> Any:
+        """What all architectures have in common; made once, and only if there is something to solve."""
+
+    def solve(self, architecture: Architecture, split: Split, shared: Any) -> Model:
+        """A model solved on the training text of a split, with what :meth:`prepare` made."""
+
+
 class Shared(NamedTuple):
-    """What all architectures have in common: counts of the text, and the model that residual ones stand on."""
+    """What all architectures of SaffuLM have in common: counts of the text, and the residual base."""
 
     counts: SharedCounts
     explicit_lm: ExplicitLM
 
 
-def shared_counts(split: Split, n_threads: int | None = None) -> Shared:
-    """What all architectures have in common, computed once."""
-    counts = SharedCounts(split.ids, split.documents, split.vocab_size, resolve_threads(n_threads), ROOM)
-    explicit_lm = ExplicitLM(n_threads=n_threads).fit(split.ids, split.vocab_size, split.documents)
-    return Shared(counts, explicit_lm)
+class SaffuSolver:
+    """Solves architectures of :class:`saffu.SaffuLM`.
 
+    Parameters
+    ----------
+    n_threads : int, optional
+        By default every available CPU.
 
-def solve_saffu(architecture: Architecture, split: Split, shared: Shared, n_threads: int | None = None) -> SaffuLM:
-    """Solve one architecture of :class:`saffu.SaffuLM`."""
-    settings = {name: value for name, value in architecture.to_dict().items() if value is not None}
-    settings["residual"] = shared.explicit_lm if architecture.residual else None
-    if architecture.residual and split.vocabulary is not None:
-        settings["min_count"] = split.vocabulary.min_count
-    model = SaffuLM(**settings, n_threads=n_threads)
-    model.solve(split.ids, split.vocab_size, split.documents, shared=shared.counts)
-    model.vocabulary = split.vocabulary
-    return model
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from saffu.utils.streams import TokenStream
+    >>> text = TokenStream.of(np.arange(300) % 3)
+    >>> split, solver = Split(text, text.slice(0, 30), vocab_size=3), SaffuSolver()
+    >>> model = solver.solve(Architecture(bits=3, hidden=4), split, solver.prepare(split))
+    >>> model.perplexity(split.held_out.ids) < split.unigram_perplexity
+    True
+    """
 
+    def __init__(self, n_threads: int | None = None) -> None:
+        resolve_threads(n_threads)
+        self.n_threads = n_threads
 
-Solve = Callable[[Architecture, Split, Any], Model]
+    def prepare(self, split: Split) -> Shared:
+        """Counts and the residual base."""
+        text, threads = split.train, resolve_threads(self.n_threads)
+        counts = SharedCounts(text.ids, text.starts, split.vocab_size, threads, MEMORY_BUDGET)
+        explicit_lm = ExplicitLM(n_threads=self.n_threads)
+        return Shared(counts, explicit_lm.fit(text.ids, vocab_size=split.vocab_size, documents=text.starts))
+
+    def solve(self, architecture: Architecture, split: Split, shared: Shared) -> SaffuLM:
+        """Solve one architecture."""
+        settings = {name: value for name, value in architecture.to_dict().items() if value is not None}
+        settings["residual"] = shared.explicit_lm if architecture.residual else None
+        if architecture.residual and split.vocabulary is not None:
+            settings["min_count"] = split.vocabulary.min_count
+        model = SaffuLM(**settings, n_threads=self.n_threads)
+        text = split.train
+        model.solve(text.ids, vocab_size=split.vocab_size, documents=text.starts, shared=shared.counts)
+        model.vocabulary = split.vocabulary
+        return model

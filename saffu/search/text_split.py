@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from saffu.explicit.discounting import smoothed_distribution
-from saffu.text import LINE_END_ID, UNKNOWN_ID, Chunk, Corpus, Vocabulary, default_min_count
+from saffu.text import LINE_END_ID, UNKNOWN_ID, Corpus, Vocabulary, default_min_count
 from saffu.utils import validate
-from saffu.utils.arrays import Bools, Int32, Int64
+from saffu.utils.arrays import Bools, Int32
 from saffu.utils.progress import progress_bar
+from saffu.utils.streams import TokenStream
 
 HELD_OUT_SHARE, HELD_OUT_TOKENS = 0.05, 15_000
 FEWEST = 20  # documents, lines or tokens of which a twentieth can be held out
@@ -25,16 +26,12 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Token ids to train on, and others to be judged by.
+    """A text to train on, and another to judge models by.
 
     Parameters
     ----------
-    ids : ndarray of int32, shape (M,)
-    documents : ndarray of int64
-        Offsets in ``ids`` at which documents begin.
-    held_out : ndarray of int32, shape (T,)
-    held_out_documents : ndarray of int64
-        The same of the held-out text.
+    train, held_out : TokenStream
+        Checked and copied.
     vocab_size : int
         V.
     vocabulary : saffu.text.Vocabulary, optional
@@ -44,34 +41,38 @@ class Split:
     ------
     ValueError, TypeError
         If ids are out of range, not integers or absent.
+
+    Examples
+    --------
+    >>> split = Split(TokenStream.of([0, 1, 2, 1], [0, 2]), TokenStream.of([1, 2]), vocab_size=3)
+    >>> split.facts["tokens"], split.facts["held_out_tokens"]
+    (4, 2)
     """
 
-    ids: Int32
-    documents: Int64
-    held_out: Int32
-    held_out_documents: Int64
+    train: TokenStream
+    held_out: TokenStream
     vocab_size: int
     vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         validate.size(self.vocab_size, "vocab_size")
-        for name, starts in (("ids", "documents"), ("held_out", "held_out_documents")):
-            ids = validate.token_ids(getattr(self, name), name, self.vocab_size, keep=True)
+        for name in ("train", "held_out"):
+            stream = getattr(self, name)
+            ids = validate.token_ids(stream.ids, name, self.vocab_size, keep=True)
             if ids.size == 0:
                 raise ValueError(f"{name} must hold at least one token, got none")
-            object.__setattr__(self, name, ids)
-            object.__setattr__(self, starts, validate.document_starts(getattr(self, starts), ids.size, starts))
+            object.__setattr__(self, name, TokenStream(ids, validate.document_starts(stream.starts, ids.size)))
 
     @property
     def facts(self) -> dict[str, Any]:
         """What tells this text from another: numbers of tokens and types, and a hash of everything."""
         digest = hashlib.sha256(str(self.vocab_size).encode())
-        for array in (self.ids, self.documents, self.held_out, self.held_out_documents):
+        for array in (*self.train, *self.held_out):
             digest.update(f"|{array.size}|".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return {
-            "tokens": self.ids.size,
-            "held_out_tokens": self.held_out.size,
+            "tokens": self.train.ids.size,
+            "held_out_tokens": self.held_out.ids.size,
             "types": self.vocab_size,
             "text": digest.hexdigest(),
         }
@@ -79,22 +80,23 @@ class Split:
     @property
     def unigram_perplexity(self) -> float:
         """Perplexity of the held-out text by the frequencies of the training text alone."""
-        counts = np.bincount(self.ids, minlength=self.vocab_size)
-        unigram = smoothed_distribution(counts, 1.0 / (self.ids.size + 1.0))
-        return float(np.exp(-np.log(unigram[self.held_out]).mean()))
+        counts = np.bincount(self.train.ids, minlength=self.vocab_size)
+        unigram = smoothed_distribution(counts, 1.0 / (self.train.ids.size + 1.0))
+        return float(np.exp(-np.log(unigram[self.held_out.ids]).mean()))
 
 
 def read_split(
     paths: Paths,
+    *,
     tokens: int = 1_000_000,
     valid: Paths | None = None,
-    tokeniser: str = "words",
+    tokenizer: str = "words",
     documents: str | None = None,
     min_count: int | None = None,
     held_out_tokens: int = HELD_OUT_TOKENS,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Split:
-    """Read text files and set some of their text apart.
+    r"""Read text files and set some of their text apart.
 
     Parameters
     ----------
@@ -106,12 +108,12 @@ def read_split(
     valid : str, path or sequence of them, optional
         Text to be held out. By default it is every twentieth document that was read; the last 5 % of the lines, where
         there are fewer than 20 documents; of the tokens, where there are fewer than 20 lines.
-    tokeniser, documents, min_count
+    tokenizer, documents, min_count
         As in :class:`saffu.text.Corpus` and its ``build_vocabulary``. Only training text counts for the vocabulary.
     held_out_tokens : int
         The most tokens to hold out.
-    progress : bool
-        Show progress on a terminal.
+    progress : bool, optional
+        Whether to show a bar on a terminal; by default if the work takes longer than half a second.
 
     Returns
     -------
@@ -123,26 +125,35 @@ def read_split(
         If a file cannot be read.
     ValueError
         If a file holds no text, or there is too little to hold some out.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "book.txt")
+    ...     _ = path.write_text("the cat sat .\n" * 100)
+    ...     split = read_split(path)
+    >>> split.train.ids.size, split.held_out.ids.size
+    (475, 25)
     """
     tokens = validate.integer(tokens, "tokens", 1, validate.INT32_MAX)
     most = validate.integer(held_out_tokens, "held_out_tokens", 1, validate.INT32_MAX)
-    corpora = _by_size(Corpus(paths, tokeniser, documents))
-    min_count = default_min_count(tokeniser) if min_count is None else min_count
+    corpora = _by_size(Corpus(paths, tokenizer, documents))
+    min_count = default_min_count(tokenizer) if min_count is None else min_count
     min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
     spare = 0 if valid is not None else min(most, int(tokens * HELD_OUT_SHARE / (1 - HELD_OUT_SHARE)))
     with progress_bar(2 * (tokens + spare), "read", progress) as bar:
-        every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokeniser, documents)
-        text = _first(corpora, every_type, tokens + spare, bar.update)
+        every_type = Vocabulary.build(_first_lists(corpora, tokens + spare, bar.update), 1, tokenizer, documents)
+        text = _first_tokens(corpora, every_type, tokens + spare, bar.update)
     Corpus.check_parts(corpora)
     held = np.zeros(text.ids.size, bool) if valid is not None else _held_out(text, most)
-    ids, begun = _kept(text, ~held, tokens)
-    vocabulary, recode = _frequent(every_type, ids, min_count)
+    train = _chosen(text, ~held, tokens)
+    vocabulary, recode = _frequent(every_type, train.ids, min_count)
     if valid is None:
-        held_out, starts = _kept(text, held, most)
-        held_out = recode[held_out]
+        held_out = _recoded(_chosen(text, held, most), recode)
     else:
-        held_out, starts, _ = _first([Corpus(valid, tokeniser, documents)], vocabulary, most, lambda _: None)
-    return Split(recode[ids], begun, held_out, starts, len(vocabulary), vocabulary)
+        held_out = _first_tokens([Corpus(valid, tokenizer, documents)], vocabulary, most, lambda _: None)
+    return Split(_recoded(train, recode), held_out, len(vocabulary), vocabulary)
 
 
 def _by_size(corpus: Corpus) -> list[Corpus]:
@@ -163,7 +174,9 @@ def _first_lists(corpora: Sequence[Corpus], tokens: int, advance: Callable[[int]
         tokens -= share - max(left, 0)
 
 
-def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advance: Callable[[int], Any]) -> Chunk:
+def _first_tokens(
+    corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advance: Callable[[int], Any]
+) -> TokenStream:
     """The first tokens of each file, so many in all."""
     ids, starts, size = [np.empty(0, np.int32)], [np.empty(0, np.int64)], 0
     for place, corpus in enumerate(corpora):
@@ -175,20 +188,18 @@ def _first(corpora: Sequence[Corpus], vocabulary: Vocabulary, tokens: int, advan
             advance(ids[-1].size)
             if size >= end:
                 break
-    return Chunk(np.concatenate(ids), np.concatenate(starts), 0)
+    return TokenStream(np.concatenate(ids), np.concatenate(starts))
 
 
-def _held_out(text: Chunk, most: int) -> Bools:
+def _held_out(text: TokenStream, most: int) -> Bools:
     """Which tokens to hold out: every twentieth document, or the last twentieth; at most about ``most``."""
     size = text.ids.size
     held = np.zeros(size, bool)
-    if text.documents.size >= FEWEST:
+    n_documents = text.starts.size
+    if n_documents >= FEWEST:
         every = max(round(1 / HELD_OUT_SHARE), math.ceil(size / most))
-        ends = np.append(text.documents[1:], size)
-        last = np.arange(text.documents.size) % every == min(every, text.documents.size) - 1
-        for begin, end in zip(text.documents[last], ends[last], strict=True):
-            held[begin:end] = True
-        return held
+        last = np.arange(n_documents) % every == min(every, n_documents) - 1
+        return np.repeat(last, text.lengths())
     lines = np.append(0, np.flatnonzero(text.ids == LINE_END_ID) + 1)
     for starts in (lines[lines < size], np.arange(size)):
         place = max(math.ceil(starts.size * (1 - HELD_OUT_SHARE)), int(np.searchsorted(starts, size - most)))
@@ -198,13 +209,17 @@ def _held_out(text: Chunk, most: int) -> Bools:
     raise ValueError(f"the text has {size} tokens, too few to hold some out; give more, or a held-out text of its own")
 
 
-def _kept(text: Chunk, chosen: Bools, most: int) -> tuple[Int32, Int64]:
-    """The first so many chosen tokens as a text of their own, and where its documents start."""
+def _chosen(text: TokenStream, chosen: Bools, most: int) -> TokenStream:
+    """The first so many chosen tokens as a text of their own."""
     begins = np.zeros(text.ids.size, bool)
-    begins[text.documents] = True
+    begins[text.starts] = True
     begins = begins[chosen][:most]
     begins[:1] = True
-    return text.ids[chosen][:most], np.flatnonzero(begins)
+    return TokenStream(text.ids[chosen][:most], np.flatnonzero(begins))
+
+
+def _recoded(text: TokenStream, recode: Int32) -> TokenStream:
+    return TokenStream(recode[text.ids], text.starts)
 
 
 def _frequent(every_type: Vocabulary, ids: Int32, min_count: int) -> tuple[Vocabulary, Int32]:

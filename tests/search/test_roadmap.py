@@ -1,4 +1,4 @@
-"""The roadmap: grids and balanced samples, the journal, the held-out split, runs that are stopped, the report."""
+"""The roadmap: grids and samples, the log of results, the held-out split, runs that are stopped, the report."""
 
 import collections
 import csv
@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 
 import saffu
+from helpers.fake_roadmap import SMALL, FakeModel, FakeSolver, make_split, run
 from saffu.cli import main as cli
 from saffu.search import analysis, architectures, figures, report, roadmap, solving, text_split
 from saffu.search.architectures import Architecture
-from saffu.search.result_log import Journal
+from saffu.search.result_log import ResultLog
 from saffu.search.results import Refined, Result, ranked
+from saffu.search.solving import SaffuSolver
 from saffu.search.summary import markdown
 from saffu.text import Corpus, Vocabulary
 
 TIMES = {"seconds_solve", "seconds_score", "seconds_refine", "pareto_seconds", "peak_megabytes"}
-SMALL = {"bits": [16, 32], "contexts": ["radial", "block+document"], "radius": [2, 4]}
 
 
 default_grid = functools.cache(architectures.default_grid)
@@ -157,59 +158,59 @@ def test_grids_are_read(tmp_path):
     ]
 
 
-# ---- the journal -----------------------------------------------------------------------------------------------------
+# ---- the log of results ----------------------------------------------------------------------------------------------
 
 
-def test_a_journal_keeps_its_records(tmp_path):
-    path = tmp_path / "journal"
-    with Journal(path, {"text": "a"}) as journal:
-        journal.append({"x": 0.1})
+def test_a_result_log_keeps_its_records(tmp_path):
+    path = tmp_path / "log"
+    with ResultLog(path, {"text": "a"}) as log:
+        log.append({"x": 0.1})
         with pytest.raises(ValueError, match="JSON"):
-            journal.append({"x": math.nan})
-        journal.append({"x": "two\nlines"})
+            log.append({"x": math.nan})
+        log.append({"x": "two\nlines"})
         assert path.read_bytes().count(b"\n") == 3
-    with Journal(path, {"text": "a"}) as journal:
-        assert journal.records == [{"x": 0.1}, {"x": "two\nlines"}]
+    with ResultLog(path, {"text": "a"}) as log:
+        assert log.records == [{"x": 0.1}, {"x": "two\nlines"}]
 
 
 def test_a_torn_line_is_dropped(tmp_path):
-    path = tmp_path / "journal"
-    with Journal(path, {"text": "a"}) as journal:
-        journal.append({"x": 1})
-        journal.append({"y": 2})
+    path = tmp_path / "log"
+    with ResultLog(path, {"text": "a"}) as log:
+        log.append({"x": 1})
+        log.append({"y": 2})
     whole = path.read_bytes()
     ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
-        with Journal(path, {"text": "a"}) as journal:
+        with ResultLog(path, {"text": "a"}) as log:
             n_whole = sum(end <= size for end in ends)
-            assert journal.records == [{"x": 1}, {"y": 2}][: max(n_whole - 1, 0)]
-            journal.append({"z": 3})
-        with Journal(path, {"text": "a"}) as journal:
-            assert journal.records[-1] == {"z": 3}
+            assert log.records == [{"x": 1}, {"y": 2}][: max(n_whole - 1, 0)]
+            log.append({"z": 3})
+        with ResultLog(path, {"text": "a"}) as log:
+            assert log.records[-1] == {"z": 3}
 
 
-def test_a_journal_of_something_else_is_refused(tmp_path):
-    path = tmp_path / "journal"
-    Journal(path, {"tokens": 10, "text": "a"}).close()
+def test_a_result_log_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "log"
+    ResultLog(path, {"tokens": 10, "text": "a"}).close()
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"tokens 10 instead of 20; name another folder, or delete the file"):
-        Journal(path, {"tokens": 20, "text": "a"})
+        ResultLog(path, {"tokens": 20, "text": "a"})
     assert path.read_bytes() == before
 
 
 def test_damage_before_the_last_line_is_named(tmp_path):
-    path = tmp_path / "journal"
+    path = tmp_path / "log"
     path.write_bytes(b'{"text": "a"}\n{"x": \n{"y": 2}\n')
     with pytest.raises(ValueError, match="damaged at line 2; delete that line"):
-        Journal(path, {"text": "a"})
+        ResultLog(path, {"text": "a"})
 
 
-def test_a_journal_is_for_one_at_a_time(tmp_path):
+def test_a_result_log_is_for_one_at_a_time(tmp_path):
     pytest.importorskip("fcntl")
-    with Journal(tmp_path / "journal", {}), pytest.raises(OSError, match="in use by another process"):
-        Journal(tmp_path / "journal", {})
-    Journal(tmp_path / "journal", {}).close()
+    with ResultLog(tmp_path / "log", {}), pytest.raises(OSError, match="in use by another process"):
+        ResultLog(tmp_path / "log", {})
+    ResultLog(tmp_path / "log", {}).close()
 
 
 # ---- the held-out split ----------------------------------------------------------------------------------------------
@@ -234,52 +235,52 @@ def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
     vocabulary = Corpus(train).build_vocabulary()
     assert split.vocabulary == vocabulary
     assert split.vocab_size == len(vocabulary)
-    for path, ids, starts in ((train, split.ids, split.documents), (valid, split.held_out, split.held_out_documents)):
+    for path, stream in ((train, split.train), (valid, split.held_out)):
         text = Corpus(path).read(vocabulary)
-        np.testing.assert_array_equal(ids, text.ids)
-        np.testing.assert_array_equal(starts, text.documents)
+        np.testing.assert_array_equal(stream.ids, text.ids)
+        np.testing.assert_array_equal(stream.starts, text.documents)
 
 
 def test_every_twentieth_document_is_held_out(tmp_path):
     text = Corpus(write_text(tmp_path / "text", 100))
     split = text_split.read_split(text.paths)
-    assert (split.ids.size, split.held_out.size) == (95 * 8, 5 * 8)
-    np.testing.assert_array_equal(split.documents, 8 * np.arange(95))
-    np.testing.assert_array_equal(split.held_out_documents, 8 * np.arange(5))
+    assert (split.train.ids.size, split.held_out.ids.size) == (95 * 8, 5 * 8)
+    np.testing.assert_array_equal(split.train.starts, 8 * np.arange(95))
+    np.testing.assert_array_equal(split.held_out.starts, 8 * np.arange(5))
     tokens = np.reshape([*itertools.chain.from_iterable(text.token_lists())], (100, 8))
     trained = np.arange(100) % 20 != 19
     assert split.vocabulary == Vocabulary.build([tokens[trained].ravel().tolist()], 3)  # ties included
     whole = text.read(split.vocabulary).ids.reshape(100, 8)
-    np.testing.assert_array_equal(split.ids, whole[trained].ravel())
-    np.testing.assert_array_equal(split.held_out, whole[~trained].ravel())
+    np.testing.assert_array_equal(split.train.ids, whole[trained].ravel())
+    np.testing.assert_array_equal(split.held_out.ids, whole[~trained].ravel())
 
 
 def test_numbers_of_tokens_are_limits(tmp_path):
     path = write_text(tmp_path / "text", 100)
     split = text_split.read_split(path, tokens=400)  # 421 tokens are read: 53 documents, two held out
-    assert (split.ids.size, split.held_out.size) == (400, 16)
+    assert (split.train.ids.size, split.held_out.ids.size) == (400, 16)
     split = text_split.read_split(path, held_out_tokens=17)  # 800 tokens: every 48th document
-    assert (split.ids.size, split.held_out.size) == (98 * 8, 2 * 8)
+    assert (split.train.ids.size, split.held_out.ids.size) == (98 * 8, 2 * 8)
     split = text_split.read_split(path, tokens=50, valid=path, held_out_tokens=17)
-    assert (split.ids.size, split.held_out.size) == (50, 17)
-    np.testing.assert_array_equal(split.held_out_documents, [0, 8, 16])
+    assert (split.train.ids.size, split.held_out.ids.size) == (50, 17)
+    np.testing.assert_array_equal(split.held_out.starts, [0, 8, 16])
 
 
 def test_every_file_gives_its_share_and_a_short_one_what_it_has(tmp_path):
     short, long, longer = (write_text(tmp_path / str(n), n, seed=n) for n in (5, 60, 90))
     split = text_split.read_split([longer, short, long], tokens=400, valid=short)
     whole = [Corpus(path).read(split.vocabulary).ids for path in (short, long, longer)]
-    np.testing.assert_array_equal(split.ids, np.concatenate([whole[0], whole[1][:180], whole[2][:180]]))
-    np.testing.assert_array_equal(np.diff(split.documents)[[0, 3, 4, 26]], [8, 8, 8, 8])
-    assert 40 + 180 in split.documents
+    np.testing.assert_array_equal(split.train.ids, np.concatenate([whole[0], whole[1][:180], whole[2][:180]]))
+    np.testing.assert_array_equal(np.diff(split.train.starts)[[0, 3, 4, 26]], [8, 8, 8, 8])
+    assert 40 + 180 in split.train.starts
 
 
 def test_few_documents_are_cut_at_lines_and_few_lines_at_tokens(tmp_path):
     split = text_split.read_split(write_text(tmp_path / "lines", 1, 40, 4))
-    assert (split.ids.size, split.held_out.size) == (38 * 5, 2 * 5)
+    assert (split.train.ids.size, split.held_out.ids.size) == (38 * 5, 2 * 5)
     split = text_split.read_split(write_text(tmp_path / "tokens", 1, 1, 199))
-    assert (split.ids.size, split.held_out.size) == (190, 10)
-    np.testing.assert_array_equal(split.held_out_documents, [0])
+    assert (split.train.ids.size, split.held_out.ids.size) == (190, 10)
+    np.testing.assert_array_equal(split.held_out.starts, [0])
     (tmp_path / "short").write_text("only a few words")
     with pytest.raises(ValueError, match="too few to hold some out"):
         text_split.read_split(tmp_path / "short")
@@ -287,59 +288,11 @@ def test_few_documents_are_cut_at_lines_and_few_lines_at_tokens(tmp_path):
 
 def test_unigram_perplexity():
     split = make_split()
-    frequency = np.bincount(split.ids, minlength=4) / split.ids.size
-    assert split.unigram_perplexity == pytest.approx(np.exp(-np.log(frequency[split.held_out]).mean()))
+    frequency = np.bincount(split.train.ids, minlength=4) / split.train.ids.size
+    assert split.unigram_perplexity == pytest.approx(np.exp(-np.log(frequency[split.held_out.ids]).mean()))
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
-
-
-def make_split(seed=0):
-    rng = np.random.default_rng(seed)
-    ids = np.append(rng.integers(0, 4, 500), np.arange(4))
-    return text_split.Split(ids, [0, 100], rng.integers(0, 4, 50), [0], 4)
-
-
-class FakeModel:
-    """Better the larger it is, and by a fifth after each epoch; some architectures fail."""
-
-    def __init__(self, architecture, split):
-        if architecture.hidden == 666:
-            raise MemoryError("too many\nhidden units")
-        self.n_parameters = architecture.bits * architecture.hidden * len(architecture.contexts)
-        self.score = 100 / math.log(self.n_parameters) + (architecture.radius or 0)
-
-    def perplexity(self, ids, documents):
-        return self.score + ids.size / 1000
-
-    def refine(self, ids, *, epochs, documents):
-        assert documents is not None
-        self.score *= 0.8**epochs
-        return self
-
-    def save(self, path):
-        Path(path).write_text(f"{self.score}")
-
-
-class Solver:
-    """A fake solve that counts its calls and can be made to stop at one of them."""
-
-    def __init__(self, stop_at=None, stop=None):
-        self.calls, self.stop_at, self.stop = [], stop_at, stop
-
-    def __call__(self, architecture, split, shared):
-        assert shared == "shared"
-        self.calls.append(architecture)
-        if len(self.calls) == self.stop_at:
-            self.stop()
-        return FakeModel(architecture, split)
-
-
-def run(out, solve=None, tried=None, split=None, **settings):
-    """A run over fakes."""
-    tried = architectures.product(SMALL) if tried is None else tried
-    settings = {"refine": 2, "prepare": lambda split: "shared"} | settings
-    return roadmap.run(split or make_split(), tried, out, solve=solve or Solver(), **settings)
 
 
 def table(out):
@@ -361,7 +314,7 @@ def test_a_run_writes_what_it_found(tmp_path):
     assert scores == sorted(scores)
     for row, result in zip(rows, found.results, strict=True):
         architecture = result.architecture
-        model = FakeModel(architecture, None)
+        model = FakeModel(architecture)
         assert float(row["perplexity"]) == result.perplexity == pytest.approx(model.score + 0.05)
         assert int(row["n_parameters"]) == result.n_parameters == model.n_parameters
         assert row["contexts"] == "+".join(architecture.contexts)
@@ -376,18 +329,18 @@ def test_a_run_writes_what_it_found(tmp_path):
 def test_a_second_run_solves_nothing(tmp_path):
     run(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    solve = Solver()
-    run(tmp_path, solve, prepare=None)
-    assert solve.calls == []
+    solve = FakeSolver()
+    run(tmp_path, solve)
+    assert solve.calls == solve.prepared == []
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     for name in ("results.jsonl", "results.csv", "summary.md"):
         assert after[name] == before[name]
 
 
 def test_what_is_shared_is_computed_once(tmp_path):
-    calls = []
-    run(tmp_path, prepare=lambda split: calls.append(split) or "shared")
-    assert len(calls) == 1
+    solve = FakeSolver()
+    run(tmp_path, solve)
+    assert len(solve.prepared) == 1
 
 
 def test_a_run_cut_short_anywhere_ends_with_the_same_results(tmp_path):
@@ -399,7 +352,7 @@ def test_a_run_cut_short_anywhere_ends_with_the_same_results(tmp_path):
             out = tmp_path / f"cut{size}"
             out.mkdir()
             (out / "results.jsonl").write_bytes(journal[:size])
-            solve = Solver()
+            solve = FakeSolver()
             run(out, solve)
             assert table(out) == table(tmp_path / "whole")
             n_kept = sum(b'"solved"' in line for line in journal[:size].split(b"\n")[:-1])
@@ -410,15 +363,15 @@ def test_a_run_cut_short_anywhere_ends_with_the_same_results(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[3:]
-import test_roadmap as here
-here.run(sys.argv[1], here.Solver(int(sys.argv[2]), lambda: os.kill(os.getpid(), signal.SIGKILL)))
+from helpers import fake_roadmap
+fake_roadmap.run(sys.argv[1], fake_roadmap.FakeSolver(int(sys.argv[2]), lambda: os.kill(os.getpid(), signal.SIGKILL)))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_is_resumed(tmp_path):
     run(tmp_path / "whole")
-    out, places = tmp_path / "killed", [str(Path(__file__).parent), str(Path(saffu.__file__).parents[1])]
+    out, places = tmp_path / "killed", [str(Path(__file__).parents[1]), str(Path(saffu.__file__).parents[1])]
     for call, n_solved, n_refined in ((3, 2, 0), (2, 3, 0), (5, 6, 1)):
         killed = subprocess.run([sys.executable, "-P", "-c", KILLED, out, str(call), *places], check=False)
         assert killed.returncode == -signal.SIGKILL
@@ -435,8 +388,8 @@ def test_an_interrupt_loses_nothing(tmp_path):
 
     run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", Solver(4, interrupt))
-    solve = Solver()
+        run(tmp_path / "stopped", FakeSolver(4, interrupt))
+    solve = FakeSolver()
     run(tmp_path / "stopped", solve)
     assert len(solve.calls) == 3 + 2
     assert table(tmp_path / "stopped") == table(tmp_path / "whole")
@@ -449,7 +402,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
     assert found.results[-1].error == "MemoryError: too many hidden units"
     assert table(tmp_path)[-1]["error"] == "MemoryError: too many hidden units"
     assert "MemoryError: too many hidden units" in (tmp_path / "summary.md").read_text()
-    solve = Solver()
+    solve = FakeSolver()
     run(tmp_path, solve, tried=tried)
     assert solve.calls == []
     run(tmp_path, solve, tried=tried, retry=True)
@@ -458,13 +411,13 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_perplexity_that_is_no_number_is_a_failure(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(FakeModel, "perplexity", lambda *_: value)
+    monkeypatch.setattr(FakeModel, "perplexity", lambda *_, **__: value)
     found = run(tmp_path, tried=[Architecture()])
     assert found.results[0].error == f"ValueError: the perplexity of the held-out text is {value}"
 
 
 def test_a_failure_to_refine_keeps_the_solved_model(tmp_path, monkeypatch):
-    def refine(self, ids, *, epochs, documents):
+    def refine(self, ids, *, documents, epochs):
         raise ValueError("no step helps")
 
     with monkeypatch.context() as patch:
@@ -478,11 +431,12 @@ def test_a_failure_to_refine_keeps_the_solved_model(tmp_path, monkeypatch):
 
 
 def test_a_failure_of_what_is_shared_stops_the_run(tmp_path):
-    def prepare(split):
-        raise ValueError("no counts")
+    class Failing(FakeSolver):
+        def prepare(self, split):
+            raise ValueError("no counts")
 
     with pytest.raises(ValueError, match="no counts"):
-        run(tmp_path, prepare=prepare)
+        run(tmp_path, Failing())
     assert len(run(tmp_path).results) == 6
 
 
@@ -494,8 +448,8 @@ def test_other_numbers_of_epochs_refine_anew(tmp_path):
 
 
 def test_a_refined_model_may_be_a_new_one(tmp_path, monkeypatch):
-    def refine(self, ids, *, epochs, documents):
-        model = FakeModel(Architecture(), None)
+    def refine(self, ids, *, documents, epochs):
+        model = FakeModel(Architecture())
         model.score = 1.0
         return model
 
@@ -682,10 +636,8 @@ def test_without_matplotlib_the_rest_is_written(tmp_path):
 @pytest.fixture
 def fakes(monkeypatch):
     """Fake models in place of real ones."""
-    monkeypatch.setattr(solving, "shared_counts", lambda split, n_threads: "shared")
-    monkeypatch.setattr(
-        solving, "solve_saffu", lambda architecture, split, shared, n_threads: FakeModel(architecture, split)
-    )
+    monkeypatch.setattr(SaffuSolver, "prepare", lambda solver, split: "shared")
+    monkeypatch.setattr(SaffuSolver, "solve", lambda solver, architecture, split, shared: FakeModel(architecture))
     return monkeypatch
 
 
@@ -731,10 +683,10 @@ def test_the_command_says_when_it_was_not_complete(tmp_path, capsys, fakes):
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path, capsys, fakes):
-    def interrupt(architecture, split, shared, n_threads):
+    def interrupt(solver, architecture, split, shared):
         raise KeyboardInterrupt
 
-    fakes.setattr(solving, "solve_saffu", interrupt)
+    fakes.setattr(SaffuSolver, "solve", interrupt)
     code, output, errors = command(capsys, write_text(tmp_path / "text", 40), "--out", tmp_path / "map")
     assert (code, output) == (130, "")
     line = "saffu roadmap: interrupted; no result is lost, the same command goes on from here"
@@ -769,27 +721,27 @@ def test_the_folder_may_not_be_a_file(tmp_path, capsys, fakes):
 def test_a_folder_in_use_is_named_before_the_work(tmp_path, capsys, fakes):
     text, out = write_text(tmp_path / "text", 40), tmp_path / "map"
     assert command(capsys, text, "--out", out, "--limit", 2)[0] == 0
-    before = (out / roadmap.JOURNAL).read_bytes()
+    before = (out / roadmap.RESULT_LOG).read_bytes()
     header = json.loads(before.splitlines()[0])
     fakes.setattr(text_split, "read_split", None)
-    with Journal(out / roadmap.JOURNAL, header):
+    with ResultLog(out / roadmap.RESULT_LOG, header):
         assert command(capsys, text, "--out", out, "--limit", 3)[::2] == (
             2,
-            f"saffu roadmap: error: {os.fspath(out / roadmap.JOURNAL)!r} is in use by another process; "
+            f"saffu roadmap: error: {os.fspath(out / roadmap.RESULT_LOG)!r} is in use by another process; "
             "wait for it or write elsewhere\n",
         )
-    assert (out / roadmap.JOURNAL).read_bytes() == before
+    assert (out / roadmap.RESULT_LOG).read_bytes() == before
 
 
 def test_an_interrupted_refinement_is_no_result(tmp_path, capsys, fakes):
     text, out = write_text(tmp_path / "text", 40), tmp_path / "map"
     fakes.setattr(FakeModel, "interrupted", True, raising=False)
     assert command(capsys, text, "--out", out, "--limit", 2)[0] == 130
-    assert "refined" not in (out / roadmap.JOURNAL).read_text()
+    assert "refined" not in (out / roadmap.RESULT_LOG).read_text()
     assert not (out / "models").exists()
     fakes.setattr(FakeModel, "interrupted", False)
     assert command(capsys, text, "--out", out, "--limit", 2)[0] == 0
-    assert (out / roadmap.JOURNAL).read_text().count('"refined"') == 2
+    assert (out / roadmap.RESULT_LOG).read_text().count('"refined"') == 2
 
 
 def test_an_empty_file_among_others_is_left_out(tmp_path, capsys, fakes):
@@ -835,23 +787,23 @@ def test_the_command_solves_refines_and_saves(tmp_path, capsys, draws):
         model = saffu.load(path)
         assert model.vocabulary == split.vocabulary
         assert model.min_count == (2 if model.residual is not None else 0)
-        found = model.perplexity(split.held_out, split.held_out_documents)
+        found = model.perplexity(split.held_out.ids, documents=split.held_out.starts)
         refined = [float(row["refined_perplexity"]) for row in rows if row["refined_perplexity"]]
         assert min(abs(found - value) for value in refined) < 1e-3 * found
     assert command(capsys, text, *options, "--refine", 2, "--quiet") == (0, output, "")
 
 
 def test_all_architectures_share_one_set_of_counts(monkeypatch):
-    split = make_split()
+    split, solver = make_split(), SaffuSolver(1)
     fitted = []
-    monkeypatch.setattr(solving.ExplicitLM, "fit", lambda model, *text: fitted.append(model) or model)
-    shared = solving.shared_counts(split, 1)
+    monkeypatch.setattr(solving.ExplicitLM, "fit", lambda model, ids, **_: fitted.append(model) or model)
+    shared = solver.prepare(split)
     monkeypatch.undo()
     assert fitted == [shared.explicit_lm]
-    shared = solving.shared_counts(split, 1)
+    shared = solver.prepare(split)
     for hidden in (4, 8):
         architecture = Architecture(bits=4, radius=2, hidden=hidden, residual=True)
-        model = solving.solve_saffu(architecture, split, shared, 1)
+        model = solver.solve(architecture, split, shared)
         assert model.residual is shared.explicit_lm
         assert model.hidden == hidden
     assert len(shared.counts.sources) == 1
