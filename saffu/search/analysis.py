@@ -89,7 +89,7 @@ def effects(results: Sequence[Result]) -> list[Effect]:
     Examples
     --------
     >>> from saffu.search.architectures import product
-    >>> grid = product({"bits": [16, 32], "layers": [1, 2]})
+    >>> grid = product({"bits": [16, 32, 64], "layers": [1, 2]})
     >>> found = effects([Result(item, 100, 80.0 / item.layers, 1.0) for item in grid])
     >>> [(effect.name, effect.value, round(float(effect.effect), 3)) for effect in found if effect.name == "layers"]
     [('layers', 1, 0.347), ('layers', 2, -0.347)]
