@@ -1,7 +1,7 @@
 """A file of results that only grows: one JSON object on each line, on the disk before the next one is begun.
 
 A process may be killed at any moment. Then the last line may be torn; it is dropped at the next opening, and
-everything before it counts. The first line says what the results belong to.
+everything before it counts. The first line names what the results belong to.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def _opening(results: Sequence[Result], facts: Mapping[str, Any], n_pending: int
 
 
 def _best_table(results: Sequence[Result]) -> str:
-    rows = [[str(place), *_cells(result)] for place, result in enumerate(results, 1)]
-    return _table(["", *_CELL_NAMES], rows)
+    rows = [[str(place), *_row(result)] for place, result in enumerate(results, 1)]
+    return _table(["", *_COLUMNS], rows)
 
 
 def _budget_table(solved: Sequence[Result]) -> str:
@@ -79,14 +79,14 @@ def _budget_table(solved: Sequence[Result]) -> str:
             best = best_within(of_kind(solved, residual), budget)
             if best is not None:
                 label = f"<= {budget:,}" if budget < math.inf else "any"
-                rows.append([label, KINDS[residual], *_cells(best)])
-    return _table(["parameters", "kind", "best model", *_CELL_NAMES[1:]], rows)
+                rows.append([label, KINDS[residual], *_row(best)])
+    return _table(["parameters", "kind", "best model", *_COLUMNS[1:]], rows)
 
 
-_CELL_NAMES = ["model", "parameters", "perplexity", "s to solve", "refined", "s to refine"]
+_COLUMNS = ["model", "parameters", "perplexity", "s to solve", "refined", "s to refine"]
 
 
-def _cells(result: Result) -> list[str]:
+def _row(result: Result) -> list[str]:
     refined = result.refined or Refined(0)
     return [
         str(result.architecture),
@@ -107,8 +107,8 @@ def _front_table(solved: Sequence[Result], cost: str) -> str:
     for residual in (False, True):
         some = of_kind(solved, residual)
         front = pareto_front(column(some, cost), column(some, "perplexity"))
-        rows += [[KINDS[residual], *_cells(some[place])] for place in front]
-    return _table(["kind", *_CELL_NAMES], rows)
+        rows += [[KINDS[residual], *_row(some[place])] for place in front]
+    return _table(["kind", *_COLUMNS], rows)
 
 
 def _size_paragraphs(solved: Sequence[Result]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a transformer says of text: log-probabilities of its tokens, and distributions of what follows."""
+"""Scoring of text by a transformer: log-probabilities of its tokens, and distributions of what follows."""
 
 from __future__ import annotations
 

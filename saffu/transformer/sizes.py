@@ -28,7 +28,13 @@ LAYER_PARTS = (
 
 
 class LayerSizes(NamedTuple):
-    """Heads E, widths k of queries and keys and v of values of a head, and p of the perceptron."""
+    """Heads E, widths k of queries and keys and v of values of a head, and p of the perceptron.
+
+    Examples
+    --------
+    >>> LayerSizes(heads=2, key=4, value=4, mlp=32).mlp
+    32
+    """
 
     heads: int
     key: int

@@ -21,7 +21,7 @@ from saffu.utils.arrays import Array
 try:
     import torch
     from torch import Tensor, nn
-except ImportError as error:  # pragma: no cover - torch is there, or this module is of no use
+except ImportError as error:  # pragma: no cover - this module is of no use without torch
     raise ImportError("saffu.torch needs torch: pip install 'saffu[torch]'") from error
 
 
@@ -80,6 +80,16 @@ class Transformer(nn.Module):
     ------
     ValueError
         If an array is missing, unknown, or does not fit the others.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> from saffu.torch import Transformer
+    >>> module = Transformer(saffu.Transformer(5, hidden=4, layers=1, positions=8).arrays)
+    >>> module(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 5])
+    >>> saffu.grow.hidden(module, 6).output.shape
+    torch.Size([6, 5])
     """
 
     def __init__(self, arrays: Mapping[str, ArrayLike], *, activation: str = "relu", causal: bool = True) -> None:
