@@ -1,5 +1,7 @@
 """A roadmap over models that cost nothing, whose order is known, and which can be stopped anywhere."""
 
+import csv
+import functools
 import math
 from pathlib import Path
 
@@ -10,6 +12,10 @@ from saffu.search.text_split import Split
 from saffu.utils.streams import TokenStream
 
 SMALL = {"bits": [16, 32], "contexts": ["radial", "block+document"], "radius": [2, 4]}
+
+TIMES = {"seconds_solve", "seconds_score", "seconds_refine", "pareto_seconds", "peak_megabytes"}
+
+default_grid = functools.cache(architectures.default_grid)
 
 
 def make_split(seed=0):
@@ -64,3 +70,22 @@ def run(out, solver=None, tried=None, split=None, settings=None, **effort):
     return roadmap.run(
         split or make_split(), tried, out, effort=effort, settings=settings, solver=solver or FakeSolver()
     )
+
+
+def table(out):
+    """The rows of results.csv without what differs from run to run."""
+    with open(Path(out) / "results.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def write_text(path, n_documents, lines_each=2, tokens_each=3, seed=0, line_end="\n"):
+    """A file of words of decreasing frequency; each line ends a token later."""
+    rng = np.random.default_rng(seed)
+    words = np.array([f"w{number}" for number in range(40)])
+    weights = 1 / np.arange(1, 41)
+    documents = []
+    for _ in range(n_documents):
+        drawn = rng.choice(words, (lines_each, tokens_each), p=weights / weights.sum())
+        documents.append(line_end.join(" ".join(line) for line in drawn))
+    path.write_text("\n\n".join(documents) + "\n")
+    return path
