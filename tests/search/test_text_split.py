@@ -30,7 +30,7 @@ def test_every_twentieth_document_is_held_out(tmp_path):
     np.testing.assert_array_equal(split.held_out.starts, 8 * np.arange(5))
     tokens = np.reshape([*itertools.chain.from_iterable(text.token_lists())], (100, 8))
     trained = np.arange(100) % 20 != 19
-    assert split.vocabulary == Vocabulary.build([tokens[trained].ravel().tolist()], 3)  # ties included
+    assert split.vocabulary == Vocabulary.build([tokens[trained].ravel().tolist()], min_count=3)  # ties included
     whole = text.read(split.vocabulary).ids.reshape(100, 8)
     np.testing.assert_array_equal(split.train.ids, whole[trained].ravel())
     np.testing.assert_array_equal(split.held_out.ids, whole[~trained].ravel())

@@ -224,7 +224,7 @@ def test_repr_is_a_call_that_makes_the_same_model():
 
 def test_files_keep_everything(tmp_path):
     model = saffu.grow.add_heads(small(activation="gelu", causal=False, seed=4), 1)
-    model.vocabulary = Vocabulary([f"w{number}" for number in range(9)], "words", "file", 1)
+    model.vocabulary = Vocabulary([f"w{number}" for number in range(9)])
     model.save(tmp_path / "model")
     again = saffu.load(tmp_path / "model")
     assert type(again) is Transformer
@@ -234,7 +234,7 @@ def test_files_keep_everything(tmp_path):
     for name, value in model.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], value)
     with pytest.raises(ValueError, match="vocabulary must have 11 types"):
-        model.vocabulary = Vocabulary(["w"], "words", "file", 1)
+        model.vocabulary = Vocabulary(["w"])
 
 
 def test_files_of_before_have_neither_seed_nor_vocabulary():
