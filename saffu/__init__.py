@@ -26,7 +26,7 @@ from saffu.explicit.cooccurrence import cooccurrence
 from saffu.explicit.log_weights import log_weights
 from saffu.explicit.moments import moments
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.training.refinement import random_start, refine
+from saffu.training import random_start, refine
 from saffu.transformer.model import Transformer
 from saffu.transformer.prototypes import Prototypes
 from saffu.utils.checkpoint import load

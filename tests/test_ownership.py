@@ -9,8 +9,9 @@ from saffu import grow
 from saffu.attention_lm import windows as attention
 from saffu.attention_lm.output_classes import OutputClasses
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
-from saffu.search.roadmap import Split
+from saffu.search.text_split import Split
 from saffu.utils.initializers import Initializer
+from saffu.utils.streams import TokenStream
 
 V = 30
 IDS = told_by_two(1500, 0, V, 0.4).astype(np.int32)
@@ -138,7 +139,7 @@ def test_small_parts():
     made[:] = 7
     assert given.max() == 1
     ids = IDS[:20].copy()
-    split = Split(ids, np.array([0]), ids, np.array([0]), V)
+    split = Split(TokenStream.of(ids), TokenStream.of(ids), V)
     spoil(ids)
-    assert split.ids.max() < V
-    assert split.held_out.max() < V
+    assert split.train.ids.max() < V
+    assert split.held_out.ids.max() < V

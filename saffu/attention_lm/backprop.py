@@ -14,9 +14,9 @@ from saffu.attention_lm.contexts import SEGMENT
 from saffu.attention_lm.loss import Embeddings
 from saffu.attention_lm.scoring import fixed_embeddings
 from saffu.attention_lm.units import EMBEDDINGS, Parameters
-from saffu.training.refinement import LEARNING_RATE
-from saffu.training.refinement import random_start as random_parameters
-from saffu.training.refinement import refine as improve
+from saffu.training import LEARNING_RATE
+from saffu.training import random_start as random_parameters
+from saffu.training import refine as improve
 from saffu.utils import validate
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import one_blas_thread

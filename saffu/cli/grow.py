@@ -166,7 +166,9 @@ def grown(
     if isinstance(model, Transformer):
         if text is not None:
             raise ValueError("data is for models that are solved; a transformer is grown, then refined")
-        return _grown_transformer(model, sizes, layers, {"init": init, "rng": seed})
+        for place in layers:
+            model = grow.add_layer(model, place, init=init, seed=seed)
+        return model.grow(**sizes, init=init, seed=seed)
     if isinstance(model, ExplicitLM):
         if layers:
             raise ValueError("an explicit model has no layers to add")
@@ -177,21 +179,3 @@ def grown(
             raise ValueError(f"a layer of units is added above all {n}, got place {place}")
         sizes = {**sizes, "layers": n + 1}
     return model.grow(**data, **sizes, init=init, rng=seed)
-
-
-def _grown_transformer(
-    model: Transformer, sizes: dict[str, int], layers: Sequence[int | None], chance: dict[str, Any]
-) -> Transformer:
-    """The six expansions, in the order in which new parts are largest."""
-    for place in layers:
-        model = grow.add_layer(model, place, **chance)
-    if "heads" in sizes:
-        for layer, size in enumerate(model.sizes):
-            more = sizes["heads"] - size.heads
-            if more < 0:
-                raise ValueError(f"heads must be at least {size.heads}, as there are in layer {layer}")
-            model = grow.add_heads(model, more, layers=layer, **chance)
-    for name, expand in (("hidden", grow.hidden), ("mlp", grow.mlp), ("value", grow.head_dim), ("key", grow.key_dim)):
-        if name in sizes:
-            model = expand(model, sizes[name], **chance)
-    return model

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import warnings
 
 import saffu
 from saffu.cli import values
 from saffu.cli.files import check_folder
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, new_command
-from saffu.search import architectures, figures, report, roadmap
+from saffu.search import architectures, figures, report, roadmap, solving, text_split
 from saffu.search.architectures import Architecture
 from saffu.utils.threads import resolve_threads
 
@@ -61,9 +60,9 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--valid-tokens",
         type=values.count(1),
-        default=roadmap.HELD_OUT_TOKENS,
+        default=text_split.HELD_OUT_TOKENS,
         metavar="N",
-        help=f"the most tokens to hold out (default: {roadmap.HELD_OUT_TOKENS})",
+        help=f"the most tokens to hold out (default: {text_split.HELD_OUT_TOKENS})",
     )
 
 
@@ -112,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
         figures.check()
     except ImportError as error:
         warnings.warn(f"{error}; there will be none", stacklevel=1)
-    split = roadmap.read_split(
+    split = text_split.read_split(
         arguments.files,
         tokens=arguments.tokens,
         valid=arguments.valid,
@@ -133,19 +132,15 @@ def run(arguments: argparse.Namespace) -> None:
     _print_outcome(found, len(failures))
 
 
-def _search(split: roadmap.Split, chosen: list[Architecture], arguments: argparse.Namespace) -> roadmap.Roadmap:
+def _search(split: text_split.Split, chosen: list[Architecture], arguments: argparse.Namespace) -> roadmap.Roadmap:
     try:
         return roadmap.run(
             split,
             chosen,
             arguments.out,
-            refine=arguments.refine,
-            epochs=arguments.epochs,
-            minutes=arguments.minutes,
-            retry=arguments.retry,
+            effort=roadmap.Effort(arguments.refine, arguments.epochs, arguments.minutes, arguments.retry),
             settings={"saffu": saffu.__version__},
-            solve=functools.partial(roadmap.solve_saffu, n_threads=arguments.threads),
-            prepare=functools.partial(roadmap.shared_counts, n_threads=arguments.threads),
+            solver=solving.SaffuSolver(arguments.threads),
             progress=not arguments.quiet,
         )
     except KeyboardInterrupt:

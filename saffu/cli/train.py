@@ -14,7 +14,7 @@ from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.text import Corpus
-from saffu.training.refinement import LEARNING_RATE
+from saffu.training import LEARNING_RATE
 
 MODELS = ("explicit", "saffu")
 EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")

@@ -1,4 +1,4 @@
 """The roadmap: hundreds of architectures solved on one text, compared, reported and drawn.
 
-May import every model. Read ``roadmap.py`` first.
+May import ``saffu.utils``, ``saffu.text``, ``saffu.explicit`` and every model. Read ``roadmap.py`` first.
 """

@@ -21,7 +21,7 @@ from saffu.utils.arrays import Int64
 
 CONTEXTS = ("block", "radial", "document")
 ATTENTIVE = ("block", "radial")  # contexts whose positions are weighed by attention heads; a document is a plain sum
-DEFAULT_SIZE = 252  # a multiple of the number of choices of every hyper-parameter: each occurs equally often
+DEFAULT_SIZE = 252  # a multiple of the number of choices of every hyper-parameter, so that each occurs equally often
 MOST = 100_000  # architectures that one file may describe
 _MAIN_WEIGHT = 10_000  # how much a hyper-parameter's own balance outweighs that of the pairs
 
@@ -45,12 +45,20 @@ class Architecture:
     hidden : int
         Units in the hidden state of each context.
     residual : bool
-        Whether the model stands on an explicit language model.
+        Whether an explicit language model is the model's residual base.
 
     Raises
     ------
     ValueError, TypeError
         If a choice is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> architecture = Architecture(bits=32, contexts="document", radius=9)
+    >>> str(architecture), architecture.radius
+    ('32 bits, document, 64 hidden', None)
+    >>> architecture == Architecture.from_dict(architecture.to_dict())
+    True
     """
 
     bits: int = 64
@@ -164,6 +172,13 @@ def product(choices: Mapping[str, Sequence[Any]]) -> list[Architecture]:
     ------
     ValueError, TypeError
         If a name is unknown, a list is empty or no list, a value is not allowed, or there are over 100,000.
+
+    Examples
+    --------
+    >>> for architecture in product({"bits": [16, 32], "contexts": ["document"], "radius": [2, 4]}):
+    ...     print(architecture)
+    16 bits, document, 64 hidden
+    32 bits, document, 64 hidden
     """
     _check_names(choices)
     for name, values in choices.items():
@@ -270,6 +285,12 @@ def balanced_sample(architectures: Sequence[Architecture], size: int, seed: int 
     Returns
     -------
     list of Architecture, length min(size, len(architectures))
+
+    Examples
+    --------
+    >>> sample = balanced_sample(product({"bits": [16, 32], "layers": [1, 2]}), 2)
+    >>> sorted(architecture.bits for architecture in sample), sorted(architecture.layers for architecture in sample)
+    ([16, 32], [1, 2])
     """
     size = min(validate.integer(size, "size", 1, validate.INT32_MAX), len(architectures))
     singles = [_Tally(codes(architectures, name), _MAIN_WEIGHT) for name in NAMES]

@@ -1,7 +1,7 @@
 """A file of results that only grows: one JSON object on each line, on the disk before the next one is begun.
 
 A process may be killed at any moment. Then the last line may be torn; it is dropped at the next opening, and
-everything before it counts. The first line says what the results belong to.
+everything before it counts. The first line names what the results belong to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ except ImportError:  # there is no such lock on Windows
     fcntl = None  # type: ignore[assignment]
 
 
-class Journal:
+class ResultLog:
     """Opens or creates the file, drops a torn last line, and reads the records.
 
     Parameters
@@ -37,6 +37,18 @@ class Journal:
         If the file cannot be read and written, or another process has it open.
     ValueError
         If the file belongs to another header, or a line other than the last is damaged.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "results.jsonl")
+    >>> with ResultLog(path, {"text": "a"}) as log:
+    ...     log.append({"perplexity": 12.5})
+    >>> with ResultLog(path, {"text": "a"}) as log:
+    ...     log.records
+    [{'perplexity': 12.5}]
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:

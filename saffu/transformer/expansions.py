@@ -9,21 +9,21 @@ Six expansions, each of which returns a larger model that computes what the give
     hidden      h -> h'     definition 3.5    new columns of I, P, W_2, b_2, W_O are zero, old gains times sqrt(h / h')
     add_layer   N -> N + 1  definition 3.6    W_O, W_2 and b_2 of the layer are zero
 
-They compose in any order. What need not be zero is new and free: random, zero or what a function of one's own makes of
-it. A model is a :class:`saffu.Transformer`, a :class:`saffu.torch.Transformer`, or a plain dictionary of arrays by
-the names of :func:`saffu.transformer.model.sizes_of`; the answer is of the same kind, and the given model stays
-as it is.
+They compose in any order. New numbers that need not be zero are free: random, zero or what a function of the caller's
+makes of them. A model is a :class:`saffu.Transformer`, a :class:`saffu.torch.Transformer`, or a plain dictionary of
+arrays by the names of :func:`saffu.transformer.sizes.sizes_of`; the larger one is of the same kind, and the given model
+stays as it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from saffu.transformer.model import LayerSizes, layer_name, layer_shapes, sizes_of
+from saffu.transformer.sizes import LayerSizes, layer_name, layer_shapes, sizes_of
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.initializers import Init, Initializer
@@ -38,7 +38,7 @@ def mlp(
     *,
     layers: int | Iterable[int] | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
     """Widen the perceptrons to ``size`` hidden units (definition 3.1).
 
@@ -53,8 +53,8 @@ def mlp(
         What the free new numbers are: normal, of standard deviation 1 / sqrt(inputs), and biases zero; zero; or the
         new part of ``init(name, shape)``, an array of the whole new shape. Where all that is new is zero, no gradient
         may reach it.
-    rng : Generator or int, optional
-        Where chance comes from; 0 by default.
+    seed : int
+        Of what is random.
 
     Returns
     -------
@@ -65,13 +65,23 @@ def mlp(
     ValueError, TypeError
         If ``size`` is smaller than what there is, a layer does not exist, or ``init`` is unknown or gives another
         shape.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = mlp(model, 20, layers=1)
+    >>> [size.mlp for size in larger.sizes]
+    [16, 20]
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
     """
 
-    def one(work: _Work, layer: int, old: LayerSizes) -> None:
+    def one(work: _Work[Model], layer: int, old: LayerSizes) -> None:
         new = old._replace(mlp=_not_smaller(size, old.mlp, "size", layer))
         work.widen(layer, new, zero=("contract",))
 
-    return _grown(model, "mlp", {"size": size}, one, layers, init, rng)
+    return _grown(model, "mlp", {"size": size}, one, layers, init, seed)
 
 
 def add_heads(
@@ -80,15 +90,26 @@ def add_heads(
     *,
     layers: int | Iterable[int] | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
-    """Add attention heads (definition 3.2); ``count`` of them, the other arguments as in :func:`mlp`."""
+    """Add attention heads (definition 3.2); ``count`` of them, the other arguments as in :func:`mlp`.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = add_heads(model, 2)
+    >>> [size.heads for size in larger.sizes]
+    [3, 3]
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
+    """
     count = validate.integer(count, "count", 0, validate.LARGEST["heads"])
 
-    def one(work: _Work, layer: int, old: LayerSizes) -> None:
+    def one(work: _Work[Model], layer: int, old: LayerSizes) -> None:
         work.widen(layer, old._replace(heads=old.heads + count), zero=("merge",))
 
-    return _grown(model, "add_heads", {"count": count}, one, layers, init, rng)
+    return _grown(model, "add_heads", {"count": count}, one, layers, init, seed)
 
 
 def head_dim(
@@ -97,15 +118,26 @@ def head_dim(
     *,
     layers: int | Iterable[int] | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
-    """Widen the values of every head to ``size`` (definition 3.3); arguments as in :func:`mlp`."""
+    """Widen the values of every head to ``size`` (definition 3.3); arguments as in :func:`mlp`.
 
-    def one(work: _Work, layer: int, old: LayerSizes) -> None:
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = head_dim(model, 6)
+    >>> [size.value for size in larger.sizes]
+    [6, 6]
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
+    """
+
+    def one(work: _Work[Model], layer: int, old: LayerSizes) -> None:
         new = old._replace(value=_not_smaller(size, old.value, "size", layer))
         work.widen(layer, new, zero=("merge",))
 
-    return _grown(model, "head_dim", {"size": size}, one, layers, init, rng)
+    return _grown(model, "head_dim", {"size": size}, one, layers, init, seed)
 
 
 def key_dim(
@@ -114,16 +146,27 @@ def key_dim(
     *,
     layers: int | Iterable[int] | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
-    """Widen the queries and keys of every head to ``size`` (definition 3.4); arguments as in :func:`mlp`."""
+    """Widen the queries and keys of every head to ``size`` (definition 3.4); arguments as in :func:`mlp`.
 
-    def one(work: _Work, layer: int, old: LayerSizes) -> None:
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = key_dim(model, 6)
+    >>> [size.key for size in larger.sizes]
+    [6, 6]
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
+    """
+
+    def one(work: _Work[Model], layer: int, old: LayerSizes) -> None:
         new = old._replace(key=_not_smaller(size, old.key, "size", layer))
         work.scale(layer_name(layer, "key"), math.sqrt(new.key / old.key))
         work.widen(layer, new, zero=("key",))
 
-    return _grown(model, "key_dim", {"size": size}, one, layers, init, rng)
+    return _grown(model, "key_dim", {"size": size}, one, layers, init, seed)
 
 
 def hidden(
@@ -132,10 +175,21 @@ def hidden(
     *,
     layers: int | Iterable[int] | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
-    """Widen the states to ``size`` (definition 3.5), in all layers at once; arguments as in :func:`mlp`."""
-    work = _Work(model, init, rng)
+    """Widen the states to ``size`` (definition 3.5), in all layers at once; arguments as in :func:`mlp`.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = hidden(model, 6)
+    >>> larger.hidden
+    6
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
+    """
+    work = _Work(model, init, seed)
     if layers is not None and set(_chosen(layers, len(work.sizes))) != set(range(len(work.sizes))):
         raise ValueError("layers must be all layers: the states are of one width in the whole model")
     old = work.arrays["output"].shape[0]
@@ -159,7 +213,7 @@ def add_layer(
     value: int | None = None,
     mlp: int | None = None,
     init: Init = "normal",
-    rng: np.random.Generator | int | None = None,
+    seed: int = 0,
 ) -> Model:
     """Insert a layer (definition 3.6).
 
@@ -170,7 +224,7 @@ def add_layer(
         How many layers come before it; by default all.
     heads, key, value, mlp : int, optional
         Its sizes; by default those of the layer before it, or else after it.
-    init, rng
+    init, seed
         As in :func:`mlp`. Gains are 1.
 
     Returns
@@ -181,8 +235,18 @@ def add_layer(
     ------
     ValueError, TypeError
         If the place is beyond the layers there are, or a size is missing where there is no layer to take it from.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(5, hidden=4, layers=2, positions=8)
+    >>> larger = add_layer(model, 1, heads=2)
+    >>> [size.heads for size in larger.sizes]
+    [1, 2, 1]
+    >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2]), atol=1e-5))
+    True
     """
-    work = _Work(model, init, rng)
+    work = _Work(model, init, seed)
     n = len(work.sizes)
     place = n if place is None else validate.integer(place, "place", 0)
     if place > n:
@@ -196,13 +260,13 @@ def add_layer(
     return work.result("add_layer", {"place": place, **chosen})
 
 
-# ---- how -------------------------------------------------------------------------------------------------------------
+# ---- what the expansions have in common ------------------------------------------------------------------------------
 
 
-class _Work:
-    """Arrays on their way to larger ones."""
+class _Work(Generic[Model]):
+    """Arrays of a model while they are enlarged."""
 
-    def __init__(self, model: Any, init: Init, rng: np.random.Generator | int | None) -> None:
+    def __init__(self, model: Model, init: Init, seed: int) -> None:
         self.model = model
         found = model if isinstance(model, Mapping) else getattr(model, "arrays", None)
         if not isinstance(found, Mapping):
@@ -212,7 +276,7 @@ class _Work:
             )
         self.arrays: Arrays = {name: np.array(value) for name, value in found.items()}
         self.sizes = sizes_of(self.arrays)
-        self.free = Initializer(init, rng)
+        self.free = Initializer(init, validate.integer(seed, "seed", 0))
 
     def scale(self, name: str, factor: float) -> None:
         """Multiply an array."""
@@ -248,27 +312,30 @@ class _Work:
                 made = np.ones(shape) if part.endswith("gain") else self.free(name, shape)
             self.arrays[name] = np.array(made, dtype)
 
-    def result(self, kind: str, facts: dict[str, Any]) -> Any:
+    def result(self, kind: str, facts: dict[str, Any]) -> Model:
         """The larger model, of the kind of the given one."""
         sizes_of(self.arrays)
-        if isinstance(self.model, Mapping):
-            return {name: np.array(value) for name, value in self.arrays.items()}
-        grown = self.model.with_arrays(self.arrays)
-        grown.growth.append({"kind": kind, **facts})
-        return grown
+        given: Any = self.model
+        if isinstance(given, Mapping):
+            larger: Any = {name: np.array(value) for name, value in self.arrays.items()}
+        else:
+            larger = given.with_arrays(self.arrays)
+            larger.growth.append({"kind": kind, **facts})
+        found: Model = larger
+        return found
 
 
 def _grown(
     model: Model,
     kind: str,
     facts: dict[str, Any],
-    one: Callable[[_Work, int, LayerSizes], None],
+    one: Callable[[_Work[Model], int, LayerSizes], None],
     layers: int | Iterable[int] | None,
     init: Init,
-    rng: np.random.Generator | int | None,
+    seed: int,
 ) -> Model:
     """Expand some layers."""
-    work = _Work(model, init, rng)
+    work = _Work(model, init, seed)
     chosen = _chosen(layers, len(work.sizes))
     for layer in chosen:
         one(work, layer, work.sizes[layer])

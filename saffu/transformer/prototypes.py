@@ -1,27 +1,33 @@
 """New parts of a transformer from counts: what its states have in common before each word.
 
-    d_w = mean(n | w follows) - mean(n)        n = norm(x), the states that a layer looks at
+    d_w = mean(n | w follows) - mean(n)        n = norm(x), the input of attention or perceptron
 
-New columns of W_1 and of W_V look along such differences, those of the words that explain most first, each scaled to
-projections of unit deviation; a new hidden unit is as often on as off. It is what counting offers where states are not
-non-negative and logarithms of counts (arXiv 2311.07498) do not exist: first moments by class.
+New columns of W_1 and of W_V are such differences, those of the words that explain most first, each scaled so that
+the projections have standard deviation 1; a new hidden unit is as often on as off. This is what counting offers where
+states may be negative, so that logarithms of counts (arXiv 2311.07498) do not exist: first moments by class.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu import _core
-from saffu.transformer.model import NOTHING, Transformer, forward
+from saffu.transformer.functional import NOTHING, forward
+from saffu.transformer.sequences import windows
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.initializers import initial
+from saffu.utils.streams import TokenStream
 
-TOKENS = 20_000
-SEEN = 5  # times that a word must follow
+if TYPE_CHECKING:
+    from saffu.transformer.model import Transformer
+
+TOKENS = 20_000  # of the text that are read
+LEAST_COUNT = 5  # times that a word must occur to have a direction
 
 
 class Prototypes:
@@ -31,38 +37,43 @@ class Prototypes:
     ----------
     model : Transformer
         The model to be grown, causal.
-    ids, documents
-        Text, as in :meth:`Transformer.log_prob`; its first 20,000 tokens are read.
-    rng : Generator or int, optional
+    ids : array_like of int, shape (M,)
+        Text of the model's vocabulary; its first 20,000 tokens are read.
+    documents : array_like of int, optional
+        Offsets in ``ids`` at which documents start.
+    seed : int
         Of all other new numbers, which are normal.
 
     Raises
     ------
     ValueError, TypeError
         If the text is empty or not of the model's vocabulary.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> model = saffu.Transformer(3, hidden=4, layers=1, positions=8)
+    >>> prototypes = saffu.Prototypes(model, [0, 1, 2] * 20)
+    >>> saffu.grow.mlp(model, 20, init=prototypes).sizes
+    [LayerSizes(heads=1, key=4, value=4, mlp=20)]
     """
 
     def __init__(
-        self,
-        model: Transformer,
-        ids: ArrayLike,
-        documents: ArrayLike | None = None,
-        rng: np.random.Generator | int | None = None,
+        self, model: Transformer, ids: ArrayLike, *, documents: ArrayLike | None = None, seed: int = 0
     ) -> None:
-        checked = validate.token_ids(ids, "ids", model.vocab_size)[:TOKENS]
-        if checked.size == 0:
+        stream = TokenStream.of(ids, documents, model.vocab_size).slice(0, TOKENS)
+        if stream.ids.size == 0:
             raise ValueError("ids must hold at least one token, got none")
-        starts = None if documents is None else np.asarray(documents)
-        rows, labels = model._windows(checked, None if starts is None else starts[starts < checked.size])
-        _, states, seen = forward(model.arrays, rows, model.causal, model.activation)
+        rows, labels = windows(stream, model.positions, model.vocab_size)
+        _, states, layers = forward(model.arrays, rows, model.causal, model.activation)
         known = labels != NOTHING
         self._y = labels[known].astype(np.int32)
-        self._looked_at = {
-            "value": [layer.norm1[0][known] for layer in seen] + [states[-1][known]],
-            "expand": [layer.norm2[0][known] for layer in seen] + [states[-1][known]],
+        self._inputs = {
+            "value": [layer.attention_norm.output[known] for layer in layers] + [states[-1][known]],
+            "expand": [layer.mlp_norm.output[known] for layer in layers] + [states[-1][known]],
         }
         self._n_words = model.vocab_size
-        self._rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
+        self._rng = np.random.default_rng(validate.integer(seed, "seed", 0))
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
         """An array of the grown model, by its name there."""
@@ -70,7 +81,7 @@ class Prototypes:
         found = re.fullmatch(r"layer(\d+)\.(value|expand|expand_bias)", name)
         if found is None:
             return made
-        states = self._looked_at[found[2].removesuffix("_bias")]
+        states = self._inputs[found[2].removesuffix("_bias")]
         columns, offsets = self._columns(states[min(int(found[1]), len(states) - 1)])
         if found[2] == "expand_bias":
             n = min(shape[0], offsets.size)
@@ -91,7 +102,7 @@ class Prototypes:
         _core.moments_labels(rows, self._y, None, sums, mass, True, 1)
         counts = np.bincount(self._y, minlength=self._n_words)
         mean = rows.mean(axis=0, dtype=np.float64)
-        words = np.flatnonzero(counts >= SEEN)
+        words = np.flatnonzero(counts >= LEAST_COUNT)
         differences = sums[words] / counts[words, None] - mean
         explained = counts[words] * (differences**2).sum(axis=1)
         differences = differences[np.argsort(-explained, kind="stable")]

@@ -1,6 +1,6 @@
 """The same transformer as a torch module, so that models trained in torch can grow; needs the extra ``torch``.
 
-Arrays have the names and shapes of :func:`saffu.transformer.model.sizes_of`, and all of :mod:`saffu.grow` takes these
+Arrays have the names and shapes of :func:`saffu.transformer.sizes.sizes_of`, and all of :mod:`saffu.grow` takes these
 modules.
 """
 
@@ -13,14 +13,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saffu.transformer.model import ACTIVATIONS, EPSILON, LAYER_PARTS, MASKED, NOTHING, layer_name, sizes_of
+from saffu.transformer.functional import ACTIVATIONS, EPSILON, MASKED, NOTHING
+from saffu.transformer.sizes import LAYER_PARTS, layer_name, sizes_of
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 
 try:
     import torch
     from torch import Tensor, nn
-except ImportError as error:  # pragma: no cover - torch is there, or this module is of no use
+except ImportError as error:  # pragma: no cover - this module is of no use without torch
     raise ImportError("saffu.torch needs torch: pip install 'saffu[torch]'") from error
 
 
@@ -65,7 +66,7 @@ class Transformer(nn.Module):
     Parameters
     ----------
     arrays : mapping of str to array
-        By the names of :func:`saffu.transformer.model.sizes_of`; copied. Those of a :class:`saffu.Transformer` are its
+        By the names of :func:`saffu.transformer.sizes.sizes_of`; copied. Those of a :class:`saffu.Transformer` are its
         ``arrays``.
     activation : {"relu", "gelu"}
     causal : bool
@@ -79,9 +80,19 @@ class Transformer(nn.Module):
     ------
     ValueError
         If an array is missing, unknown, or does not fit the others.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> from saffu.torch import Transformer
+    >>> module = Transformer(saffu.Transformer(5, hidden=4, layers=1, positions=8).arrays)
+    >>> module(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 5])
+    >>> saffu.grow.hidden(module, 6).output.shape
+    torch.Size([6, 5])
     """
 
-    def __init__(self, arrays: Mapping[str, ArrayLike], activation: str = "relu", causal: bool = True) -> None:
+    def __init__(self, arrays: Mapping[str, ArrayLike], *, activation: str = "relu", causal: bool = True) -> None:
         super().__init__()
         found = {name: torch.tensor(np.asarray(value)) for name, value in arrays.items()}
         n_layers = len(sizes_of(found))
@@ -117,6 +128,7 @@ class Transformer(nn.Module):
 
     def with_arrays(self, arrays: Mapping[str, ArrayLike]) -> Self:
         """A module of other arrays on the same device, in the same mode; its optimiser has to be made anew."""
-        other = type(self)(arrays, self.activation, self.causal).to(self.output.device).train(self.training)
+        other = type(self)(arrays, activation=self.activation, causal=self.causal)
+        other = other.to(self.output.device).train(self.training)
         other.growth = [dict(record) for record in self.growth]
         return other

@@ -31,18 +31,25 @@ class Initializer:
     Parameters
     ----------
     init : {"normal", "zeros"} or callable
-    rng : Generator or int, optional
-        Where chance comes from; 0 by default.
+    seed : int or Generator, optional
+        Of what is random; 0 by default.
 
     Raises
     ------
     ValueError
         If ``init`` is unknown.
+
+    Examples
+    --------
+    >>> Initializer("zeros")("weights", (2, 1)).tolist()
+    [[0.0], [0.0]]
+    >>> Initializer("normal", seed=1)("bias", (2,)).tolist()
+    [0.0, 0.0]
     """
 
-    def __init__(self, init: Init, rng: np.random.Generator | int | None) -> None:
+    def __init__(self, init: Init, seed: int | np.random.Generator | None = None) -> None:
         self._init = init if callable(init) else validate.choice(init, "init", INITS)
-        self._rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
+        self._rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed or 0)
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
         """A new array; ValueError if a callable gives one of another shape."""

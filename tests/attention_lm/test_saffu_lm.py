@@ -12,7 +12,7 @@ from saffu.attention_lm.shared_counts import SharedCounts
 from saffu.attention_lm.solver import fit_shared
 from saffu.attention_lm.units import EMBEDDINGS
 from saffu.ngram_lm.model import ExplicitLM
-from saffu.training.refinement import Epoch
+from saffu.training import Epoch
 from saffu.utils.language_model import LanguageModel
 from saffu.utils.streams import TokenStream
 

@@ -95,7 +95,7 @@ def test_no_output_is_an_input(inputs, capsys, no_work, command, file, link):
 
 @pytest.mark.parametrize("link", ["hard link", "symbolic link", "link to a link"])
 @pytest.mark.parametrize("file", ["text", "valid", "grid"])
-@pytest.mark.parametrize("place", [roadmap.JOURNAL, "results.csv", "summary.md", "figure.png", "models/best.saffu"])
+@pytest.mark.parametrize("place", [roadmap.RESULT_LOG, "results.csv", "summary.md", "figure.png", "models/best.saffu"])
 def test_no_file_of_a_roadmap_is_an_input(inputs, capsys, no_work, file, link, place):
     (inputs / "map" / "models").mkdir(parents=True)
     other = inputs / LINKS[link](file)

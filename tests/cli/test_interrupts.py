@@ -17,6 +17,7 @@ import saffu
 from saffu import refine
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli import main as cli
+from saffu.training.run import Run
 from saffu.utils import checkpoint
 from saffu.utils import interrupts as _interrupts
 
@@ -110,7 +111,7 @@ def test_every_long_command_ends_at_once_and_leaves_files_whole(texts, command_l
 def test_an_interrupted_refinement_is_kept_under_a_name_of_its_own(
     texts, tmp_path, monkeypatch, capsys, options, epoch
 ):
-    run, recorded = sys.modules[refine.__module__]._Run, []
+    run, recorded = Run, []
 
     def record_and_interrupt(state, parameters):
         record(state, parameters)
@@ -322,10 +323,7 @@ def test_the_library_returns_the_best_so_far_and_says_so(kind, epoch):
 
 
 def test_an_interrupt_while_the_result_is_judged_loses_nothing(monkeypatch):
-    from saffu import refine as function
-
-    module = sys.modules[function.__module__]
-    judge, n_calls = module._Run.result, []
+    judge, n_calls = Run.result, []
 
     def interrupted_once(run):
         n_calls.append(run)
@@ -333,7 +331,7 @@ def test_an_interrupt_while_the_result_is_judged_loses_nothing(monkeypatch):
             raise KeyboardInterrupt
         return judge(run)
 
-    monkeypatch.setattr(module._Run, "result", interrupted_once)
+    monkeypatch.setattr(Run, "result", interrupted_once)
     _, run = refinable("layer")
     with pytest.warns(RuntimeWarning, match="interrupted after epoch 6 of 6"):
         stopped = run()

@@ -2,9 +2,20 @@
 
 import numpy as np
 
-from saffu.transformer.model import NOTHING, Transformer
+from saffu import grow
+from saffu.transformer.functional import NOTHING
+from saffu.transformer.model import Transformer
 
 SMALL = {"vocab_size": 11, "hidden": 6, "layers": 2, "heads": (2, 1), "key": (3, 2), "value": (2, 4), "mlp": (5, 7)}
+
+SIX = {
+    "mlp": lambda model, **more: grow.mlp(model, 12, **more),
+    "add_heads": lambda model, **more: grow.add_heads(model, 2, **more),
+    "head_dim": lambda model, **more: grow.head_dim(model, 7, **more),
+    "key_dim": lambda model, **more: grow.key_dim(model, 9, **more),
+    "hidden": lambda model, **more: grow.hidden(model, 10, **more),
+    "add_layer": lambda model, **more: grow.add_layer(model, 1, **more),
+}
 
 
 def double(model):

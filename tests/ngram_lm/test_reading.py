@@ -174,7 +174,7 @@ def test_explicit_network(readers):
 
 
 def test_transformer(readers):
-    model = saffu.Transformer(VOCAB_SIZE, 8, 1, positions=16, n_threads=1)
+    model = saffu.Transformer(VOCAB_SIZE, hidden=8, layers=1, positions=16, n_threads=1)
     reads_alike(readers, lambda: model, lambda m: m.log_prob(NEW), lambda m: m.logits(NEW[None, :9]))
 
 

@@ -1,7 +1,6 @@
 """Refinement: what it promises about the loss, the bits, the checkpoint and the arguments; random starts."""
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
@@ -14,6 +13,7 @@ from helpers.gradients import central_differences
 from saffu import SoftmaxLayer, _core, random_start, refine
 from saffu.classifier import softmax_mlp as stack
 from saffu.classifier.examples import Examples
+from saffu.training.losses import TrainingData
 from saffu.utils import checkpoint
 
 
@@ -362,10 +362,9 @@ def test_better_on_validation_but_worse_in_training_returns_the_given_model():
 
 
 def test_the_whole_training_loss_decides_where_the_sample_errs(monkeypatch):
-    # saffu.refine is the function; its module has the same name.
     monkeypatch.setattr(Examples, "sample_rows", 1)
     X, y = problem()
-    row = sys.modules["saffu.refine"]._Data(network(), X, y, None, 0, 1).sample[0]
+    row = TrainingData(network(), X, y, None, 0, 1).sample[0]
     y[row] = (y[row] + 1) % 3  # the one row of the sample contradicts the others
     good = refine(SoftmaxLayer().fit(X, y), X, y, epochs=60, batch_size=300, learning_rate=0.02)
 
@@ -389,7 +388,7 @@ def test_no_epochs_give_back_the_given_model():
     assert [record["epoch"] for record in same.history] == [0]
 
 
-def test_divergence_is_told_and_survived():
+def test_divergence_is_reported_and_survived():
     X, y = problem(dtype=np.float32)
     layer = SoftmaxLayer().fit(X, y)
     with pytest.warns(RuntimeWarning, match="not finite after epoch 1"), np.errstate(all="ignore"):
@@ -560,6 +559,7 @@ def test_quiet_without_a_terminal(capfd):
         ({"validation": (np.ones((0, 12)), [])}, ValueError, "validation must have at least one row"),
         ({"validation": (np.ones((2, 5)), [0, 1])}, ValueError, "12 columns, got 5"),
         ({"n_threads": 0}, ValueError, "n_threads must be at least 1"),
+        ({"momentum": 0.9}, TypeError, "'momentum' is no option of a refinement; there are epochs, batch_size"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

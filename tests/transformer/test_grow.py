@@ -1,4 +1,4 @@
-"""Growth of transformers: nothing is forgotten, nothing new is dead, and misuse is told clearly."""
+"""Growth of transformers: nothing is forgotten, nothing new is dead, and misuse is refused clearly."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import saffu
-from helpers.small_transformers import double, rows, small
+from helpers.small_transformers import SIX, double, rows, small
 from saffu import grow
-from saffu.transformer.model import NOTHING, Transformer, forward
-
-SIX = {
-    "mlp": lambda model, **more: grow.mlp(model, 12, **more),
-    "add_heads": lambda model, **more: grow.add_heads(model, 2, **more),
-    "head_dim": lambda model, **more: grow.head_dim(model, 7, **more),
-    "key_dim": lambda model, **more: grow.key_dim(model, 9, **more),
-    "hidden": lambda model, **more: grow.hidden(model, 10, **more),
-    "add_layer": lambda model, **more: grow.add_layer(model, 1, **more),
-}
+from saffu.transformer.functional import NOTHING, forward
+from saffu.transformer.model import Transformer
+from saffu.transformer.sequences import windows
+from saffu.transformer.sizes import LayerSizes
+from saffu.utils.streams import TokenStream
 
 
 def distance(one, other, ids):
@@ -44,7 +39,7 @@ def expansions(draw):
 
 def take(model, step):
     kind, more, seed, part, init = step
-    options = {"rng": seed, "init": init}
+    options = {"seed": seed, "init": init}
     n = len(model.sizes)
     if kind == "hidden":
         return grow.hidden(model, model.hidden + more, **options)
@@ -84,7 +79,7 @@ def test_any_sequence_of_expansions_keeps_the_function(steps, seed, activation, 
 def test_dictionaries_grow_as_models_do(kind):
     model = small()
     before = {name: value.copy() for name, value in model.arrays.items()}
-    grown, arrays = SIX[kind](model, rng=3), SIX[kind](model.arrays, rng=3)
+    grown, arrays = SIX[kind](model, seed=3), SIX[kind](model.arrays, seed=3)
     assert type(arrays) is dict
     assert set(arrays) == set(grown.arrays)
     for name, value in grown.arrays.items():
@@ -122,9 +117,38 @@ def test_new_numbers_are_what_init_makes_them():
     assert not grown.arrays["layer0.contract"][5:].any()
     zero = grow.mlp(model, 9, init="zeros")
     assert not zero.arrays["layer0.expand"][:, 5:].any()
-    one, same, other = (grow.mlp(model, 9, rng=seed).arrays["layer1.expand"] for seed in (1, 1, 2))
+    one, same, other = (grow.mlp(model, 9, seed=seed).arrays["layer1.expand"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+# ---- by sizes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_grows_to_the_sizes_asked_for():
+    model = small()
+    grown = model.grow(layers=3, heads=3, hidden=9, mlp=12, value=5, key=6, seed=2)
+    assert (grown.hidden, grown.sizes) == (9, [LayerSizes(3, 6, 5, 12)] * 3)
+    assert distance(model, grown, rows()) <= 2e-5
+    by_hand = grow.add_layer(model, seed=2)
+    for layer, more in enumerate((1, 2, 2)):
+        by_hand = grow.add_heads(by_hand, more, layers=layer, seed=2)
+    for step, size in ((grow.hidden, 9), (grow.mlp, 12), (grow.head_dim, 5), (grow.key_dim, 6)):
+        by_hand = step(by_hand, size, seed=2)
+    for name, value in by_hand.arrays.items():
+        np.testing.assert_array_equal(grown.arrays[name], value)
+    assert grown.growth == by_hand.growth
+    assert model.grow().sizes == model.sizes
+
+
+def test_a_model_grows_by_what_a_text_shows():
+    model = small()
+    grown = model.grow(**text(), mlp=12, layers=3)
+    init = saffu.Prototypes(model, **text())
+    np.testing.assert_array_equal(
+        grown.arrays["layer1.expand"], grow.mlp(grow.add_layer(model, init=init), 12, init=init).arrays["layer1.expand"]
+    )
+    assert distance(model, grown, rows()) <= 2e-5
 
 
 # ---- nothing is dead -------------------------------------------------------------------------------------------------
@@ -133,7 +157,7 @@ def test_new_numbers_are_what_init_makes_them():
 @pytest.mark.parametrize("kind", SIX)
 def test_gradients_reach_what_is_new(kind):
     model = double(small())
-    grown = SIX[kind](model, rng=1)
+    grown = SIX[kind](model, seed=1)
     ids = rows()
     labels = np.where(ids == NOTHING, NOTHING, (ids + 1) % 11)
     text = grown._prepare(ids, labels, 1)
@@ -171,14 +195,19 @@ def test_gradients_reach_what_is_new(kind):
         (lambda m: grow.mlp(m, 9, init=lambda n, s: np.ones(3)), ValueError, "shape \\(6, 9\\) for 'layer0.expand'"),
         (lambda m: grow.add_layer(m, 3), ValueError, "place must be at most 2"),
         (lambda m: grow.add_layer(m, 0, heads=0), ValueError, "heads must be at least 1"),
-        (lambda m: grow.add_layer(Transformer(5, 4, 0)), ValueError, "heads must be given"),
+        (lambda m: grow.add_layer(Transformer(5, hidden=4, layers=0)), ValueError, "heads must be given"),
+        (lambda m: grow.mlp(m, 9, seed=-1), ValueError, "seed must be at least 0"),
+        (lambda m: m.grow(layers=1), ValueError, "layers must be at least 2, as there are now"),
+        (lambda m: m.grow(heads=1), ValueError, "heads must be at least 2, as there are in layer 0"),
+        (lambda m: m.grow(depth=3), TypeError, "sizes must be some of layers, heads, .*, got 'depth'"),
+        (lambda m: m.grow([1, 2], mlp=9, init="zeros"), ValueError, "init must be left out"),
         (lambda m: grow.mlp("model", 9), TypeError, "model must be a saffu.Transformer"),
         (lambda m: grow.mlp({"output": np.ones((2, 2))}, 9), ValueError, "array 'embedding' is missing"),
         (lambda m: grow.mlp(m.arrays | {"more": np.ones(2)}, 9), ValueError, "array 'more' is none of"),
         (lambda m: grow.mlp(m.arrays | {"output": np.ones((5, 3))}, 9), ValueError, "array 'output' must have shape"),
     ],
 )
-def test_misuse_is_told(call, error, message):
+def test_misuse_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(small())
 
@@ -186,27 +215,26 @@ def test_misuse_is_told(call, error, message):
 # ---- new parts from counts -------------------------------------------------------------------------------------------
 
 
-def counted(n=600):
+def text(n=600):
     rng = np.random.default_rng(5)
     ids = rng.choice(11, n, p=np.arange(11, 0, -1) / 66).astype(np.int32)
-    return ids, np.arange(0, n, 100)
+    return {"ids": ids, "documents": np.arange(0, n, 100)}
 
 
 @pytest.mark.parametrize("kind", SIX)
 def test_prototypes_keep_the_function(kind):
     model = small()
-    grown = SIX[kind](model, init=saffu.Prototypes(model, *counted(), rng=1))
+    grown = SIX[kind](model, init=saffu.Prototypes(model, **text(), seed=1))
     assert distance(model, grown, rows()) <= 2e-5
 
 
 def test_prototypes_are_differences_of_means():
     """Directions by word, the one that explains most first; projections of mean zero and unit deviation."""
-    model, (ids, documents) = small(), counted()
-    init = saffu.Prototypes(model, ids, documents)
-    inputs, labels = model._windows(ids, documents)
-    seen = forward(model.arrays, inputs, True, "relu")[2][1].norm2[0]
+    model, init = small(), saffu.Prototypes(small(), **text())
+    inputs, labels = windows(TokenStream.of(**text()), model.positions, model.vocab_size)
+    mlp_inputs = forward(model.arrays, inputs, True, "relu").layers[1].mlp_norm.output
     known = labels != NOTHING
-    states, y = seen[known], labels[known]
+    states, y = mlp_inputs[known], labels[known]
     words = [word for word in range(11) if (y == word).sum() >= 5]
     differences = {word: states[y == word].mean(axis=0) - states.mean(axis=0) for word in words}
     words.sort(key=lambda word: -(y == word).sum() * (differences[word] ** 2).sum())
@@ -220,11 +248,11 @@ def test_prototypes_are_differences_of_means():
     heads = init("layer1.value", (3, 6, 2))
     for head in range(3):
         one = heads[head][:, 0] / np.linalg.norm(heads[head][:, 0])
-        there = init._columns(init._looked_at["value"][1])[0][:, 2 * head]
+        there = init._columns(init._inputs["value"][1])[0][:, 2 * head]
         np.testing.assert_allclose(one, there / np.linalg.norm(there), atol=1e-5)
 
 
-def test_prototypes_of_nothing_are_told():
+def test_prototypes_of_nothing_are_refused():
     with pytest.raises(ValueError, match="at least one token"):
         saffu.Prototypes(small(), [])
     with pytest.raises(ValueError, match="below 11"):

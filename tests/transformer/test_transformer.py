@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 import saffu
-from helpers.small_transformers import double, rows, small
-from saffu.transformer.model import NOTHING, LayerSizes, Transformer, sizes_of, windows
+from helpers.small_transformers import SIX, double, rows, small
+from saffu.text import Vocabulary
+from saffu.transformer.functional import NOTHING
+from saffu.transformer.model import Transformer
+from saffu.transformer.scoring import label_losses_of
+from saffu.transformer.sequences import windows
+from saffu.transformer.sizes import LayerSizes, sizes_of
+from saffu.utils.streams import TokenStream
 
 SHAPES = [
     {"activation": "relu"},
@@ -40,7 +46,7 @@ def test_gradients_are_those_of_central_differences(settings):
     batch = model._prepare(ids, labels, 1).take(slice(None))
     loss, gradients = gradients_of(model, ids, labels)
     n = (labels != NOTHING).sum()
-    assert loss == pytest.approx(model._label_losses(model.arrays, batch).sum() / n, rel=1e-12)
+    assert loss == pytest.approx(label_losses_of(model, model.arrays, batch).sum() / n, rel=1e-12)
     rng = np.random.default_rng(0)
     scratch = {name: np.empty_like(value) for name, value in model.arrays.items()}
     for name, value in model.arrays.items():
@@ -59,7 +65,7 @@ def test_torch_agrees(settings):
     from saffu.torch import Transformer as Module
 
     model, ids = small(**settings), rows()
-    module = Module(model.arrays, model.activation, model.causal)
+    module = Module(model.arrays, activation=model.activation, causal=model.causal)
     expected = module(torch.tensor(ids))
     found, known = model.logits(ids), ids != NOTHING
     scale = np.abs(found).max()
@@ -84,17 +90,16 @@ def _named(module):
     return found
 
 
-def test_without_torch_the_remedy_is_told(monkeypatch):
+def test_without_torch_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "saffu.torch", raising=False)
+    for name in ("saffu.torch", "saffu.transformer.torch_module"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ImportError, match=r"pip install 'saffu\[torch\]'"):
         importlib.import_module("saffu.torch")
 
 
 def test_torch_modules_grow():
     torch = pytest.importorskip("torch")
-    from test_grow import SIX
-
     from saffu import grow
     from saffu.torch import Transformer as Module
 
@@ -102,7 +107,7 @@ def test_torch_modules_grow():
     module = Module(model.arrays)
     expected = module(torch.tensor(ids)).detach().numpy()
     for kind, step in SIX.items():
-        module, model = step(module, rng=7), step(model, rng=7)
+        module, model = step(module, seed=7), step(model, seed=7)
         assert [record["kind"] for record in module.growth][-1] == kind
         for name, value in module.arrays.items():
             np.testing.assert_array_equal(value, model.arrays[name])
@@ -117,21 +122,21 @@ def test_torch_modules_grow():
 
 
 def test_windows_of_a_text():
-    ids, labels = windows(np.arange(7, dtype=np.int32), np.array([0, 2]), 3, start=9)
+    ids, labels = windows(TokenStream.of(np.arange(7), [0, 2]), 3, start=9)
     assert ids.tolist() == [[9, 0, -1], [9, 2, 3], [4, 5, -1]]
     assert labels.tolist() == [[0, 1, -1], [2, 3, 4], [5, 6, -1]]
-    assert windows(np.empty(0, np.int32), np.zeros(1, np.int64), 3, 9)[0].shape == (0, 3)
+    assert windows(TokenStream.of([]), 3, 9)[0].shape == (0, 3)
 
 
 def test_every_token_is_scored_after_those_before_it():
     model = small()
     ids, documents = np.array([1, 2, 3, 4, 5, 0, 7, 8, 9, 10, 1, 2]), [0, 3]
-    found = model.log_prob(ids, documents)
+    found = model.log_prob(ids, documents=documents)
     for t, (start, begin) in enumerate([(0, 0)] * 3 + [(3, 3)] * 8 + [(3, 11)]):
         before = [11 if begin == start else ids[begin - 1], *ids[begin:t]]
         logits = model.logits([before])[0, -1].astype(np.float64)
         assert found[t] == pytest.approx(logits[ids[t]] - np.log(np.exp(logits).sum()), rel=1e-4, abs=1e-5)
-    assert model.perplexity(ids, documents) == pytest.approx(np.exp(-found.mean()))
+    assert model.perplexity(ids, documents=documents) == pytest.approx(np.exp(-found.mean()))
 
 
 def test_what_follows_is_not_seen_unless_asked_for():
@@ -152,7 +157,7 @@ def test_what_fills_a_row_changes_nothing():
 def test_refinement_learns_a_text():
     text = np.tile([0, 1, 2, 3, 4, 5, 6], 60)
     model = Transformer(7, hidden=12, layers=1, heads=2, positions=16)
-    refined = model.refine(text, 12, learning_rate=1e-2, batch_tokens=64, validation=(text[:70], None))
+    refined = model.refine(text, epochs=12, learning_rate=1e-2, batch_tokens=64, validation=(text[:70], None))
     assert refined.perplexity(text) < 1.5 < model.perplexity(text)
     assert np.log(refined.perplexity(text[:70])) == pytest.approx(
         min(record["validation_loss"] for record in refined.history), rel=1e-5
@@ -162,19 +167,97 @@ def test_refinement_learns_a_text():
     assert not start.arrays["layer0.expand_bias"].any()
 
 
+def test_fit_trains_in_place_by_one_pass():
+    text, documents = np.tile([0, 1, 2, 3, 4, 5, 6], 60), [0, 70]
+    model, twin = (Transformer(7, hidden=12, layers=1, heads=2, positions=16) for _ in range(2))
+    assert model.fit(text, documents=documents, vocab_size=7) is model
+    expected = twin.refine(text, documents=documents)
+    for name, value in expected.arrays.items():
+        np.testing.assert_array_equal(model.arrays[name], value)
+    assert [record["epoch"] for record in model.history] == [0, 1]
+    before = model.perplexity(text)
+    assert model.fit(text).perplexity(text) < before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_rows_hold_what_is_scored(dtype):
+    """Rows of all tokens against the scores of the tokens that are there, and against the next token's."""
+    model = small() if dtype == np.float32 else double(small())
+    ids, documents = np.array([1, 2, 3, 4, 5, 0, 7, 8, 9, 10, 1, 2]), [0, 3]
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    positions = np.array([12, 0, 11, 3, 3, 7])
+    rows = model.log_probs(ids, positions, documents=documents)
+    assert (rows.dtype, rows.shape) == (np.float64, (6, 11))
+    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, rtol=1e-12)
+    scored = model.log_prob(ids, documents=documents)
+    np.testing.assert_allclose(rows[np.arange(1, 6), ids[positions[1:]]], scored[positions[1:]], atol=tolerance)
+    following = [model.log_prob([*ids, token], documents=documents)[-1] for token in range(11)]
+    np.testing.assert_allclose(rows[0], following, atol=tolerance)
+    assert model.log_probs([], [0]).shape == (1, 11)
+    assert model.log_probs(ids, []).shape == (0, 11)
+
+
+def test_what_follows_a_document_and_what_is_drawn():
+    """One token at a time, through more than one window of eight places."""
+    model = small()
+    ids = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2]
+    for n in (0, 1, 7, 8, 9, 17):
+        np.testing.assert_allclose(
+            np.log(model.distribution(ids[:n])), model.log_probs(ids[:n], [n])[0], rtol=1e-4, atol=1e-5
+        )
+    drawn = list(model.generate(ids[:3], 20, temperature=0))
+    for n, token in enumerate(drawn):
+        assert token == int(model.distribution([*ids[:3], *drawn[:n]]).argmax())
+    first, again, other = (list(model.generate([], 20, seed=seed, exclude=[4])) for seed in (1, 1, 2))
+    assert first == again != other
+    assert 4 not in first
+
+
+def test_repr_is_a_call_that_makes_the_same_model():
+    for model in (Transformer(5, hidden=8, layers=2, heads=(1, 2), seed=3), Transformer(5, layers=0, n_threads=2)):
+        again = eval(repr(model), {"Transformer": Transformer})
+        assert repr(again) == repr(model)
+        assert again.sizes == model.sizes
+        for name, value in model.arrays.items():
+            np.testing.assert_array_equal(again.arrays[name], value)
+
+
 def test_files_keep_everything(tmp_path):
-    model = saffu.grow.add_heads(small(activation="gelu", causal=False), 1)
+    model = saffu.grow.add_heads(small(activation="gelu", causal=False, seed=4), 1)
+    model.vocabulary = Vocabulary([f"w{number}" for number in range(9)])
     model.save(tmp_path / "model")
     again = saffu.load(tmp_path / "model")
     assert type(again) is Transformer
     assert again.summary() == model.summary()
+    assert again.vocabulary == model.vocabulary
+    assert repr(again) == repr(model)
     for name, value in model.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], value)
+    with pytest.raises(ValueError, match="vocabulary must have 11 types"):
+        model.vocabulary = Vocabulary(["w"])
+
+
+def test_files_of_before_have_neither_seed_nor_vocabulary():
+    model = small(seed=4)
+    arrays, metadata = model._to_checkpoint()
+    del metadata["seed"]
+    again = Transformer._from_checkpoint(arrays, metadata)
+    assert (again.seed, again.vocabulary) == (0, None)
+    assert again.sizes == model.sizes
+
+
+def test_copies_are_of_the_subclass():
+    class Mine(Transformer):
+        pass
+
+    model = Mine(5, hidden=4, layers=1, positions=6)
+    for other in (model.refine([0, 1, 2]), model.grow(mlp=20), saffu.grow.hidden(model, 6), saffu.random_start(model)):
+        assert type(other) is Mine
 
 
 def test_sizes_are_read_off_the_arrays():
     assert sizes_of(small().arrays) == [LayerSizes(2, 3, 2, 5), LayerSizes(1, 2, 4, 7)]
-    assert Transformer(5, 8, 1, heads=2).sizes == [LayerSizes(2, 4, 4, 32)]
+    assert Transformer(5, hidden=8, layers=1, heads=2).sizes == [LayerSizes(2, 4, 4, 32)]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +270,16 @@ def test_sizes_are_read_off_the_arrays():
         (lambda: small().logits([[12]]), ValueError, r"ids must be in \[0, 11\] or -1"),
         (lambda: small().logits([1, 2]), TypeError, "ids must be a matrix of integers"),
         (lambda: small(causal=False).refine([1, 2]), ValueError, "a model that is not causal"),
+        (lambda: small(causal=False).log_prob([1, 2]), ValueError, "a model that is not causal"),
+        (lambda: small(causal=False).log_probs([1, 2], [0]), ValueError, "a model that is not causal"),
+        (lambda: small(causal=False).distribution([1, 2]), ValueError, "a model that is not causal"),
+        (lambda: small().fit([1, 2], vocab_size=12), ValueError, "vocab_size must be 11, as the model has, got 12"),
+        (lambda: small().fit([]), ValueError, "at least one"),
+        (lambda: small().log_probs([1, 2], [3]), ValueError, r"positions must be in \[0, 2\], got 3 to 3"),
+        (lambda: small().log_probs([1, 2], [0.5]), TypeError, "positions must be a vector of integers"),
+        (lambda: small().distribution([11]), ValueError, "context must be below 11"),
+        (lambda: small().update([1, 2]), NotImplementedError, "Transformer cannot update: refine it"),
+        (lambda: small().prime(), NotImplementedError, "Transformer cannot prime"),
         (lambda: small().perplexity([]), ValueError, "at least one token"),
         (lambda: saffu.refine(small(), [[1, -1, 2]], [[1, 1, 1]]), ValueError, "only at the ends of rows"),
         (lambda: saffu.refine(small(), [[1, 2]], [[1]]), ValueError, "y must have the shape of X"),
@@ -200,6 +293,6 @@ def test_sizes_are_read_off_the_arrays():
         ),
     ],
 )
-def test_misuse_is_told(call, error, message):
+def test_misuse_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
