@@ -86,7 +86,7 @@ def test_eval_agrees_with_the_library(trained, capsys):
     assert list(figures) == names
     model = checkpoint.load(trained / "model.saffu")
     text = Corpus(trained / "test.txt.gz").read(model.vocabulary)
-    nats = -model.log_prob(text.ids, text.starts).mean()
+    nats = -model.log_prob(text.ids, documents=text.starts).mean()
     content = gzip.decompress((trained / "test.txt.gz").read_bytes()).decode()
     lines = [line for line in content.split("\n") if line]
     characters = sum(len(line) + 1 for line in lines)
@@ -94,7 +94,7 @@ def test_eval_agrees_with_the_library(trained, capsys):
     assert figures["tokens"] == text.ids.size == tokens
     assert figures["nats_per_token"] == pytest.approx(nats)
     assert figures["perplexity"] == pytest.approx(np.exp(nats))
-    assert figures["perplexity"] == pytest.approx(model.perplexity(text.ids, text.starts))
+    assert figures["perplexity"] == pytest.approx(model.perplexity(text.ids, documents=text.starts))
     assert figures["bits_per_char"] == pytest.approx(nats * tokens / np.log(2) / characters)
     assert figures["unk_rate"] == pytest.approx(2 / tokens)
     assert figures["tokens_per_second"] == pytest.approx(tokens / figures["seconds"])
@@ -194,11 +194,13 @@ def compact(trained):
 def test_a_compact_model_equals_that_of_the_library(compact, tmp_path):
     model = checkpoint.load(compact / "compact.saffu")
     text = Corpus(compact / "train.txt").read(model.vocabulary)
-    base = ExplicitLM().fit(text.ids, len(model.vocabulary), text.starts)
+    base = ExplicitLM().fit(text.ids, vocab_size=len(model.vocabulary), documents=text.starts)
     twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).solve(text.ids, documents=text.starts)
-    twin = twin.refine(text.ids, 1, documents=text.starts)
+    twin = twin.refine(text.ids, epochs=1, documents=text.starts)
     test = Corpus(compact / "test.txt.gz").read(model.vocabulary)
-    np.testing.assert_allclose(model.log_prob(test.ids, test.starts), twin.log_prob(test.ids, test.starts), atol=1e-5)
+    np.testing.assert_allclose(
+        model.log_prob(test.ids, documents=test.starts), twin.log_prob(test.ids, documents=test.starts), atol=1e-5
+    )
     assert model.history[-1]["epoch"] == 1
 
 
@@ -208,7 +210,7 @@ def test_eval_generate_and_info_take_a_compact_model(compact, capsys):
     code, output, errors = run(capsys, "eval", path, test, "--json")
     assert (code, errors) == (0, "")
     text = Corpus(test).read(model.vocabulary)
-    assert json.loads(output)["perplexity"] == pytest.approx(model.perplexity(text.ids, text.starts))
+    assert json.loads(output)["perplexity"] == pytest.approx(model.perplexity(text.ids, documents=text.starts))
     options = ["generate", path, "--prompt", "the cat", "--tokens", "20", "--top-k", "5", "--seed", "1"]
     code, first, errors = run(capsys, *options)
     assert (code, errors) == (0, "")
