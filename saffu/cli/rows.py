@@ -110,5 +110,6 @@ def _read_svmlight(path: str, n_features: int) -> tuple[Any, Array]:
         try:
             X, y = load_svmlight_file(file, n_features=n_features, dtype=np.float64)
         except (ValueError, UnicodeDecodeError, IndexError, OverflowError) as error:
-            raise ValueError(f"{path!r} is neither .npz nor svmlight with {n_features} features: {error}") from error
+            reason = str(error)[:100]  # which may quote a line of any length
+            raise ValueError(f"{path!r} is neither .npz nor svmlight with {n_features} features: {reason}") from error
     return X, y

@@ -286,7 +286,8 @@ def test_vocabulary_is_that_of_the_beginning():
     assert vocabulary.types == ["<unk>", "<eos>", "common", "mid"]
     assert vocabulary.decode(renumbered)[:4] == ["mid", "common", "common", "<unk>"]
     assert vocabulary == Vocabulary.build(
-        [["\n" if kind == "<eos>" else kind for kind in everything.decode(ids)]], 3, "words"
+        [["\n" if kind == "<eos>" else kind for kind in everything.decode(ids)]],
+        min_count=3,
     )
 
 
