@@ -454,7 +454,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_perplexity_that_is_no_number_is_a_failure(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(FakeModel, "perplexity", lambda *_: value)
+    monkeypatch.setattr(FakeModel, "perplexity", lambda *_, **__: value)
     found = run(tmp_path, architectures=[Architecture()])
     assert found.results[0].error == f"ValueError: the perplexity of the held-out text is {value}"
 
