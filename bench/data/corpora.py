@@ -41,7 +41,7 @@ class Parts(NamedTuple):
     test: Chunk
 
 
-def load(folder: Path, name: str, tokeniser: str, test_part: str = "test") -> Split:
+def load(folder: Path, name: str, tokenizer: str, test_part: str = "test") -> Split:
     """A corpus in files ``{name}train.txt.gz`` and so on, with a blank line between documents.
 
     Parameters
@@ -50,14 +50,14 @@ def load(folder: Path, name: str, tokeniser: str, test_part: str = "test") -> Sp
         Folder of the data sets.
     name : str
         Path and beginning of the file names, such as ``"brown/"`` or ``"children/fairytales."``.
-    tokeniser : str
+    tokenizer : str
         As in :class:`saffu.text.Corpus`.
     test_part : {"test", "valid"}
         What to score on.
     """
-    train = Corpus(folder / f"{name}train.txt.gz", tokeniser)
+    train = Corpus(folder / f"{name}train.txt.gz", tokenizer=tokenizer)
     vocabulary = train.build_vocabulary(MIN_COUNT)
-    test = Corpus(folder / f"{name}{test_part}.txt.gz", tokeniser)
+    test = Corpus(folder / f"{name}{test_part}.txt.gz", tokenizer=tokenizer)
     return Split(name.strip("/.").split("/")[-1], vocabulary, train.read(vocabulary), test.read(vocabulary))
 
 
@@ -86,15 +86,17 @@ def parts(folder: Path, name: str, tokens: int | None = None) -> Parts:
     paths = ["brown/"] if name == "brown" else [f"children/{part}." for part in _members(name)]
     train, valid, test = ([folder / f"{path}{part}.txt.gz" for path in paths] for part in ("train", "valid", "test"))
     if tokens is None:
-        vocabulary = Corpus(train, "whitespace").build_vocabulary(MIN_COUNT)
+        vocabulary = Corpus(train, tokenizer="whitespace").build_vocabulary(MIN_COUNT)
         return Parts(
-            name, vocabulary, *(Corpus(files, "whitespace").read(vocabulary) for files in (train, valid, test))
+            name,
+            vocabulary,
+            *(Corpus(files, tokenizer="whitespace").read(vocabulary) for files in (train, valid, test)),
         )
-    every_type = Corpus(train, "whitespace").build_vocabulary(1)
+    every_type = Corpus(train, tokenizer="whitespace").build_vocabulary(1)
     share = tokens // len(paths)
-    text = joined(beginning(Corpus(file, "whitespace").read(every_type), share) for file in train)
+    text = joined(beginning(Corpus(file, tokenizer="whitespace").read(every_type), share) for file in train)
     vocabulary, ids = frequent(every_type, text.ids)
-    others = (Corpus(files, "whitespace").read(vocabulary) for files in (valid, test))
+    others = (Corpus(files, tokenizer="whitespace").read(vocabulary) for files in (valid, test))
     return Parts(name, vocabulary, text._replace(ids=ids), *others)
 
 
@@ -106,7 +108,7 @@ def joined(texts: Iterable[Chunk]) -> Chunk:
     """Texts one after the other."""
     chunks = list(texts)
     ends = np.cumsum([chunk.ids.size for chunk in chunks])
-    documents = [chunk.documents + end - chunk.ids.size for chunk, end in zip(chunks, ends, strict=True)]
+    documents = [chunk.starts + end - chunk.ids.size for chunk, end in zip(chunks, ends, strict=True)]
     ids = np.concatenate([chunk.ids for chunk in chunks])
     return Chunk(ids, np.concatenate(documents), sum(chunk.n_characters for chunk in chunks))
 
@@ -124,7 +126,7 @@ def sample(text: Chunk, tokens: int, runs: int = 8) -> Chunk:
 
 
 def _span(text: Chunk, first: int, last: int) -> Chunk:
-    inside = text.documents[(text.documents > first) & (text.documents < last)] - first
+    inside = text.starts[(text.starts > first) & (text.starts < last)] - first
     share = (last - first) / text.ids.size
     return Chunk(text.ids[first:last], np.concatenate([[0], inside]), round(text.n_characters * share))
 
@@ -137,7 +139,7 @@ def beginning(text: Chunk, tokens: int) -> Chunk:
     if ends.size == 0:
         raise ValueError(f"tokens must reach over the first line, got {tokens}")
     share = ends[-1] / text.ids.size
-    documents = text.documents[text.documents < ends[-1]]
+    documents = text.starts[text.starts < ends[-1]]
     return Chunk(text.ids[: ends[-1]], documents, round(text.n_characters * share))
 
 
@@ -154,17 +156,18 @@ def frequent(vocabulary: Vocabulary, ids: Ids, min_count: int = MIN_COUNT) -> tu
     renumbered[:special] = np.arange(special)
     renumbered[kept] = special + np.arange(kept.size)
     types = [vocabulary.types[kind] for kind in kept]
-    return Vocabulary(types, vocabulary.tokeniser, vocabulary.documents, min_count), renumbered[ids]
+    settings = {"tokenizer": vocabulary.tokenizer, "documents": vocabulary.documents}
+    return Vocabulary(types, **settings, min_count=min_count), renumbered[ids]
 
 
-def shakespeare(folder: Path, tokeniser: str, share: float = SHAKESPEARE_SHARE, within: float = 1.0) -> Split:
+def shakespeare(folder: Path, tokenizer: str, share: float = SHAKESPEARE_SHARE, within: float = 1.0) -> Split:
     """Tiny Shakespeare as one document.
 
     Parameters
     ----------
     folder : path
         Folder of the data sets.
-    tokeniser : {"words", "chars"}
+    tokenizer : {"words", "chars"}
     share : float
         This much of the text, from its beginning, is for training, the rest for the test.
     within : float
@@ -178,7 +181,7 @@ def shakespeare(folder: Path, tokeniser: str, share: float = SHAKESPEARE_SHARE, 
         for part, content in (("train", text[:cut]), ("test", text[cut:])):
             path = Path(scratch) / f"{part}.txt"
             path.write_text(content, encoding="utf-8", newline="")
-            parts.append(Corpus(path, tokeniser, "file"))
+            parts.append(Corpus(path, tokenizer=tokenizer, documents="file"))
         vocabulary = parts[0].build_vocabulary()
         train, test = (part.read(vocabulary) for part in parts)
-    return Split(f"Tiny Shakespeare, {tokeniser}", vocabulary, train, test)
+    return Split(f"Tiny Shakespeare, {tokenizer}", vocabulary, train, test)

@@ -51,21 +51,21 @@ def ours(parts: Parts, given: Any) -> Iterator[Row]:
     valid = corpora.beginning(parts.valid, corpora.VALID_TOKENS)
 
     def row(name: str, model: Any, n_parameters: int, seconds: float, settings: str = "") -> Row:
-        on_valid, on_test = (model.perplexity(text.ids, documents=text.documents) for text in (valid, parts.test))
+        on_valid, on_test = (model.perplexity(text.ids, documents=text.starts) for text in (valid, parts.test))
         return Row(name, n_parameters, seconds, on_valid, on_test, settings)
 
     for name, priming in (("Kneser-Ney", "kneser-ney"), (EXPLICIT, "k-fold")):
         began = time.perf_counter()
-        explicit = ExplicitLM(priming=priming).fit(train.ids, vocab_size=n_types, documents=train.documents)
+        explicit = ExplicitLM(priming=priming).fit(train.ids, vocab_size=n_types, documents=train.starts)
         fitting = time.perf_counter() - began
         yield row(name, explicit, size(explicit), fitting)
     began = time.perf_counter()
     model = SaffuLM(**architecture(given), residual=explicit)
-    model.solve(train.ids, vocab_size=n_types, documents=train.documents)
+    model.solve(train.ids, vocab_size=n_types, documents=train.starts)
     solving = fitting + time.perf_counter() - began
     yield row("residual SaffuLM, solved", model, model.n_parameters, solving)
     began = time.perf_counter()
-    refined = model.refine(train.ids, epochs=given.epochs, documents=train.documents, **refinement(given, valid))
+    refined = model.refine(train.ids, epochs=given.epochs, documents=train.starts, **refinement(given, valid))
     seconds = solving + time.perf_counter() - began
     best = min(refined.history or [{}], key=lambda record: record.get("validation_loss", math.inf))
     settings = f"rate {given.rate:g}, dropout {given.dropout:g}, epoch {best.get('epoch')} of {given.epochs}"
@@ -86,7 +86,7 @@ def refinement(given: Any, valid: Chunk) -> dict[str, Any]:
         "batch_tokens": given.batch_tokens,
         "freeze_embeddings": given.frozen,
         "thaw_after": given.thaw_after,
-        "validation": (valid.ids, valid.documents),
+        "validation": (valid.ids, valid.starts),
         "seed": given.seed,
     }
 
@@ -132,7 +132,7 @@ def summary(rows: Sequence[Row]) -> str:
 def made_up_parts() -> Parts:
     """Of the text that is made up."""
     text = made_up(2000)
-    vocabulary = Vocabulary([f"w{i}" for i in range(text.n_types - 2)], "whitespace", "blank-line", 1)
+    vocabulary = Vocabulary([f"w{i}" for i in range(text.n_types - 2)], tokenizer="whitespace", documents="blank-line")
     return Parts(text.name, vocabulary, text.train, text.valid, text.test)
 
 

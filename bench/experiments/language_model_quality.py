@@ -53,8 +53,8 @@ def measure(split: Split, settings: Mapping[str, Any], kneser_ney_order: int) ->
     for priming in PRIMINGS:
         chosen = {"order": kneser_ney_order} if priming == "kneser-ney" else settings
         model = ExplicitLM(priming=priming, **chosen)
-        _, spent = timed(partial(model.fit, train.ids, vocab_size=len(split.vocabulary), documents=train.documents))
-        log_prob, scored = timed(partial(model.log_prob, test.ids, documents=test.documents))
+        _, spent = timed(partial(model.fit, train.ids, vocab_size=len(split.vocabulary), documents=train.starts))
+        log_prob, scored = timed(partial(model.log_prob, test.ids, documents=test.starts))
         nats[priming] = -float(log_prob.mean())
         fitting, scoring = spent.wall, scored.wall
     nats["unigram"] = -float(model.unigram_log_prob(test.ids).mean())
@@ -80,9 +80,9 @@ def try_characters(folder: Path) -> None:
     for radius, order in CANDIDATES:
         model = ExplicitLM(radius=radius, order=order)
         _, spent = timed(
-            partial(model.fit, inner.train.ids, vocab_size=len(inner.vocabulary), documents=inner.train.documents)
+            partial(model.fit, inner.train.ids, vocab_size=len(inner.vocabulary), documents=inner.train.starts)
         )
-        bits = -float(model.log_prob(inner.test.ids, documents=inner.test.documents).mean()) / np.log(2)
+        bits = -float(model.log_prob(inner.test.ids, documents=inner.test.starts).mean()) / np.log(2)
         print(f"radius {radius:2}, order {order:2}: {bits:.4f} bits per character, {spent.wall:.1f} s")
 
 

@@ -17,7 +17,7 @@ Float64 = NDArray[np.float64]
 def fit(split: Split, n_threads: int | None = None, **settings) -> ExplicitLM:
     """An ExplicitLM of the training part."""
     model = ExplicitLM(n_threads=n_threads, **settings)
-    return model.fit(split.train.ids, vocab_size=len(split.vocabulary), documents=split.train.documents)
+    return model.fit(split.train.ids, vocab_size=len(split.vocabulary), documents=split.train.starts)
 
 
 # ---- the same logits, densely ----------------------------------------------------------------------------------------
@@ -32,9 +32,9 @@ class DenseTwin:
 
     def __init__(self, model: ExplicitLM, text: Chunk) -> None:
         self.pooled, self.scalars = model._solved()
-        self.ids, self.documents = text.ids, text.documents
+        self.ids, self.documents = text.ids, text.starts
         weights = self.pooled.weights
-        rows = weights.contexts(text.ids, text.documents)
+        rows = weights.contexts(text.ids, text.starts)
         self.states = self.pooled.states(rows)
         self.rows = rows.T.copy()
         self.masses = window_mass(self.pooled.windows)
@@ -78,7 +78,7 @@ def scoring_race(model: ExplicitLM, text: Chunk, n_positions: int = 400, repeats
     twin, positions = DenseTwin(model, text), spread_positions(text, n_positions)
     seconds = race(
         {
-            "saffu": lambda: model.log_prob(text.ids, documents=text.documents),
+            "saffu": lambda: model.log_prob(text.ids, documents=text.starts),
             "numpy": lambda: twin.log_prob(positions),
         },
         repeats,

@@ -21,7 +21,7 @@ from saffu.attention_lm.contexts import SEGMENT
 from saffu.attention_lm.model import EMBEDDINGS, SaffuLM
 from saffu.attention_lm.segments import Passage, Passages
 from saffu.attention_lm.units import Unit
-from saffu.training.refinement import BETA1, BETA2, EPSILON
+from saffu.training.run import BETA1, BETA2, EPSILON
 
 NEVER = -1e30  # logit of a place where there is no token
 ROWS = 256  # of logits that live at a time, in blocks

@@ -204,9 +204,9 @@ class Budget(NamedTuple):
 
 def rows(parts: Parts, budget: Budget, kinds: Sequence[str] = ("transformer", "LSTM"), seed: int = 0) -> Iterator[Row]:
     """A row for each kind and each multiple of the time."""
-    stream, test = Stream(parts.train.ids, parts.train.documents), Stream(parts.test.ids, parts.test.documents)
+    stream, test = Stream(parts.train.ids, parts.train.starts), Stream(parts.test.ids, parts.test.starts)
     part = corpora.beginning(parts.valid, corpora.VALID_TOKENS)
-    valid = Stream(part.ids, part.documents)
+    valid = Stream(part.ids, part.starts)
     for kind in kinds:
         build = partial(KINDS[kind], budget.n_parameters, len(parts.vocabulary))
         tuning = budget.tune_seconds or budget.seconds / 10

@@ -34,14 +34,14 @@ def test_fit(benchmark, brown, priming):
         tokens_per_second=n_tokens / seconds.wall,
         **{f"{verb}_tokens_per_second": n_tokens / spent for verb, spent in model.seconds.items()},
         bytes_weights=model.summary()["bytes_weights"],
-        perplexity=model.perplexity(brown.test.ids, documents=brown.test.documents),
+        perplexity=model.perplexity(brown.test.ids, documents=brown.test.starts),
     )
 
 
 def test_scoring(benchmark, brown, model):
     twin, text = dense_language_model.DenseTwin(model, brown.test), brown.test
     positions = dense_language_model.spread_positions(text, 400)
-    found, _ = record(benchmark, lambda: model.log_prob(text.ids, documents=text.documents), 3, threads=1)
+    found, _ = record(benchmark, lambda: model.log_prob(text.ids, documents=text.starts), 3, threads=1)
     np.testing.assert_allclose(found[positions], twin.log_prob(positions), rtol=0, atol=AGREEMENT)
     per_token = dense_language_model.scoring_race(model, text)
     benchmark.extra_info.update(
@@ -54,7 +54,7 @@ def test_scoring(benchmark, brown, model):
 @pytest.fixture(scope="module")
 def held_out(brown, model):
     """Folds read as new text is, on one thread."""
-    return HeldOutLogits(model, brown.train.ids, brown.train.documents, min_count=corpora.MIN_COUNT, n_threads=1)
+    return HeldOutLogits(model, brown.train.ids, brown.train.starts, min_count=corpora.MIN_COUNT, n_threads=1)
 
 
 @pytest.mark.parametrize("order", ["in order", "shuffled"])
@@ -105,12 +105,12 @@ def opponent(brown, data_folder):
     explicit, seconds = timed(lambda: dense_language_model.fit(brown))
     valid = corpora.beginning(corpora.brown(data_folder, "valid").test, 20_000)
     text = {
-        "stream": Stream(brown.train.ids, brown.train.documents),
-        "valid": Stream(valid.ids, valid.documents),
+        "stream": Stream(brown.train.ids, brown.train.starts),
+        "valid": Stream(valid.ids, valid.starts),
     }
     facts = {
         "explicit_seconds": seconds.wall,
-        "explicit_perplexity": explicit.perplexity(brown.test.ids, documents=brown.test.documents),
+        "explicit_perplexity": explicit.perplexity(brown.test.ids, documents=brown.test.starts),
         "learning_rate": torch_training.best_learning_rate(
             lambda: Transformer(len(brown.vocabulary), D_MODEL), seconds=seconds.wall, **text
         ).learning_rate,
@@ -129,5 +129,5 @@ def test_transformer_for_as_long(benchmark, brown, opponent, times):
     trained, _ = record(
         benchmark, lambda: torch_training.train(start, seconds=budget, learning_rate=rate, **text), 1, times_fit=times
     )
-    test = Stream(brown.test.ids, brown.test.documents)
+    test = Stream(brown.test.ids, brown.test.starts)
     benchmark.extra_info.update(facts, perplexity=torch_training.perplexity(trained.model, test))

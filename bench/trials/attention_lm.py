@@ -27,7 +27,7 @@ def solve(text: Text, **architecture: Any) -> tuple[SaffuLM, float]:
     """A solved model and the seconds that it took."""
     model, spent = timed(
         lambda: SaffuLM(min_count=MIN_COUNT, **architecture).solve(
-            text.train.ids, vocab_size=text.n_types, documents=text.train.documents
+            text.train.ids, vocab_size=text.n_types, documents=text.train.starts
         )
     )
     return model, spent.wall
@@ -83,7 +83,7 @@ def trained(
     start.refine(
         text.train.ids,
         epochs=epochs,
-        documents=text.train.documents,
+        documents=text.train.starts,
         batch_tokens=batch_tokens(text),
         callback=record,
         **settings,
@@ -92,7 +92,7 @@ def trained(
 
 
 def _nll(model: SaffuLM, chunk: Chunk) -> float:
-    return -float(model.log_prob(chunk.ids, documents=chunk.documents).mean())
+    return -float(model.log_prob(chunk.ids, documents=chunk.starts).mean())
 
 
 def best(moments: Sequence[Moment]) -> Moment:

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from saffu import Transformer, grow
-from saffu.transformer.model import sizes_of
+from saffu.transformer.sizes import sizes_of
 
 
 def any_expansion(model: Any, sizes: Sequence[Any], hidden: int, rng: np.random.Generator) -> Any:
     """One of the six, of random extent, for random layers."""
     kind, more, seed = int(rng.integers(6)), int(rng.integers(1, 5)), int(rng.integers(1 << 30))
     if kind == 0:
-        return grow.hidden(model, hidden + more, rng=seed)
+        return grow.hidden(model, hidden + more, seed=seed)
     if kind == 1:
-        return grow.add_layer(model, int(rng.integers(len(sizes) + 1)), rng=seed)
+        return grow.add_layer(model, int(rng.integers(len(sizes) + 1)), seed=seed)
     layer = int(rng.integers(len(sizes)))
     if kind == 2:
-        return grow.add_heads(model, more, layers=layer, rng=seed)
+        return grow.add_heads(model, more, layers=layer, seed=seed)
     name, field = (("mlp", "mlp"), ("head_dim", "value"), ("key_dim", "key"))[kind - 3]
-    return getattr(grow, name)(model, getattr(sizes[layer], field) + more, layers=layer, rng=seed)
+    return getattr(grow, name)(model, getattr(sizes[layer], field) + more, layers=layer, seed=seed)
 
 
 def largest_differences(n_sequences: int) -> dict[tuple[str, str], float]:
@@ -39,7 +39,8 @@ def largest_differences(n_sequences: int) -> dict[tuple[str, str], float]:
         for _ in range(n_sequences):
             layers = int(rng.integers(1, 4))
             small = {name: rng.integers(1, 9, layers).tolist() for name in ("heads", "key", "value", "mlp")}
-            start = Transformer(20, int(rng.integers(4, 33)), layers, **small, positions=12, seed=int(rng.integers(99)))
+            shape = {"hidden": int(rng.integers(4, 33)), "layers": layers, **small, "positions": 12}
+            start = Transformer(20, **shape, seed=int(rng.integers(99)))
             arrays = {n: v + rng.normal(0, 0.2, v.shape).astype(v.dtype) for n, v in start.arrays.items()}
             numpy_model = start.with_arrays({name: value.astype(dtype) for name, value in arrays.items()})
             ids = rng.integers(0, 21, (4, 12))

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.data.texts import Text
 from saffu import Transformer, grow
-from saffu.transformer.prototypes import Prototypes
+from saffu.transformer import Prototypes
 
 Sizes = dict[str, int]
 
@@ -57,7 +57,7 @@ def start(text: Text, plan: Plan, sizes: Sizes, seed: int) -> Transformer:
 
 def grown_to(model: Transformer, sizes: Sizes, init: Any, seed: int) -> Transformer:
     """The model with these sizes."""
-    chance: dict[str, Any] = {"init": init, "rng": seed}
+    chance: dict[str, Any] = {"init": init, "seed": seed}
     while len(model.sizes) < sizes["layers"]:
         model = grow.add_layer(model, **chance)
     for layer, size in enumerate(model.sizes):
@@ -74,12 +74,12 @@ def multiply_adds(model: Transformer, n_tokens: int) -> float:
 
 def nll(model: Transformer, text: Text) -> float:
     """On validation text, nats per token."""
-    return -float(model.log_prob(text.valid.ids, documents=text.valid.documents).mean())
+    return -float(model.log_prob(text.valid.ids, documents=text.valid.starts).mean())
 
 
 def trained(model: Transformer, text: Text, epochs: int, rate: float, seed: int, so_far: Moment) -> tuple[Any, Moment]:
     """The model trained further, by the clock."""
-    ids, documents = text.train.ids, text.train.documents
+    ids, documents = text.train.ids, text.train.starts
     began = time.perf_counter()
     better = model.refine(ids, epochs=epochs, documents=documents, learning_rate=rate, seed=seed, batch_tokens=1024)
     seconds = so_far.seconds + time.perf_counter() - began
@@ -108,7 +108,7 @@ def grown_by(
 ) -> tuple[Transformer, Moment]:
     """The model with these sizes; counting is on the clock."""
     began = time.perf_counter()
-    init = Prototypes(model, text.train.ids, text.train.documents, seed) if kind == "explicit" else kind
+    init = Prototypes(model, text.train.ids, documents=text.train.starts, seed=seed) if kind == "explicit" else kind
     larger = grown_to(model, sizes, init, seed)
     return larger, moment._replace(seconds=moment.seconds + time.perf_counter() - began)
 

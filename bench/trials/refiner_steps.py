@@ -6,13 +6,15 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from bench.data.texts import Text
+from saffu.attention_lm import SaffuLM
+from saffu.attention_lm.backprop import BATCH_TOKENS
 from saffu.attention_lm.contexts import SEGMENT
-from saffu.attention_lm.model import BATCH_TOKENS, SaffuLM
-from saffu.attention_lm.segments import Passage
-from saffu.training.refinement import Plan, _Data, _Run
+from saffu.attention_lm.scoring import fixed_embeddings
+from saffu.attention_lm.segments import SegmentBatch
+from saffu.training.losses import TrainingData
+from saffu.training.options import Options
+from saffu.training.run import Run
 from saffu.utils.threads import available_cpus, one_blas_thread
 
 
@@ -24,23 +26,23 @@ class Refiner:
     def __init__(self, model: SaffuLM, text: Text, frozen: bool, batch_tokens: int = BATCH_TOKENS) -> None:
         start = model._copy()
         start.history = []  # nothing is softened
-        start._frozen = start._fixed(np.float32) if frozen else None
-        data = _Data(start, text.train.ids, text.train.documents, None, 0, available_cpus())
-        plan = Plan(1, batch_tokens // SEGMENT, None, 1.0, 0.0, 0)
-        self.run = _Run(start, data, plan, self.RATE, (), None)
+        start._frozen = fixed_embeddings(start) if frozen else None
+        data = TrainingData(start, text.train.ids, text.train.starts, None, 0, available_cpus())
+        options = Options(epochs=1, batch_size=batch_tokens // SEGMENT, learning_rate=self.RATE, soften=1.0)
+        self.run = Run(start, data, options)
         self.text: Any = data.rows
         self.step = 0
 
-    def batches(self, n: int) -> list[Passage]:
+    def batches(self, n: int) -> list[SegmentBatch]:
         """The first so many batches of the first epoch."""
         return [batch for _, batch in itertools.islice(self.run._batches(), n)]
 
-    def loss(self, batch: Passage) -> float:
+    def loss(self, batch: SegmentBatch) -> float:
         """Loss of a batch."""
         with one_blas_thread():
             return self.run.model._loss_and_gradients(self.run.parameters, batch, self.run.gradients, available_cpus())
 
-    def train(self, batches: Sequence[Passage]) -> None:
+    def train(self, batches: Sequence[SegmentBatch]) -> None:
         """A step for each batch."""
         with one_blas_thread():
             for batch in batches:

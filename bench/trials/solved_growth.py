@@ -42,7 +42,7 @@ class Growth(NamedTuple):
 
 def solved_growths(text: Text, quick: bool, seeds: Sequence[int]) -> Iterator[Growth]:
     """Growths of an explicit model, which takes no seed, of compact ones, and of those on an explicit model."""
-    ids, documents = text.train.ids, text.train.documents
+    ids, documents = text.train.ids, text.train.starts
     explicit = ExplicitLM(radius=2, order=3, windows=(), induction=0).fit(
         ids, vocab_size=text.n_types, documents=documents
     )
@@ -72,11 +72,11 @@ def _grown(
 ) -> Growth:
     what = ", ".join(f"{k} {'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in step.items())
     larger, spent = zip(
-        *(timed(partial(m.grow, text.train.ids, documents=text.train.documents, **step)) for m in models), strict=True
+        *(timed(partial(m.grow, text.train.ids, documents=text.train.starts, **step)) for m in models), strict=True
     )
     criterion = [tuple(each.growth[-1]["losses"]) for each in larger]
     before, after = (
-        [each.perplexity(text.test.ids, documents=text.test.documents) for each in group] for group in (models, larger)
+        [each.perplexity(text.test.ids, documents=text.test.starts) for each in group] for group in (models, larger)
     )
     sizes = n_parameters(models[0]), n_parameters(larger[0])
     return Growth(name, what, *sizes, criterion, list(zip(before, after, strict=True)), spent[0].wall)

@@ -237,7 +237,7 @@ class CountedModel(LanguageModel):
 
         return lambda: self.distribution(read), append
 
-    # ---- what it is --------------------------------------------------------------------------------------------------
+    # ---- settings and sizes ------------------------------------------------------------------------------------------
 
     @property
     def n_threads(self) -> int | None:

@@ -114,7 +114,7 @@ class CountedText:
         self.sample = self.sample.merge(other.sample)
         self.end = other.end.copy()
 
-    # ---- all text again ----------------------------------------------------------------------------------------------
+    # ---- counting all text again -------------------------------------------------------------------------------------
 
     def whole_text(self, ids: ArrayLike | None, documents: ArrayLike | None) -> TokenStream:
         """All text that was counted, as given or as it was kept.

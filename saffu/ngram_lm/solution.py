@@ -136,7 +136,7 @@ class Solution:
         """The pooled model of other counts."""
         return PooledModel(NgramWeights(counts, False, self.n_threads), *self.contexts.pooled_windows)
 
-    # ---- what answers are made of ------------------------------------------------------------------------------------
+    # ---- weights and scalars for an answer ---------------------------------------------------------------------------
 
     def solved(self) -> tuple[PooledModel, Float64]:
         """All rows weighed, and the scalars: those there are, even if text has come since they were primed."""

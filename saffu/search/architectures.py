@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from saffu.attention_lm import CONTEXTS, DEFAULTS, parse_contexts
 from saffu.utils import validate
 from saffu.utils.arrays import Int64
 
-CONTEXTS = ("block", "radial", "document")
 ATTENTIVE = ("block", "radial")  # contexts whose positions are weighed by attention heads; a document is a plain sum
 DEFAULT_SIZE = 252  # a multiple of the number of choices of every hyper-parameter, so that each occurs equally often
 MOST = 100_000  # architectures that one file may describe
@@ -61,24 +61,24 @@ class Architecture:
     True
     """
 
-    bits: int = 64
-    contexts: tuple[str, ...] = ("radial", "document")
-    block: int | None = 8
-    radius: int | None = 4
-    heads: int | None = 1
-    layers: int | None = 1
-    hidden: int = 64
+    bits: int = DEFAULTS.bits
+    contexts: tuple[str, ...] = DEFAULTS.contexts
+    block: int | None = DEFAULTS.block
+    radius: int | None = DEFAULTS.radius
+    heads: int | None = DEFAULTS.heads
+    layers: int | None = DEFAULTS.layers
+    hidden: int = DEFAULTS.hidden
     residual: bool = False
 
     def __post_init__(self) -> None:
-        contexts = _contexts(self.contexts)
+        contexts = parse_contexts(self.contexts)
         used = {"block": "block" in contexts, "radius": "radial" in contexts}
         used["heads"] = used["layers"] = any(context in ATTENTIVE for context in contexts)
         values: dict[str, Any] = {"contexts": contexts}
         for name in INTEGERS:
             value = getattr(self, name)
             if value is None and name in used:
-                value = DEFAULTS[name]
+                value = getattr(DEFAULTS, name)
             values[name] = validate.size(value, name) if used.get(name, True) else None
         if not isinstance(self.residual, bool):
             raise TypeError(f"residual must be true or false, got {self.residual!r}")
@@ -112,7 +112,6 @@ class Architecture:
 
 INTEGERS = ("bits", "block", "radius", "heads", "layers", "hidden")
 NAMES = tuple(field.name for field in fields(Architecture))
-DEFAULTS = {field.name: field.default for field in fields(Architecture)}
 _SUBSETS = [subset for size in (1, 2, 3) for subset in itertools.combinations(CONTEXTS, size)]
 DEFAULT_CHOICES: Mapping[str, Sequence[Any]] = {
     "bits": (16, 32, 64, 128),
@@ -128,17 +127,6 @@ DEFAULT_CHOICES: Mapping[str, Sequence[Any]] = {
 
 def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _contexts(value: Any) -> tuple[str, ...]:
-    """Names of contexts in their fixed order; a text joins them with +."""
-    names = value.split("+") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"contexts must be a list of {', '.join(CONTEXTS)}, got {value!r}")
-    names = [validate.choice(name.strip(), "contexts", CONTEXTS) for name in names]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"contexts must name at least one context and each once, got {value!r}")
-    return tuple(sorted(names, key=CONTEXTS.index))
 
 
 def _check_names(choices: Mapping[str, Any]) -> None:

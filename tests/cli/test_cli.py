@@ -195,7 +195,7 @@ def test_a_compact_model_equals_that_of_the_library(compact, tmp_path):
     model = checkpoint.load(compact / "compact.saffu")
     text = Corpus(compact / "train.txt").read(model.vocabulary)
     base = ExplicitLM().fit(text.ids, vocab_size=len(model.vocabulary), documents=text.starts)
-    twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).solve(text.ids, documents=text.starts)
+    twin = SaffuLM(bits=8, hidden=10, residual=base, min_count=3).fit(text.ids, documents=text.starts)
     twin = twin.refine(text.ids, epochs=1, documents=text.starts)
     test = Corpus(compact / "test.txt.gz").read(model.vocabulary)
     np.testing.assert_allclose(
@@ -443,7 +443,7 @@ def test_closed_output_is_named(trained, capsys, monkeypatch):
     assert capsys.readouterr().err == "saffu info: error: standard output is closed\n"
 
 
-@pytest.mark.parametrize("place", ["partial_fit", "solve", "save"])
+@pytest.mark.parametrize("place", ["partial_fit", "prime", "save"])
 def test_an_interrupt_leaves_the_old_model(trained, tmp_path, capsys, monkeypatch, place):
     def interrupt(*arguments, **settings):
         raise KeyboardInterrupt

@@ -94,7 +94,7 @@ def test_sample_of_a_list():
         ('{"residual": [1]}', "residual must be true or false, got 1"),
         ('{"contexts": ["far"]}', "contexts must be one of 'block', 'radial', 'document', got 'far'"),
         ('{"contexts": [["radial", "radial"]]}', "each once"),
-        ('{"contexts": [[]]}', "at least one context"),
+        ('{"contexts": [[]]}', "at least one of"),
         ('{"contexts": [7]}', "contexts must be a list of block, radial, document, got 7"),
         ('[{"bits": 64}, {"bits": "x"}]', "architecture 2: bits must be an integer, got 'x'"),
         ("[7]", "architecture 1: an architecture must be an object, got 7"),

@@ -19,7 +19,7 @@ def test_given_held_out_text_leaves_all_text_for_training(tmp_path):
     for path, stream in ((train, split.train), (valid, split.held_out)):
         text = Corpus(path).read(vocabulary)
         np.testing.assert_array_equal(stream.ids, text.ids)
-        np.testing.assert_array_equal(stream.starts, text.documents)
+        np.testing.assert_array_equal(stream.starts, text.starts)
 
 
 def test_every_twentieth_document_is_held_out(tmp_path):
