@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from saffu import _core
-from saffu.classifier import layer_solver as hidden
 from saffu.classifier import softmax_mlp as stack
+from saffu.classifier import stack_solver
 from saffu.classifier.examples import Batch, Examples
+from saffu.classifier.held_out import Fold, folds_of, folds_of_batches
 from saffu.classifier.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of
-from saffu.classifier.layer_solver import Fold, Layer, Options
+from saffu.classifier.layer_solver import Layer, Options, log_output
 from saffu.classifier.subclass_em import Rows, Source, in_memory
 from saffu.explicit.moments import add_moments
 from saffu.training.history import history_from, history_to
@@ -168,7 +169,7 @@ class ExplicitNetwork:
         labels = validate.labels(y, "y", X.shape[0])
         classes = self._checked_classes(distinct(labels))
         rows = Rows(SparseRows.of(X, self._threads()), numbers_of(labels, classes), classes.size)
-        folds = hidden.folds_of(rows) if self.priming == "primed" else []
+        folds = folds_of(rows) if self.priming == "primed" else []
         survey = _Survey(classes, rows.class_sizes, rows.features.n_columns, rows.features.dtype, 1)
         return self._solve(in_memory(rows), folds, survey, rows.features.ceiling(), progress)
 
@@ -212,7 +213,7 @@ class ExplicitNetwork:
                 targets = numbers_of(validate.labels(y, "y", matrix.shape[0]), survey.classes)
                 yield Rows(SparseRows.of(matrix, self._threads()), targets, survey.classes.size)
 
-        folds = hidden.folds_of_batches(source, survey.n_batches) if self.priming == "primed" else []
+        folds = folds_of_batches(source, survey.n_batches) if self.priming == "primed" else []
         return self._solve(source, folds, survey, ceiling, progress)
 
     def _survey(self, batches: Batches, classes: ArrayLike | None) -> tuple[_Survey, Float64]:
@@ -259,7 +260,7 @@ class ExplicitNetwork:
                 survey.n_batches,
                 bar.update,
             )
-            layers = hidden.solve(
+            layers = stack_solver.solve(
                 source,
                 folds,
                 self.hidden,
@@ -382,7 +383,7 @@ class ExplicitNetwork:
         self._solved()
         if self._output is not None:
             return self._output
-        logits = self._scalars[-1, 2] * hidden.log_output(self._counts.T, self.smoothing)
+        logits = self._scalars[-1, 2] * log_output(self._counts.T, self.smoothing)
         return np.ascontiguousarray(logits, self._layers[0][0].dtype)
 
     @property

@@ -15,9 +15,8 @@ import saffu
 from helpers import reference
 from helpers.gradients import central_differences
 from saffu import ExplicitNetwork, SoftmaxLayer, random_start, refine
-from saffu.classifier import layer_solver as hidden
-from saffu.classifier.layer_solver import Scores, mixture_loss
 from saffu.classifier.subclass_em import SubClasses
+from saffu.classifier.unit_priming import Scores, mixture_loss, primed
 from saffu.utils import checkpoint
 
 
@@ -623,7 +622,7 @@ def test_primed_scalars_fit_the_held_out_rows():
     h = np.exp(reference.log_softmax(truth[0] * piece.likelihood + truth[1] * piece.log_share))
     p = h @ np.exp(reference.log_softmax(truth[2] * piece.log_output))
     piece.targets = np.array([rng.choice(3, p=row) for row in p], np.int32)
-    theta = hidden.primed([piece], np.ones(3))
+    theta = primed([piece], np.ones(3))
     loss = mixture_loss([piece])
     assert loss(theta, False)[0] < loss(truth, False)[0] + 1e-6
     np.testing.assert_allclose(theta, truth, rtol=0.3)
