@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saffu.classifier.subclass_em import Rows, Source, in_memory
+from saffu.classifier.class_rows import Rows, Source, in_memory
 from saffu.utils.arrays import Int64
 from saffu.utils.sparse import SparseRows
 

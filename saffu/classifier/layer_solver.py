@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saffu.classifier.class_rows import Rows, Source
 from saffu.classifier.held_out import Fold, sampled
-from saffu.classifier.subclass_em import Rows, Source, SubClasses, Units, shared_out
+from saffu.classifier.subclass_em import SubClasses, Units, shared_out
 from saffu.classifier.unit_priming import Scores, class_scale, primed
 from saffu.utils.arrays import Array, Float64, Int64
 

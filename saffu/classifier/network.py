@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike
 from saffu import _core
 from saffu.classifier import softmax_mlp as stack
 from saffu.classifier import stack_solver
+from saffu.classifier.class_rows import Rows, Source, in_memory
 from saffu.classifier.examples import Batch, Examples
 from saffu.classifier.held_out import Fold, folds_of, folds_of_batches
 from saffu.classifier.labels import Classes, classes_from_file, classes_to_file, distinct, numbers_of
 from saffu.classifier.layer_solver import Layer, Options, log_output
-from saffu.classifier.subclass_em import Rows, Source, in_memory
 from saffu.explicit.moments import add_moments
 from saffu.training.history import history_from, history_to
 from saffu.utils import checkpoint, validate

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from saffu.classifier.class_rows import Rows, Source, in_memory
 from saffu.classifier.held_out import Fold
 from saffu.classifier.layer_solver import Layer, LayerSolver, Options
-from saffu.classifier.subclass_em import Rows, Source, Units, in_memory
+from saffu.classifier.subclass_em import Units
 from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.sparse import SparseRows
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from saffu import _core
-from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64
+from saffu.classifier.class_rows import Rows, Source
+from saffu.utils.arrays import Array, Float64, Int32, Int64
 from saffu.utils.sparse import SparseRows
 
 PACE = 3.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
@@ -28,61 +29,6 @@ KEPT = 0.3  # no correction takes more than the rest of a count
 PENDING_VALUES = 1 << 24  # activations that are held until they are counted
 COUNTED_ROWS = 2048  # at a time: a tile of so many stays in the cache
 SETTLED = 0.02  # rows read with an error below this change nothing and are left out
-
-
-# ---- rows --------------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    """Rows of features in the order of their classes, and the transpose of each class's part.
-
-    Parameters
-    ----------
-    features : SparseRows
-        M rows of D features.
-    targets : ndarray of int32, shape (M,)
-        Class numbers below ``n_classes``.
-    n_classes : int
-        N.
-    """
-
-    def __init__(self, features: SparseRows, targets: Int32, n_classes: int):
-        order = np.argsort(targets, kind="stable")
-        in_order = bool((order[1:] > order[:-1]).all())
-        self.features = features if in_order else features.take(order)
-        self.targets = targets if in_order else targets[order]
-        self.starts = np.searchsorted(self.targets, np.arange(n_classes + 1))
-        self._transposed: dict[int, SparseRows] = {}
-
-    @property
-    def class_sizes(self) -> Int64:
-        """The number of rows of each class (N,)."""
-        return np.diff(self.starts)
-
-    def part(self, number: int) -> SparseRows:
-        """The rows of one class (M_c, D)."""
-        return self.features.part(*self.starts[number : number + 2])
-
-    def transposed(self, number: int) -> SparseRows:
-        """The transpose of ``part`` (D, M_c), made once."""
-        if number not in self._transposed:
-            self._transposed[number] = self.part(number).transposed()
-        return self._transposed[number]
-
-    def split(self, held: Bools) -> tuple[Rows, Rows]:
-        """The rows that are not marked, and those that are."""
-        return self._take(np.flatnonzero(~held)), self._take(np.flatnonzero(held))
-
-    def _take(self, numbers: Int64) -> Rows:
-        return Rows(self.features.take(numbers), self.targets[numbers], self.starts.size - 1)
-
-
-Source = Callable[[], Iterable[Rows]]  # a fresh pass over all rows, batch by batch
-
-
-def in_memory(rows: Rows) -> Source:
-    """One batch, the same in every pass."""
-    return lambda: [rows]
 
 
 def shared_out(n_units: int, class_sizes: Int64) -> Int64:
