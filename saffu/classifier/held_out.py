@@ -42,10 +42,14 @@ def folds_of_batches(source: Source, n_batches: int) -> list[Fold]:
     for rows in source():
         sample = rows.split(_fold_numbers(rows) == N_FOLDS - 1)[1]
         held.append(thinned(sample, max(1, SAMPLE_ROWS // n_batches)))
-    n_classes = held[0].starts.size - 1
     features = [rows.features for rows in held]
     stacked = SparseRows.stacked(features, features[0].n_columns, features[0].dtype, features[0].n_threads)
-    together = Rows(stacked, np.concatenate([rows.targets for rows in held]), n_classes)
+    weights = None
+    if any(rows.weights is not None for rows in held):
+        weights = np.concatenate(
+            [np.ones(len(rows.features)) if rows.weights is None else rows.weights for rows in held]
+        )
+    together = Rows(stacked, np.concatenate([rows.targets for rows in held]), held[0].n_classes, weights)
     if not together.targets.size:
         return []
     return [Fold(lambda: (rows.split(_fold_numbers(rows) == N_FOLDS - 1)[0] for rows in source()), together)]
@@ -65,7 +69,7 @@ def thinned(rows: Rows, n_rows: int) -> Rows:
     if rows.targets.size <= n_rows:
         return rows
     chosen = np.sort(np.random.default_rng(0).choice(rows.targets.size, n_rows, replace=False))
-    return Rows(rows.features.take(chosen), rows.targets[chosen], rows.starts.size - 1)
+    return rows.take(chosen)
 
 
 def sampled(held: Rows, n_units: int) -> Rows:

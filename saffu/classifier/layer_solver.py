@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -131,8 +132,9 @@ class LayerSolver:
         for piece, activations in held.features.activations(*layer):
             p = np.add.reduceat(activations, self.subclasses.blocks[:-1], axis=1)
             at_target = p[np.arange(len(p)), held.targets[piece]]
-            total -= float(np.log(np.maximum(at_target, 1e-30), dtype=np.float64).sum())
-        return total / held.targets.size
+            log_p = np.log(np.maximum(at_target, 1e-30), dtype=np.float64)
+            total -= float(log_p.sum() if held.weights is None else log_p @ held.weights[piece])
+        return total / held.mass
 
     def scores(self, units: Units, fold: Fold) -> Scores:
         """For priming."""
@@ -145,13 +147,14 @@ class LayerSolver:
         W -= W.mean(axis=1, keepdims=True)
         likelihood = held.features.product(W.astype(dtype), b.astype(dtype))
         counts = output_counts(fold.source, *subclasses.layer(units, scale, 1.0, dtype))
-        return Scores(likelihood, units.log_share, log_output(counts, self.options.smoothing), held.targets)
+        outputs = log_output(counts, self.options.smoothing)
+        return Scores(likelihood, units.log_share, outputs, held.targets, held.weights)
 
     def prime(self, scores: list[Scores]) -> Float64:
         """The three scalars."""
         return primed(scores, np.array([self._soft_scale(), 1.0, 1.0]))
 
-    def layer(self, source: Source, units: Units, scalars: Float64, corrections: int, dtype) -> Layer:
+    def layer(self, source: Source, units: Units, scalars: Float64, corrections: int, dtype: np.dtype[Any]) -> Layer:
         """The layer with its scalars folded in."""
         W, b = self.subclasses.layer(units, scalars[0], scalars[1], dtype)
         return Layer(W, b, output_counts(source, W, b), scalars, corrections)
@@ -161,10 +164,10 @@ def output_counts(source: Source, W: Array, b: Array) -> Float64:
     """Activations summed by class (H, N): the moments of the output layer."""
     total: Float64 | None = None
     for rows in source():
-        n_classes = rows.starts.size - 1
         if total is None:
-            total = np.zeros((W.shape[1], n_classes))
+            total = np.zeros((W.shape[1], rows.n_classes))
         for piece, activations in rows.features.activations(W, b):
+            activations = rows.weighted(activations, piece)
             for number in np.unique(rows.targets[piece]):
                 begin, end = np.searchsorted(rows.targets[piece], [number, number + 1])
                 total[:, number] += activations[begin:end].sum(axis=0, dtype=np.float64)
@@ -176,4 +179,5 @@ def log_output(counts: Float64, smoothing: float) -> Float64:
     """``log p(class | unit)``, smoothed towards the shares of the classes."""
     prior = counts.sum(axis=0) + smoothing
     smoothed = counts + smoothing * prior / prior.sum()
-    return np.log(smoothed) - np.log(smoothed.sum(axis=1, keepdims=True))
+    log_p: Float64 = np.log(smoothed) - np.log(smoothed.sum(axis=1, keepdims=True))
+    return log_p

@@ -75,6 +75,7 @@ class RowSample:
         self._make_room(n_classes)
         n, stratum = targets.shape[0], strata(targets)
         weights = np.ones(n) if weights is None else weights
+        self.mass = self.mass.copy()  # add.at does not see that an array may only be read, as of a mapped file
         np.add.at(self.mass, stratum, weights)  # one by one, whatever the chunks
         index = self.n_seen + np.arange(n)
         self._take(index, keys(index), features, targets, weights, n)
@@ -114,6 +115,7 @@ class RowSample:
         while (end := _overfull(sizes[rows])) is not None:
             come = rows[:end]
             gone = come[~_smallest(key[come], stratum[come], sizes[come], SAMPLE_ROWS * 4 // 5, SAMPLE_VALUES * 4 // 5)]
+            self.bound = self.bound.copy()  # likewise
             np.minimum.at(self.bound, stratum[gone], key[gone])
             rows = rows[key[rows] < self.bound[stratum[rows]]]
         old, new = rows[rows < own], rows[rows >= own] - own
@@ -163,7 +165,8 @@ def strata(targets: Array) -> Int64:
 def row_sizes(features: Matrix) -> Int64:
     """Stored values of each row."""
     if issparse(features):
-        return np.diff(features.indptr).astype(np.int64)
+        indptr: Array = features.indptr
+        return np.diff(indptr).astype(np.int64)
     return np.full(features.shape[0], features.shape[1], np.int64)
 
 

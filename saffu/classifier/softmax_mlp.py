@@ -43,7 +43,7 @@ def product(X: Matrix, W: Array, bias: Array, n_threads: int) -> Array:
     """``X W + bias``; X dense or CSR, all C-contiguous and of one dtype."""
     if issparse(X):
         return _core.product(*_parts(X), W, bias, n_threads)
-    Z = np.matmul(X, W)
+    Z: Array = np.matmul(X, W)
     Z += bias
     return Z
 

@@ -82,7 +82,7 @@ def deeper(source: Source, layer: tuple[Array, Array], keep: bool) -> Source:
 
 
 def _activated(rows: Rows, layer: tuple[Array, Array]) -> Rows:
-    return Rows(activated(rows.features, *layer), rows.targets, rows.starts.size - 1)
+    return rows.with_features(activated(rows.features, *layer))
 
 
 def activated(features: SparseRows, W: Array, b: Array) -> SparseRows:

@@ -21,7 +21,7 @@ import numpy as np
 
 from saffu import _core
 from saffu.classifier.class_rows import Rows, Source
-from saffu.utils.arrays import Array, Float64, Int32, Int64
+from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.sparse import SparseRows
 
 PACE = 3.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
@@ -136,7 +136,8 @@ class SubClasses:
         overall = (total + self.smoothing) / (n_rows + 2.0 * self.smoothing)
         if self.ceiling is None and total.any():
             overall *= total.sum() / (n_rows * overall.sum())
-        return (class_F + self.shrinkage * overall[:, None]) / (class_mass + self.shrinkage)
+        means: Float64 = (class_F + self.shrinkage * overall[:, None]) / (class_mass + self.shrinkage)
+        return means
 
     def likelihood(self, units: Units) -> tuple[Float64, Float64]:
         """Weights (D, H) and bias (H,) of the log-likelihood of a row under each unit: the explicit solution.
@@ -213,6 +214,7 @@ class SubClasses:
         for number, posterior in posteriors:
             if posterior.size:
                 first, last = self.blocks[number : number + 2]
+                posterior = rows.weighted(posterior, slice(*rows.starts[number : number + 2]))
                 counts.mass[first:last] = posterior.sum(axis=0, dtype=np.float64)
                 rows.transposed(number).product_double(posterior, counts.F[:, first:last])
         return counts
@@ -249,21 +251,26 @@ class SubClasses:
         for rows in source():
             layer = layer or self.layer(units, scale, 1.0, rows.features.dtype)
             for piece, activations in rows.features.activations(*layer):
-                unsettled, difference = self._compare(rows.targets[piece], activations, comparison)
+                unsettled, difference = self._compare(rows, piece, activations, comparison)
                 comparison.collect(rows.features, unsettled + piece.start, difference)
         return comparison
 
-    def _compare(self, targets: Int32, activations: Array, comparison: Comparison) -> tuple[Int64, Array]:
-        """The rows that are not settled, and observed minus expected activations of each (.., H)."""
+    def _compare(self, rows: Rows, piece: slice, activations: Array, comparison: Comparison) -> tuple[Int64, Array]:
+        """The rows of a piece that are not settled, and observed minus expected activations of each (.., H)."""
+        targets = rows.targets[piece]
         p = np.add.reduceat(activations, self.blocks[:-1], axis=1)[np.arange(targets.size), targets]
         p = np.maximum(p, 1e-30)
-        comparison.loss -= float(np.log(p, dtype=np.float64).sum())
+        log_p = np.log(p, dtype=np.float64)
+        weights = None if rows.weights is None else rows.weights[piece]
+        comparison.loss -= float(log_p.sum() if weights is None else log_p @ weights)
         unsettled = np.flatnonzero(1.0 - p > SETTLED)
         difference, p, targets = np.negative(activations[unsettled]), p[unsettled], targets[unsettled]
         for number in np.unique(targets):
             own = slice(*self.blocks[number : number + 2])
             part = slice(*np.searchsorted(targets, [number, number + 1]))
             difference[part, own] *= (1.0 - 1.0 / p[part])[:, None]  # h / p - h, never negative
+            if weights is not None:
+                difference[part] *= weights[unsettled[part], None]
             gained = difference[part].sum(axis=0, dtype=np.float64)
             comparison.mass += gained
             comparison.taken -= np.minimum(gained, 0.0)

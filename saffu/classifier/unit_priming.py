@@ -24,6 +24,12 @@ class Scores:
     log_share: Float64  # (H,)
     log_output: Float64  # (H, N): log p(class | unit)
     targets: Int32  # (M,)
+    weights: Float64 | None = None  # (M,): how many rows each counts as
+
+    @property
+    def mass(self) -> float:
+        """How many rows these count as."""
+        return float(self.targets.size if self.weights is None else self.weights.sum())
 
 
 def mixture_loss(pieces: list[Scores]) -> Callable[[Float64, bool], Evaluation]:
@@ -31,7 +37,7 @@ def mixture_loss(pieces: list[Scores]) -> Callable[[Float64, bool], Evaluation]:
 
     The second derivative is Gauss and Newton's, ``mean_m sum_y p' p'^T / p``: positive, whatever the point.
     """
-    n_rows = sum(piece.targets.size for piece in pieces)
+    n_rows = sum(piece.mass for piece in pieces)
     step = 2048
 
     def evaluate(theta: Float64, derivatives: bool) -> Evaluation:
@@ -56,15 +62,19 @@ def _rows_loss(
     h = _core.softmax(theta[0] * likelihood + theta[1] * piece.log_share, False, 1)  # BLAS has the other threads
     p = np.maximum(h @ output, 1e-300)
     at_target = p[np.arange(targets.size), targets]
-    value = -float(np.log(at_target).sum())
+    weights = None if piece.weights is None else piece.weights[rows]
+    value = -float(np.log(at_target).sum() if weights is None else weights @ np.log(at_target))
     if not derivatives:
         return value, 0.0, 0.0
     by_scale = h * (likelihood - np.einsum("mh,mh->m", h, likelihood)[:, None])
     by_share = h * (piece.log_share - (h @ piece.log_share)[:, None])
     by_output = output * (piece.log_output - (output * piece.log_output).sum(axis=1, keepdims=True))
     slopes = np.stack([by_scale @ output, by_share @ output, h @ by_output])  # of p, (3, M, N)
-    gradient = -(slopes[:, np.arange(targets.size), targets] / at_target).sum(axis=1)
+    by_row = slopes[:, np.arange(targets.size), targets] / at_target
+    gradient = -(by_row.sum(axis=1) if weights is None else by_row @ weights)
     slopes /= np.sqrt(p)
+    if weights is not None:
+        slopes *= np.sqrt(weights)[:, None]
     flat = slopes.reshape(3, -1)
     return value, gradient, flat @ flat.T
 
@@ -77,7 +87,7 @@ def primed(pieces: list[Scores], start: Float64) -> Float64:
     """
     loss = mixture_loss(pieces)
     centre = start * TYPICAL
-    weight = np.array(HELD) / sum(piece.targets.size for piece in pieces)
+    weight = np.array(HELD) / sum(piece.mass for piece in pieces)
 
     def evaluate(theta: Float64, derivatives: bool) -> Evaluation:
         value, gradient, hessian = loss(theta, derivatives)
@@ -109,6 +119,6 @@ def class_scale(pieces: list[Scores]) -> float:
         return value, gradient[:1], hessian[:1, :1]
 
     scale = newton(evaluate, [1e-3])
-    n_rows = sum(piece.targets.size for piece in pieces)
+    n_rows = sum(piece.mass for piece in pieces)
     gain = n_rows * (evaluate(np.zeros(1), False)[0] - evaluate(scale, False)[0])
     return float(np.clip(scale[0], 1e-3, 1.0)) if scale[0] > 0 and gain > SIGNIFICANT else 1.0
