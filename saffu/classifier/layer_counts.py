@@ -28,7 +28,7 @@ from saffu.utils.locks import Lock, made_once
 from saffu.utils.threads import resolve_threads
 
 SCORE_VALUES = 1 << 23  # rows times classes in one priming
-CHUNK_VALUES = 1 << 24  # stored feature values that are counted between two steps of a progress bar
+CHUNK_VALUES = 1 << 27  # stored feature values that are counted between two steps of a progress bar
 PRIMINGS = ("primed", "mean-norm")
 
 

@@ -1,4 +1,7 @@
-"""One hidden layer solved from its inputs; held-out rows say how sharp, how often corrected, how far trusted."""
+"""One hidden layer solved from its inputs.
+
+Held-out rows determine how sharp the posteriors of EM are, after how many corrections to stop, and the scalars.
+"""
 
 from __future__ import annotations
 

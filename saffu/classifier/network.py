@@ -205,7 +205,7 @@ class ExplicitNetwork(Classifier[Solution]):
         ----------
         batches : iterable or callable
             What yields ``(X, y)`` or ``(X, y, sample_weight)``, each as in ``fit``, the same batches in every pass: a
-            list of memory-mapped parts, say, or a function that opens files and returns a generator. There is a pass
+            list of memory-mapped parts, or a function that opens files and returns a generator. There is a pass
             for every round of EM (and a few more), so a generator itself, which can be read only once, is refused.
         classes : array_like, shape (N,), optional
             All labels; by default those that come.

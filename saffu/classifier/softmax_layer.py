@@ -196,6 +196,7 @@ class SoftmaxLayer(Classifier[LayerCounts]):
         weights = validate.sample_weights(sample_weight, H.shape[0])
         targets, known = self._more_targets(y, H.shape[0], classes)
         counts = self._fitted or LayerCounts(self._checked_settings(), known, targets.ndim == 2, self.n_threads)
+        counts.n_threads = self.n_threads
         counts.add(H, targets, weights)
         return self._take(counts, self._columns or Columns.of(X, H))
 

@@ -69,7 +69,7 @@ def forward(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[Arr
     Parameters
     ----------
     parameters : mapping of str to ndarray
-        As the module says.
+        As described at the head of the module.
     X : ndarray or csr_array, shape (M, D)
         C-contiguous if dense, in the dtype of the parameters.
     n_threads : int
@@ -126,7 +126,7 @@ def loss_and_gradients(
     Parameters
     ----------
     parameters : mapping of str to ndarray
-        As the module says; finite.
+        As described at the head of the module; finite.
     X : ndarray or csr_array, shape (M, D)
         C-contiguous if dense, in the dtype of the parameters.
     y : ndarray of int32, shape (M,)

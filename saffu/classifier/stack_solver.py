@@ -1,8 +1,8 @@
 """Hidden layers solved one on top of the other.
 
-Every layer is solved twice. First without some of the rows, which then say after how many corrections to stop and
-prime three scalars: how much the log-likelihood of a unit, its share, and its opinion of the class are trusted.
-Then from all rows, with what was found.
+Every layer is solved twice. First without some of the rows. On these held-out rows the number of corrections is chosen,
+and three scalars are fitted ("priming"): powers of the likelihood of a unit, of its share, and of its distribution over
+the classes. Then from all rows, with what was found.
 """
 
 from __future__ import annotations

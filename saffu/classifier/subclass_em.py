@@ -1,4 +1,4 @@
-"""Sub-classes: what a hidden layer is to tell apart, found by counting in rounds.
+"""Sub-classes: what the units of a hidden layer stand for, found by counting in rounds.
 
 Each hidden unit stands for a sub-class of one class. Two kinds of rounds find them, and neither has a learning rate
 or sends errors back through layers:
@@ -32,17 +32,17 @@ SETTLED = 0.02  # rows read with an error below this change nothing and are left
 
 
 def shared_out(n_units: int, class_sizes: Int64) -> Int64:
-    """Divide the units over the classes: equal parts, but no more than a class has rows while others have room.
+    """Divide the units over the classes: equal parts, but no more than a class has rows while others have more.
 
     Returns
     -------
     ndarray of int64, shape (N + 1,)
         The units of class i are ``blocks[i] .. blocks[i + 1]``.
     """
-    room = np.maximum(class_sizes, 1)
-    part = np.ones_like(room)
+    most = np.maximum(class_sizes, 1)
+    part = np.ones_like(most)
     for _ in range(n_units - part.size):
-        open_ = part < room if (part < room).any() else np.ones(part.size, bool)
+        open_ = part < most if (part < most).any() else np.ones(part.size, bool)
         part[np.flatnonzero(open_)[part[open_].argmin()]] += 1
     return np.concatenate([[0], np.cumsum(part)]).astype(np.int64)
 
@@ -157,7 +157,7 @@ class SubClasses:
     def layer(self, units: Units, scale: float, prior: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         """Weights and bias of the softmax layer: ``scale`` log-likelihood + ``prior`` log share."""
         W, b = self.likelihood(units)
-        # What all units have in common says nothing; without it float32 keeps more digits.
+        # What all units have in common does not change the softmax; without it float32 keeps more digits.
         W -= W.mean(axis=1, keepdims=True)
         b = scale * b + prior * units.log_share
         W *= scale

@@ -11,7 +11,7 @@ from saffu import _core
 from saffu.explicit.newton import Evaluation, newton
 from saffu.utils.arrays import Array, Float64, Int32
 
-SIGNIFICANT = 2.0  # nats over all held-out rows: a scalar that gains less says nothing
+SIGNIFICANT = 2.0  # nats over all held-out rows: a scalar that gains less is not fitted
 TYPICAL = (1.5, 1.0, 2.0)  # primed scalars, in units of where they start: geometric means over 17 data sets
 HELD = (15.0, 10.0, 15.0)  # rows' worth by which they are drawn there: in few hundred rows one moves none by much
 
@@ -82,8 +82,8 @@ def _rows_loss(
 def primed(pieces: list[Scores], start: Float64) -> Float64:
     """The scalars that fit held-out rows, drawn towards typical ones.
 
-    Rows of separable classes would let them grow without end, and the share's has no say at all where all units have
-    the same.
+    Rows of separable classes would let them grow without end, and that of the shares has no effect where all units
+    have the same share.
     """
     loss = mixture_loss(pieces)
     centre = start * TYPICAL
@@ -105,8 +105,8 @@ def primed(pieces: list[Scores], start: Float64) -> Float64:
 def class_scale(pieces: list[Scores]) -> float:
     """The scale that fits held-out rows best when only it is free.
 
-    No evidence counts more than once: the papers' formula, scale 1, is the upper bound. It is also what is left where
-    one unit a class says nothing, as for the corners of a square of which opposite ones belong together.
+    No feature counts more than once: the papers' formula, scale 1, is the upper bound. It is also the result where one
+    unit a class does not help, as for the corners of a square of which opposite ones belong together.
     """
     loss = mixture_loss(pieces)
 

@@ -11,11 +11,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 import saffu
-import saffu.classifier.softmax_layer
 from helpers import reference
 from helpers.rows import problem
 from saffu import SoftmaxLayer
-from saffu.classifier import layer_scalars
+from saffu.classifier import layer_counts, layer_scalars
 
 
 def test_mean_norm_is_the_formula():
@@ -120,6 +119,22 @@ def test_bits_do_not_depend_on_threads():
     layers = [SoftmaxLayer(n_threads=n).fit(H * 0.1, y) for n in (1, 2, 3, 7)]
     for layer in layers[1:]:
         np.testing.assert_array_equal(layer.counts, layers[0].counts)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_in_chunks_for_its_progress_has_the_same_bits(monkeypatch, sparse, weighted):
+    H, y = problem(400, integer=False)
+    H, weights = csr_array(H) if sparse else H, np.arange(400) % 3 + 0.5 if weighted else None
+    whole = SoftmaxLayer().fit(H, y, sample_weight=weights)
+    monkeypatch.setattr(layer_counts, "CHUNK_VALUES", 70)
+    pieces = SoftmaxLayer().fit(H, y, sample_weight=weights, progress=True)
+    np.testing.assert_array_equal(whole.weights, pieces.weights)
+    np.testing.assert_array_equal(whole.bias, pieces.bias)
+    seen = []
+    pieces._fitted.add_in_chunks(H if sparse else H[:9], y.astype(np.int32)[: None if sparse else 9], None, seen.append)
+    assert sum(seen) == (400 if sparse else 9)
+    assert len(seen) > 1
 
 
 def test_degenerate_fits_are_sensible():
