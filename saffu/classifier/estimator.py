@@ -1,8 +1,8 @@
 """What saffu's classifiers have in common: the interface of scikit-learn's estimators.
 
-scikit-learn itself is not needed. It is imported in :meth:`Classifier.__sklearn_tags__` alone, which nobody but
-scikit-learn calls. So these classifiers go into a ``Pipeline``, ``GridSearchCV``, ``CalibratedClassifierCV`` and the
-like, and pass scikit-learn's own checks of estimators.
+scikit-learn itself is not needed. It is imported only inside methods that scikit-learn calls. So these classifiers go
+into a ``Pipeline``, ``GridSearchCV``, ``CalibratedClassifierCV`` and the like, and pass scikit-learn's own checks of
+estimators.
 
 Decisions. A constructor stores its arguments as they are, and nothing else: what scikit-learn clones or sets must
 come back as the same objects. They are checked by ``fit``, and take effect there; what was fitted keeps the settings
@@ -24,6 +24,7 @@ from saffu.classifier import inputs
 from saffu.classifier.examples import Batch, Examples
 from saffu.classifier.inputs import Columns
 from saffu.classifier.labels import Classes
+from saffu.classifier.routing import Routed
 from saffu.training.refinement import refine
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array, Float64, Matrix
@@ -70,7 +71,7 @@ class Fitted(Protocol):
 F = TypeVar("F", bound=Fitted)
 
 
-class Classifier(Generic[F]):
+class Classifier(Routed, Generic[F]):
     """A classifier of rows with non-negative features.
 
     A subclass fits an object of the class F, and has ``predict`` and ``_prepare``.

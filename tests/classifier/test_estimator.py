@@ -319,6 +319,28 @@ def test_within_scikit_learn(make):
 
 
 @both
+def test_weights_are_routed_where_they_are_requested(make):
+    sklearn = pytest.importorskip("sklearn")
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler
+
+    X, y = problem()
+    weights = np.arange(150) % 3 + 1.0
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert make_pipeline(MinMaxScaler(), make()).fit(X, y).score(X, y) > 0.9
+        asking = make().set_fit_request(sample_weight="weights").set_score_request(sample_weight=False)
+        asking.set_partial_fit_request(classes=True)
+        search = GridSearchCV(clone(asking), {"smoothing": [0.1]}).fit(X, y, weights=weights)
+        expected = make(smoothing=0.1).fit(X, y, sample_weight=weights)
+        np.testing.assert_array_equal(search.best_estimator_.predict_proba(X), expected.predict_proba(X))
+        assert vars(make()).keys() == make().get_params().keys()
+        with pytest.raises(ValueError, match="sample_weight"):
+            make_pipeline(MinMaxScaler(), make()).fit(X, y, sample_weight=weights)
+
+
+@both
 def test_pickle_copy_and_joblib(make, tmp_path):
     joblib = pytest.importorskip("joblib")
     X, y = problem()
