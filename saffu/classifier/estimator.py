@@ -88,7 +88,7 @@ class Classifier(Routed, Generic[F]):
 
     @classmethod
     def _setting_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls).parameters]
+        return list(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor, by name.

@@ -174,10 +174,7 @@ class ExplicitNetwork(Classifier[Solution]):
             If the labels stand in a column. It is scikit-learn's DataConversionWarning if scikit-learn is imported.
         """
         y = inputs.target(y, type(self).__name__)
-        known = None
-        if n_classes is not None:
-            known = np.arange(validate.integer(n_classes, "n_classes", 1))
-            validate.class_numbers(y, "y", np.shape(y)[0], known.size)
+        known = None if n_classes is None else np.arange(validate.integer(n_classes, "n_classes", 1))
         return self._fit(X, y, sample_weight, known, progress)
 
     def _fit(

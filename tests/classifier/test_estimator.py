@@ -251,7 +251,12 @@ def test_class_numbers(make):
     numbers = np.unique(y, return_inverse=True)[1]
     model = make().fit(X, numbers, n_classes=3)
     np.testing.assert_array_equal(model.predict_proba(X), make().fit(X, y).predict_proba(X))
-    for n_classes, message in ((2, "y must be below 2, got 2"), (4, r"\[3\] have none"), (0, "n_classes must be")):
+    with pytest.raises(ValueError, match=r"y must be a vector"):
+        make().fit(X, 3, n_classes=3)
+    with pytest.raises(TypeError, match=r"y must be .*, got strings"):
+        make().fit(X, y, n_classes=3)
+    wrong = [(2, "y must be (below 2|one of the 2 classes), got 2"), (4, r"\[3\] have none"), (0, "n_classes must be")]
+    for n_classes, message in wrong:
         with pytest.raises(ValueError, match=message):
             make().fit(X, numbers, n_classes=n_classes)
 
