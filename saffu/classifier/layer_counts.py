@@ -152,9 +152,9 @@ class LayerCounts:
             K = float(self.F.sum() / self.mass.sum())
             if not K > 0:
                 raise ValueError("every feature is zero, so that the mean norm K is zero too")
-            U = log_weights(self.F.T, K, smoothing, self.n_threads)
+            U = log_weights(self.F.T, K, smoothing=smoothing, n_threads=self.n_threads)
             return Solution(U, np.zeros(self.mass.size), {"prior": 0.0, "likelihood": 1.0})
-        V = log_weights(self.F.T, np.inf, smoothing, self.n_threads)
+        V = log_weights(self.F.T, np.inf, smoothing=smoothing, n_threads=self.n_threads)
         smoothed = self.mass + smoothing
         log_prior: Float64 = np.log(smoothed / smoothed.sum())
         alpha, scale = self._primed_scalars(V, log_prior)
