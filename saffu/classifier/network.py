@@ -110,6 +110,7 @@ class ExplicitNetwork(Classifier[Solution]):
     def __init__(
         self,
         hidden: tuple[int, ...] = (300,),
+        *,
         rounds: int = 12,
         complement: bool = True,
         priming: str = "primed",

@@ -90,7 +90,7 @@ class SoftmaxLayer(Classifier[LayerCounts]):
     array([3., 3.])
     """
 
-    def __init__(self, priming: str = "primed", smoothing: float = 0.1, n_threads: int | None = None):
+    def __init__(self, priming: str = "primed", *, smoothing: float = 0.1, n_threads: int | None = None):
         self.priming = priming
         self.smoothing = smoothing
         self.n_threads = n_threads

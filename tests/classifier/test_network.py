@@ -660,7 +660,7 @@ def test_one_row_moves_no_scalar_by_much_and_orders_hardly_matter(name):
 def test_gradients_are_central_differences(sizes, sparse, start):
     X, y = problem(40, 5)
     network = ExplicitNetwork(sizes, rounds=3).fit(X, y)
-    network = random_start(network, 0.5) if start == "random" else network
+    network = random_start(network, scale=0.5) if start == "random" else network
     X = csr_array(X) if sparse else X
     parameters = network._parameters(0.5, np.float64)
     batch = network._prepare(X[:9], y[:9], 1).take(slice(None))

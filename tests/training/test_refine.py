@@ -604,7 +604,7 @@ def test_a_start_of_infinite_loss_is_refused():
 def test_random_starts_have_the_given_spread():
     sizes = (300, 200, 100)
     start = network(sizes)
-    glorot, he, normal = (random_start(start, scale).parameters for scale in ("glorot", "he", 0.02))
+    glorot, he, normal = (random_start(start, scale=scale).parameters for scale in ("glorot", "he", 0.02))
     for name, shape in (("hidden0.weights", (300, 200)), ("output.weights", (200, 100))):
         limit = np.sqrt(6 / sum(shape))
         assert glorot[name].shape == shape
@@ -624,7 +624,7 @@ def test_random_starts_follow_the_seed_and_leave_the_model():
     assert_same(random_start(layer, seed=3), random_start(layer, seed=3))
     assert (random_start(layer, seed=3).weights != random_start(layer, seed=4).weights).any()
     np.testing.assert_array_equal(layer.weights, weights)
-    np.testing.assert_array_equal(random_start(layer, 0.0).predict_proba(X), np.full((300, 3), 1 / 3))
+    np.testing.assert_array_equal(random_start(layer, scale=0.0).predict_proba(X), np.full((300, 3), 1 / 3))
 
 
 @pytest.mark.parametrize(
@@ -637,4 +637,4 @@ def test_random_starts_follow_the_seed_and_leave_the_model():
 )
 def test_bad_scales(scale, error, message):
     with pytest.raises(error, match=message):
-        random_start(network(), scale)
+        random_start(network(), scale=scale)
