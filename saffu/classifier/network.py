@@ -36,7 +36,7 @@ class ExplicitNetwork(Classifier[Solution]):
 
     Parameters
     ----------
-    hidden : tuple of int
+    hidden : tuple of int or int
         Units of each hidden layer, from the input up; at least as many as there are classes, which share them equally.
         A number is one layer.
     rounds : int
@@ -65,7 +65,7 @@ class ExplicitNetwork(Classifier[Solution]):
         The label of each class, ascending.
     weights : list of ndarray, shape (D, H_1), (H_1, H_2) ..
         Of the hidden layers, in the dtype of the features.
-    biases : list of ndarray, shape (H_1,), (H_2,) ..
+    bias : list of ndarray, shape (H_1,), (H_2,) ..
         Likewise.
     output : ndarray, shape (H, N)
         The logits O of the mixture's components.
@@ -109,7 +109,7 @@ class ExplicitNetwork(Classifier[Solution]):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (300,),
+        hidden: tuple[int, ...] | int = (300,),
         rounds: int = 12,
         complement: bool = True,
         priming: str = "primed",
