@@ -109,7 +109,7 @@ class ExplicitNetwork(Classifier[Solution]):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (300,),
+        hidden: tuple[int, ...] | int = (300,),
         *,
         rounds: int = 12,
         complement: bool = True,
