@@ -1,6 +1,11 @@
 # Bindings of count.c: what occurs together.
 
 
+cdef int targets_fit(const k.saffu_stream *s, int64_t n, int n_threads) except -1:
+    """The first n targets are columns."""
+    return within(s.targets, 4, n, 0, s.n_cols - 1, "targets", n_threads)
+
+
 cdef int bucket_all(const k.saffu_stream *s, int64_t[::1] row_ptr, int32_t[::1] bucket, int n_threads) except -1:
     """The first stage of counting, in blocks of positions of each part."""
     cdef int64_t n_parts = k.saffu_bucket_parts(s, n_threads), longest = s.n // n_parts + 1
@@ -21,6 +26,8 @@ cdef int bucket_all(const k.saffu_stream *s, int64_t[::1] row_ptr, int32_t[::1] 
     while more(&b):
         with nogil:
             status = k.saffu_bucket_place(s, b.begin, b.end, n_parts, &cursors_[0], &bucket[0])
+        if status == k.SAFFU_OUT_OF_RANGE:
+            targets_fit(s, s.n, n_threads)
         check(status)
     return 0
 
@@ -84,16 +91,17 @@ def count(const int32_t[::1] contexts not None, const int32_t[::1] targets not N
     same_length(s.n, targets.shape[0], "contexts and targets")
     if s.n > MOST:
         raise ValueError(f"contexts and targets must be at most {MOST} long, got {s.n}")
-    within(&targets[0], 4, s.n, 0, s.n_cols - 1, "targets", n_team)
     within(&distances[0], 8, s.n_distances, 1, INT64_MAX, "distances", n_team)
     ascending(&distances[0], 8, s.n_distances, True, "distances", n_team)
     within(&documents[0], 8, s.n_documents, 0, s.n, "documents", n_team)
     ascending(&documents[0], 8, s.n_documents, False, "documents", n_team)
-    aligned(<size_t>&contexts[0], 4)
+    aligned(<size_t>&contexts[0] | <size_t>&targets[0], 4)
+    s.contexts, s.targets, s.distances, s.documents = &contexts[0], &targets[0], &distances[0], &documents[0]
+    # At one distance the first stage reads the targets of all documents, and looks at them on the way.
+    targets_fit(&s, documents[0] if s.n_distances == 1 and s.n_documents else s.n, n_team)
     indptr = np.zeros(s.n_rows + 1, np.int64)
     if s.n == 0 or s.n_distances == 0 or s.n_documents == 0:
         return indptr, np.empty(0, np.int32), np.empty(0, np.int64)
-    s.contexts, s.targets, s.distances, s.documents = &contexts[0], &targets[0], &distances[0], &documents[0]
     row_ptr, bucket = np.zeros(s.n_rows + 1, np.int64), np.empty(s.n, np.int32)
     bucket_all(&s, row_ptr, bucket, n_team)
     segment = np.zeros(s.n_rows + 1, np.int64)

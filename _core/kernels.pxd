@@ -48,8 +48,8 @@ cdef extern from "saffu.h" nogil:
     int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
                    int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads)
     int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
-                    const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
-                    int n_threads)
+                    const double *discounts, int64_t n_rows, int64_t n_lower, double *total, double *mass, double *u,
+                    double *p, int n_threads)
 
     enum:
         SAFFU_BLOCK

@@ -50,24 +50,31 @@ cdef class Packed:
         return Packed, self.arrays
 
 
+cdef int words_bad(const int64_t[::1] indptr, const int32_t[::1] words, int n_threads) except -1:
+    """Say which word of a CSR matrix is out of range or out of order."""
+    cdef int64_t place = 0
+    within(&words[0], 4, words.shape[0], 0, MOST - k.SAFFU_BLOCK, "words", n_threads)
+    if k.saffu_unsorted(&indptr[0], &words[0], indptr.shape[0] - 1, &place, n_threads) != k.SAFFU_OK:
+        raise ValueError(f"the words of a row must ascend, got {words[place - 1]} and then {words[place]}")
+    return 0
+
+
 def pack(const int64_t[::1] indptr not None, const int32_t[::1] words not None, const double[::1] u not None,
          n_threads):
     """Packed rows of a CSR matrix with ascending columns."""
     cdef int n_team = team(n_threads), status
-    cdef int64_t place = 0, n_rows = csr_rows(&indptr[0], 8, indptr.shape[0], words.shape[0], u.shape[0], n_team)
+    cdef int64_t n_rows = csr_rows(&indptr[0], 8, indptr.shape[0], words.shape[0], u.shape[0], n_team)
     aligned(<size_t>&u[0], 8)
-    within(&words[0], 4, words.shape[0], 0, MOST - k.SAFFU_BLOCK, "words", n_team)
+    aligned(<size_t>&words[0], 4)
     head_ptr, tail_ptr = np.zeros(n_rows + 1, np.int64), np.zeros(n_rows + 1, np.int64)
     cdef int64_t[::1] head_ptr_ = head_ptr, tail_ptr_ = tail_ptr
     cdef Blocks b = row_blocks(&indptr[0], n_rows, 2)
     while more(&b):
         with nogil:
-            status = k.saffu_unsorted(&indptr[b.begin], &words[0], b.end - b.begin, &place, n_team)
-            if status == k.SAFFU_OK:
-                status = k.saffu_pack_sizes(&indptr[b.begin], &words[0], b.end - b.begin, &head_ptr_[b.begin],
-                                            &tail_ptr_[b.begin], n_team)
+            status = k.saffu_pack_sizes(&indptr[b.begin], &words[0], b.end - b.begin, &head_ptr_[b.begin],
+                                        &tail_ptr_[b.begin], n_team)
         if status == k.SAFFU_OUT_OF_RANGE:
-            raise ValueError(f"the words of a row must ascend, got {words[place - 1]} and then {words[place]}")
+            words_bad(indptr, words, n_team)
         check(status)
     n_head, n_tail = head_ptr[n_rows], tail_ptr[n_rows]
     head, tail_word, tail_u = np.empty(n_head), np.empty(n_tail, np.int32), np.empty(n_tail)

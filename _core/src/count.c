@@ -32,35 +32,56 @@ static int64_t document_of(const saffu_stream *s, int64_t t) {
     return low;
 }
 
-/* Count (bucket == NULL) or place the usable positions of [from, to): one pass over the documents it touches. */
-static int visit(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor, int32_t *restrict bucket) {
-    int64_t nearest = s->distances[0], farthest = s->distances[s->n_distances - 1];
+/* Add the usable positions of [from, to) to the histogram of their contexts: one pass over the documents it touches. */
+static int count_positions(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor) {
+    int64_t nearest = s->distances[0];
     if (from >= to) return SAFFU_OK;
-    for (int64_t d = document_of(s, from); d < s->n_documents; d++) {
-        int64_t end = document_end(s, d);
-        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - nearest, to);
-        if (s->documents[d] >= to) break;
-        if (!bucket) {
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c < 0) continue;
-                if (c >= s->n_rows) return SAFFU_OUT_OF_RANGE;
-                cursor[c]++;
-            }
-        } else if (s->n_distances == 1) {
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c >= 0) bucket[cursor[c]++] = s->targets[t + nearest];
-            }
-        } else {
-            int64_t inner = end - farthest;
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c >= 0) bucket[cursor[c]++] = (int32_t)(t < inner ? t : ~t);
-            }
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(document_end(s, d) - nearest, to);
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t];
+            if (c < 0) continue;
+            if (c >= s->n_rows) return SAFFU_OUT_OF_RANGE;
+            cursor[c]++;
         }
     }
     return SAFFU_OK;
+}
+
+/* Place the usable positions of [from, to). */
+static void place_positions(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor,
+                            int32_t *restrict bucket) {
+    int64_t nearest = s->distances[0], farthest = s->distances[s->n_distances - 1];
+    if (from >= to) return;
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t end = document_end(s, d), inner = end - farthest;
+        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - nearest, to);
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t];
+            if (c >= 0) bucket[cursor[c]++] = (int32_t)(t < inner ? t : ~t);
+        }
+    }
+}
+
+/* Place the targets of the usable positions of [from, to), at the one distance; the highest of all targets at that
+ * distance and of those that no position of their document is before. One below 0 is higher than any. */
+static uint32_t place_targets(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor,
+                              int32_t *restrict bucket) {
+    int64_t nearest = s->distances[0];
+    uint32_t high = 0;
+    if (from >= to) return 0;
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t begin = s->documents[d], end = document_end(s, d);
+        int64_t t = saffu_max(begin, from), stop = saffu_min(end - nearest, to);
+        for (int64_t i = begin; begin >= from && i < end && i - begin < nearest; i++)
+            high = (uint32_t)s->targets[i] > high ? (uint32_t)s->targets[i] : high;
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t], w = s->targets[t + nearest];
+            high = (uint32_t)w > high ? (uint32_t)w : high;
+            if (c >= 0) bucket[cursor[c]++] = w;
+        }
+    }
+    return high;
 }
 
 /* Where the given position of part m lies in the stream, at most where the part ends. */
@@ -78,8 +99,8 @@ int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t 
     int status = SAFFU_OK;
     SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(min : status))
     for (int64_t m = 0; m < n_parts; m++) {
-        int mine = visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
-                         cursors + m * s->n_rows, NULL);
+        int mine = count_positions(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
+                                   cursors + m * s->n_rows);
         status = mine < status ? mine : status;
     }
     return status;
@@ -101,10 +122,15 @@ int saffu_bucket_rows(const saffu_stream *s, int64_t n_parts, int64_t *cursors, 
 
 int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
                        int32_t *bucket) {
-    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1))
-    for (int64_t m = 0; m < n_parts; m++)
-        visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to), cursors + m * s->n_rows, bucket);
-    return SAFFU_OK;
+    int bad = 0;
+    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(| : bad))
+    for (int64_t m = 0; m < n_parts; m++) {
+        int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
+        int64_t *cursor = cursors + m * s->n_rows;
+        if (s->n_distances == 1) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols && first < end;
+        else place_positions(s, first, end, cursor, bucket);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
 /* ---- stage 2: rows ----------------------------------------------------------------------------------------------- */

@@ -45,27 +45,58 @@ SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
 
 /* ---- packing rows ------------------------------------------------------------------------------------------------ */
 
-/* Length of the dense beginning of a row: the largest multiple of BLOCK of which at least half is seen. */
-static int64_t head_length(const int32_t *words, int64_t n) {
-    int64_t best = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t length = ((int64_t)words[i] / BLOCK + 1) * BLOCK;
-        if (2 * (i + 1) >= length) best = length;
+enum { ROWS_AT_ONCE = 256, SCAN = 1024 };
+
+/* How many entries of words [from, to) are not above the one before? */
+SAFFU_INLINE int64_t count_descents(const int32_t *words, int64_t from, int64_t to) {
+    int64_t n = 0;
+    for (int64_t i = from; i < to; i += SCAN) {
+        int32_t some = 0; /* few enough for narrow lanes */
+        for (int64_t j = i; j < saffu_min(to, i + SCAN); j++) some += words[j] <= words[j - 1];
+        n += some;
     }
-    return best;
+    return n;
+}
+
+/* Do the words of rows [from, to) ascend, from 0 to at most what places of 32 bits can pad to a block? Then all descents
+ * are at the beginnings of rows: many short rows are looked at as one long one. */
+SAFFU_SIMD static int rows_ascend(const int64_t *indptr, const int32_t *words, int64_t from, int64_t to) {
+    int64_t first = indptr[from], n_descents = count_descents(words, first + 1, indptr[to]);
+    int bad = 0;
+    for (int64_t c = from; c < to; c++) {
+        int64_t begin = indptr[c], end = indptr[c + 1];
+        if (begin == end) continue;
+        n_descents -= begin > first && words[begin] <= words[begin - 1];
+        bad |= (words[begin] < 0) | (words[end - 1] > INT32_MAX - BLOCK);
+    }
+    return !bad && n_descents == 0;
+}
+
+/* Length of the dense beginning of a row, the largest multiple of BLOCK of which at least half is seen; *inside words lie
+ * in it. A word that has a place there is below twice the number of words up to it. */
+SAFFU_INLINE int64_t head_length(const int32_t *words, int64_t n, int64_t *inside) {
+    int64_t best = 0; /* words that lie within the longest beginning so far */
+    for (int64_t i = 0; i < n && words[i] < 2 * n; i++)
+        best = 2 * (i + 1) >= ((int64_t)words[i] / BLOCK + 1) * BLOCK ? i + 1 : best;
+    *inside = best;
+    return best ? ((int64_t)words[best - 1] / BLOCK + 1) * BLOCK : 0;
 }
 
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads) {
-    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]);
+    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]), bad = 0;
     (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
-    for (int64_t c = 0; c < n_rows; c++) {
-        int64_t from = indptr[c], to = indptr[c + 1], length = head_length(words + from, to - from), inside = 0;
-        while (inside < to - from && words[from + inside] < length) inside++;
-        head_ptr[c + 1] = length;
-        tail_ptr[c + 1] = to - from - inside;
+    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    for (int64_t from = 0; from < n_rows; from += ROWS_AT_ONCE) {
+        int64_t to = saffu_min(n_rows, from + ROWS_AT_ONCE), inside;
+        bad |= !rows_ascend(indptr, words, from, to);
+        for (int64_t c = from; c < to; c++) {
+            int64_t n = indptr[c + 1] - indptr[c];
+            head_ptr[c + 1] = head_length(words + indptr[c], n, &inside);
+            tail_ptr[c + 1] = n - inside;
+        }
     }
+    if (bad) return SAFFU_OUT_OF_RANGE;
     for (int64_t c = 0; c < n_rows; c++) { /* on from the ends of the rows before */
         head_ptr[c + 1] += head_ptr[c];
         tail_ptr[c + 1] += tail_ptr[c];
@@ -80,16 +111,12 @@ int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, con
     (void)team;
     SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
     for (int64_t c = 0; c < n_rows; c++) {
-        int64_t from = indptr[c], to = indptr[c + 1], length = head_ptr[c + 1] - head_ptr[c], out = tail_ptr[c];
-        memset(head + head_ptr[c], 0, (size_t)length * sizeof *head);
-        for (int64_t i = from; i < to; i++) {
-            if (words[i] < length) {
-                head[head_ptr[c] + words[i]] = u[i];
-            } else {
-                tail_word[out] = words[i];
-                tail_u[out++] = u[i];
-            }
-        }
+        int64_t n_tail = tail_ptr[c + 1] - tail_ptr[c], first_tail = indptr[c + 1] - n_tail;
+        double *restrict dense = head + head_ptr[c];
+        memset(dense, 0, (size_t)(head_ptr[c + 1] - head_ptr[c]) * sizeof *dense);
+        for (int64_t i = indptr[c]; i < first_tail; i++) dense[words[i]] = u[i];
+        memcpy(tail_word + tail_ptr[c], words + first_tail, (size_t)n_tail * sizeof *words);
+        memcpy(tail_u + tail_ptr[c], u + first_tail, (size_t)n_tail * sizeof *u);
     }
     return SAFFU_OK;
 }

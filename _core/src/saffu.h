@@ -54,7 +54,8 @@ typedef struct {
  *
  * The stream is cut into n_parts, a thread to each: saffu_bucket_parts says into how many. Histograms of positions
  * [from, to) of each part, ceil(n / n_parts) positions at most, are added to cursors (n_parts, n_rows), zero at first;
- * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order.
+ * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order. At one
+ * distance saffu_bucket_place also looks at every target that a document holds: SAFFU_OUT_OF_RANGE if one is not a column.
  * Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
 int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads);
 int saffu_bucket_count(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors);
@@ -112,12 +113,13 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
  *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
  *
  * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; a row that frees no
- * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3.
- * indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * mass, where u would be infinite, is SAFFU_NOT_FINITE; a parent not in [0, n_lower) is SAFFU_OUT_OF_RANGE. lower > 0;
+ * discounts between 0 and 1, 2, 3.
+ * indptr (n_rows + 1), counts, parent (nnz), lower (n_lower), discounts (3)
  * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
-                const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
-                int n_threads);
+                const double *discounts, int64_t n_rows, int64_t n_lower, double *total, double *mass, double *u,
+                double *p, int n_threads);
 
 /* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
 
@@ -127,8 +129,9 @@ enum {
 };
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
- * (tail_word, tail_u). Both functions take a CSR matrix of ascending columns below INT32_MAX - SAFFU_BLOCK; the first
- * gives the sizes that the second fills, going on from head_ptr[0] and tail_ptr[0], the ends of the rows before. */
+ * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills, going on from
+ * head_ptr[0] and tail_ptr[0], the ends of the rows before. It is SAFFU_OUT_OF_RANGE if the words of a row do not ascend
+ * from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. */
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads);
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
