@@ -240,16 +240,16 @@ cdef int ascending(const void *x, int size, int64_t n, bint strict, str name, in
 
 
 cdef int64_t csr_rows(const void *indptr, int size, int64_t n_offsets, int64_t n_indices, int64_t n_entries,
-                      int n_threads) except -1:
-    """The number of rows of a CSR matrix, whose offsets ascend from 0 and end within its entries."""
+                      int n_threads, str name="indptr") except -1:
+    """The number of rows of a CSR matrix, whose offsets, of this name, ascend from 0 and end within its entries."""
     cdef int64_t n_rows = n_offsets - 1
     same_length(n_indices, n_entries, "indices and data")
     if n_rows < 0:
-        raise ValueError("indptr must have an offset more than there are rows, got none")
+        raise ValueError(f"{name} must have an offset more than there are rows, got none")
     first, last = integer_at(indptr, size, 0), integer_at(indptr, size, n_rows)
     if first != 0 or last > n_entries:
-        raise ValueError(f"indptr must ascend from 0 to at most the {n_entries} entries there are, got {first} and {last}")
-    ascending(indptr, size, n_offsets, False, "indptr", n_threads)
+        raise ValueError(f"{name} must ascend from 0 to at most the {n_entries} entries there are, got {first} and {last}")
+    ascending(indptr, size, n_offsets, False, name, n_threads)
     return n_rows
 
 

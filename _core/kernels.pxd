@@ -116,10 +116,18 @@ cdef extern from "saffu.h" nogil:
                                        int64_t n_features, float *U, double *S, int n_threads)
     int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
                                        int64_t n_features, double *U, double *S, int n_threads)
-    int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                                         int64_t n_classes, float *U, double *S, int n_threads)
-    int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                                         int64_t n_classes, double *U, double *S, int n_threads)
+    int saffu_sums_by_feature_f32(const float *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
+                                  int n_threads)
+    int saffu_sums_by_feature_f64(const double *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
+                                  int n_threads)
+    int saffu_large_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
+                                    int64_t n_classes, double *S, double *shift, int *large)
+    int saffu_large_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
+                                    int64_t n_classes, double *S, double *shift, int *large)
+    int saffu_logs_by_feature_f32(const float *F, const double *S, const double *shift, double smoothing,
+                                  double exponent, int64_t n_features, int64_t n_classes, float *U, int n_threads)
+    int saffu_logs_by_feature_f64(const double *F, const double *S, const double *shift, double smoothing,
+                                  double exponent, int64_t n_features, int64_t n_classes, double *U, int n_threads)
     int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes,
                             const double *amounts, const double *F, const double *S, double smoothing, int64_t n,
                             int64_t n_rows, int64_t n_features, int64_t n_classes, double *scores, int n_threads)

@@ -134,7 +134,7 @@ def log_sums(const real[:, ::1] X not None, const int32_t[::1] words not None, c
     """Logs of the sums of exponentials over the columns of each cell, into Z (n_rows, n_cells)."""
     cdef int n_team = team(n_threads), status
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_words = words.shape[0], n, z_bytes
-    cdef int64_t n_cells = csr_rows(&begins[0], 8, begins.shape[0], n_words, n_words, n_team)
+    cdef int64_t n_cells = csr_rows(&begins[0], 8, begins.shape[0], n_words, n_words, n_team, "begins")
     same_length(n_rows, Z.shape[0], "rows of X and Z")
     same_length(n_cells, Z.shape[1], "cells and columns of Z")
     same_length(begins[n_cells], n_words, "cells and words")

@@ -28,35 +28,74 @@ def weigh(const int64_t[::1] indptr not None, const int64_t[::1] counts not None
 
 def log_weights(const real[:, ::1] F not None, bint by_class, double smoothing, double exponent, n_threads):
     """U like F, and S (N) float64: log(F + smoothing) - exponent log S; classes are rows if by_class, else columns."""
-    cdef int n_team = team(n_threads), status = 0
-    cdef int64_t n_rows = F.shape[0], n_columns = F.shape[1], n
     aligned(<size_t>&F[0, 0], sizeof(real))
-    U = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
-    S = np.zeros(n_rows if by_class else n_columns)
-    cdef real[:, ::1] U_ = U
-    cdef double[::1] S_ = S
-    cdef Blocks b = blocks(n_rows, 4 * n_columns)
-    if not by_class:
-        with nogil:
-            if real is float:
-                status = k.saffu_log_weights_by_feature_f32(&F[0, 0], smoothing, exponent, n_rows, n_columns,
-                                                            &U_[0, 0], &S_[0], n_team)
-            else:
-                status = k.saffu_log_weights_by_feature_f64(&F[0, 0], smoothing, exponent, n_rows, n_columns,
-                                                            &U_[0, 0], &S_[0], n_team)
-        check(status)
-        return U, S
+    U = np.empty((F.shape[0], F.shape[1]), np.float32 if real is float else np.float64)
+    S = np.zeros(F.shape[0] if by_class else F.shape[1])
+    if by_class:
+        log_weights_by_class[real](F, smoothing, exponent, U, S, team(n_threads))
+    else:
+        log_weights_by_feature[real](F, smoothing, exponent, U, S, team(n_threads))
+    return U, S
+
+
+cdef int log_weights_by_class(const real[:, ::1] F, double smoothing, double exponent, real[:, ::1] U, double[::1] S,
+                              int n_threads) except -1:
+    cdef int64_t n_columns = F.shape[1], n
+    cdef Blocks b = blocks(F.shape[0], 4 * n_columns)
+    cdef int status
     while more(&b):
         n = b.end - b.begin
         with nogil:
             if real is float:
                 status = k.saffu_log_weights_by_class_f32(&F[b.begin, 0], smoothing, exponent, n, n_columns,
-                                                          &U_[b.begin, 0], &S_[b.begin], n_team)
+                                                          &U[b.begin, 0], &S[b.begin], n_threads)
             else:
                 status = k.saffu_log_weights_by_class_f64(&F[b.begin, 0], smoothing, exponent, n, n_columns,
-                                                          &U_[b.begin, 0], &S_[b.begin], n_team)
+                                                          &U[b.begin, 0], &S[b.begin], n_threads)
         check(status)
-    return U, S
+    return 0
+
+
+cdef int log_weights_by_feature(const real[:, ::1] F, double smoothing, double exponent, real[:, ::1] U, double[::1] S,
+                                int n_threads) except -1:
+    cdef int64_t n_rows = F.shape[0], n_columns = F.shape[1], n
+    cdef double[::1] shift
+    cdef double *shift_ = NULL
+    cdef Blocks b = blocks(n_rows, n_columns, 4)
+    cdef int status, large = 0
+    while more(&b):
+        n = b.end - b.begin
+        with nogil:
+            if real is float:
+                status = k.saffu_sums_by_feature_f32(&F[b.begin, 0], smoothing, n, n_columns, &S[0], n_threads)
+            else:
+                status = k.saffu_sums_by_feature_f64(&F[b.begin, 0], smoothing, n, n_columns, &S[0], n_threads)
+        check(status)
+    while True:  # once, or a second time with shifts for large sums
+        with nogil:
+            if real is float:
+                status = k.saffu_large_by_feature_f32(&F[0, 0], smoothing, exponent, n_rows, n_columns, &S[0], shift_,
+                                                      &large)
+            else:
+                status = k.saffu_large_by_feature_f64(&F[0, 0], smoothing, exponent, n_rows, n_columns, &S[0], shift_,
+                                                      &large)
+        check(status)
+        if not large or shift_ != NULL:
+            break
+        shift = np.empty(n_columns)
+        shift_ = &shift[0]
+    b = blocks(n_rows, 4 * n_columns)
+    while more(&b):
+        n = b.end - b.begin
+        with nogil:
+            if real is float:
+                status = k.saffu_logs_by_feature_f32(&F[b.begin, 0], &S[0], shift_, smoothing, exponent, n,
+                                                     n_columns, &U[b.begin, 0], n_threads)
+            else:
+                status = k.saffu_logs_by_feature_f64(&F[b.begin, 0], &S[0], shift_, smoothing, exponent, n,
+                                                     n_columns, &U[b.begin, 0], n_threads)
+        check(status)
+    return 0
 
 
 def leave_one_out(const real[:, ::1] H not None, const int32_t[::1] rows not None, const int32_t[::1] classes not None,

@@ -238,16 +238,29 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
  * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf. Any finite
  * counts have finite logarithms: U is right also where S, or F + smoothing, exceeds the largest real (S may be inf).
  * An exponent so large that U would not be finite is SAFFU_NOT_FINITE.
- * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
- * One read (by_feature: two) and one write of memory; a logarithm an entry. */
+ * F, U (n_classes, n_features) by class or (n_features, n_classes) by feature; S (n_classes).
+ * One read (by feature: two) and one write of memory; a logarithm an entry. */
 int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
                                    int64_t n_features, float *U, double *S, int n_threads);
 int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
                                    int64_t n_features, double *U, double *S, int n_threads);
-int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                                     int64_t n_classes, float *U, double *S, int n_threads);
-int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                                     int64_t n_classes, double *U, double *S, int n_threads);
+
+/* The same for features in rows, in three stages, so that a caller can stop between blocks of features: S (n_classes) +=
+ * the sums of a block, of a multiple of four features unless it is the last; *large = does the sum of a class exceed the
+ * largest real?, and then, unless it is NULL, shift (n_classes) = exponent log S in nats, from all of F; and U of a block,
+ * with shift or NULL. */
+int saffu_sums_by_feature_f32(const float *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
+                              int n_threads);
+int saffu_sums_by_feature_f64(const double *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
+                              int n_threads);
+int saffu_large_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
+                               int64_t n_classes, double *S, double *shift, int *large);
+int saffu_large_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
+                               int64_t n_classes, double *S, double *shift, int *large);
+int saffu_logs_by_feature_f32(const float *F, const double *S, const double *shift, double smoothing, double exponent,
+                              int64_t n_features, int64_t n_classes, float *U, int n_threads);
+int saffu_logs_by_feature_f64(const double *F, const double *S, const double *shift, double smoothing, double exponent,
+                              int64_t n_features, int64_t n_classes, double *U, int n_threads);
 
 /* The score of h = H[rows[e]] for class c = classes[e], as if it had not been counted there with weight a = amounts[e]:
  *   scores[e] = sum_j h_j log(F[c, j] - a h_j + smoothing) - |h| log(S[c] - a |h| + n_features smoothing)
