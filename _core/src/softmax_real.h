@@ -276,6 +276,26 @@ SAFFU_INLINE void NAME(row_difference)(int64_t n, REAL d_scale, REAL r_scale, RE
     }
 }
 
+/* r, the logs of joint probabilities, becomes their terms, d those of x; their sums, and the log of the ratio of these. */
+SAFFU_INLINE double NAME(mixture_row)(const REAL *x, int64_t n, REAL x_high, REAL j_high, REAL *r, REAL *d,
+                                      double *total, double *joint) {
+    *total = NAME(row_exp)(x, n, x_high, d); /* the last use of x, which may be d */
+    *joint = NAME(row_exp)(r, n, j_high, r);
+    return ((double)j_high - (double)x_high) + log(*joint / *total);
+}
+
+/* The same for a row without a greatest finite entry, of x or of the joint probabilities. */
+SAFFU_RARE static double NAME(rare_mixture)(const REAL *x, const REAL *t, int64_t n, REAL x_high, REAL *r, REAL *d,
+                                            double *total, double *joint) {
+    REAL x_shift = NAME(shift_of)(x_high);
+    REAL j_high = x_high == -(REAL)INFINITY ? NAME(row_alone)(x, t, n, r) : NAME(row_joint)(x, t, n, r);
+    REAL j_shift = NAME(shift_of)(j_high);
+    *total = NAME(row_terms)(x, n, x_shift, d);
+    *joint = NAME(row_terms)(r, n, j_shift, r);
+    double log_prob = ((double)j_shift - (double)x_shift) + log(*joint / *total);
+    return j_high == -(REAL)INFINITY ? log_prob - (double)INFINITY : log_prob;
+}
+
 SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *labels, const double *scale,
                                    int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, REAL *R,
                                    REAL *dX, int n_threads) {
@@ -285,19 +305,18 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         REAL *r = R + m * n_columns, *d = dX ? dX + m * n_columns : NULL;
+        double total, joint;
         if (labels[m] < 0 || labels[m] >= n_classes) {
             bad |= 1;
             continue;
         }
         const REAL *t = T + labels[m] * n_columns;
-        REAL x_high = NAME(row_max)(x, n_columns), x_shift = NAME(shift_of)(x_high);
-        REAL j_high = x_high == -(REAL)INFINITY ? NAME(row_alone)(x, t, n_columns, r)
-                                                : NAME(row_joint)(x, t, n_columns, r);
-        REAL j_shift = NAME(shift_of)(j_high);
-        double total = NAME(row_terms)(x, n_columns, x_shift, d); /* after the last use of x, which may be d */
-        double joint = NAME(row_terms)(r, n_columns, j_shift, r);
-        log_prob[m] = ((double)j_shift - (double)x_shift) + log(joint / total);
-        if (j_high == -(REAL)INFINITY) log_prob[m] -= (double)INFINITY;
+        REAL x_high = NAME(row_max)(x, n_columns), j_high = NAME(row_joint)(x, t, n_columns, r);
+        /* Both are finite, so that the greatest term of each sum is 1. */
+        if (x_high - x_high == 0 && j_high - j_high == 0)
+            log_prob[m] = NAME(mixture_row)(x, n_columns, x_high, j_high, r, d, &total, &joint);
+        else
+            log_prob[m] = NAME(rare_mixture)(x, t, n_columns, x_high, r, d, &total, &joint);
         if (d) NAME(row_difference)(n_columns, (REAL)(scale[m] / total), (REAL)(scale[m] / joint), d, r);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

@@ -114,11 +114,11 @@ SAFFU_SIMD int NAME(saffu_sums_by_feature)(const REAL *F, double smoothing, int6
 
 int NAME(saffu_large_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
                                  int64_t n_classes, double *S, double *shift, int *large) {
-    int bad = !is_count(smoothing);
+    int bad = !is_count(smoothing), any = 0;
     if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
-    *large = 0;
-    for (int64_t i = 0; i < n_classes; i++) *large |= !(S[i] < LARGEST);
-    for (int64_t i = 0; *large && shift && i < n_classes; i++) {
+    for (int64_t i = 0; i < n_classes; i++) any |= !(S[i] < LARGEST);
+    *large = any;
+    for (int64_t i = 0; any && shift && i < n_classes; i++) {
         shift[i] = shift_of(S[i], exponent);
         if (!(S[i] < LARGEST))
             bad |= NAME(large_class)(F + i, n_features, n_classes, smoothing, exponent, S + i, shift + i);
