@@ -192,6 +192,16 @@ cdef int more(Blocks *b) except -1:
     return 1
 
 
+cdef object dtype_of(size_t size):
+    """The type of reals of this size."""
+    return np.float32 if size == 4 else np.float64
+
+
+cdef void *at_row(const void *x, int size, int64_t stride, int64_t row) noexcept nogil:
+    """A row of a matrix of entries of this size, rows so many entries apart."""
+    return <void *>(<const char *>x + row * stride * size)
+
+
 cdef const double *from_row(const double *x, int64_t row) noexcept nogil:
     """x from this entry on; NULL stays NULL."""
     if x == NULL:
@@ -279,9 +289,12 @@ def max_threads():
 
 
 include "count.pxi"
+include "find.pxi"
 include "weigh.pxi"
 include "pool.pxi"
 include "moments.pxi"
+include "log_weights.pxi"
+include "leave_one_out.pxi"
 include "product.pxi"
 include "softmax.pxi"
 include "attend.pxi"

@@ -98,7 +98,6 @@ cdef extern from "saffu.h" nogil:
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
 
-    # moments.c, weigh.c (dense), softmax.c
     int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
                              int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
     int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
@@ -112,22 +111,14 @@ cdef extern from "saffu.h" nogil:
                                int64_t n, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
                                int n_threads)
     int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads)
-    int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
-                                       int64_t n_features, float *U, double *S, int n_threads)
-    int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
-                                       int64_t n_features, double *U, double *S, int n_threads)
-    int saffu_sums_by_feature_f32(const float *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
-                                  int n_threads)
-    int saffu_sums_by_feature_f64(const double *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
-                                  int n_threads)
-    int saffu_large_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                                    int64_t n_classes, double *S, double *shift, int *large)
-    int saffu_large_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                                    int64_t n_classes, double *S, double *shift, int *large)
-    int saffu_logs_by_feature_f32(const float *F, const double *S, const double *shift, double smoothing,
-                                  double exponent, int64_t n_features, int64_t n_classes, float *U, int n_threads)
-    int saffu_logs_by_feature_f64(const double *F, const double *S, const double *shift, double smoothing,
-                                  double exponent, int64_t n_features, int64_t n_classes, double *U, int n_threads)
+    int saffu_log_weights_by_class(const void *F, double smoothing, double exponent, int size, int64_t n_classes,
+                                   int64_t n_features, void *U, double *S, int n_threads)
+    int saffu_sums_by_feature(const void *F, double smoothing, int size, int64_t n_features, int64_t n_classes,
+                              double *S, int n_threads)
+    int saffu_large_by_feature(const void *F, double smoothing, double exponent, int size, int64_t n_features,
+                               int64_t n_classes, double *S, double *shift, int *large)
+    int saffu_logs_by_feature(const void *F, const double *S, const double *shift, double smoothing, double exponent,
+                              int size, int64_t n_features, int64_t n_classes, void *U, int n_threads)
     int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes,
                             const double *amounts, const double *F, const double *S, double smoothing, int64_t n,
                             int64_t n_rows, int64_t n_features, int64_t n_classes, double *scores, int n_threads)

@@ -8,8 +8,7 @@ SAFFU_SIMD int NAME(saffu_adam)(const REAL *gradient, double learning_rate, doub
     REAL rate = (REAL)(learning_rate * root2 / c1), floor = (REAL)(epsilon * root2);
     REAL keep1 = (REAL)beta1, keep2 = (REAL)beta2, add1 = (REAL)(1.0 - beta1), add2 = (REAL)(1.0 - beta2);
     int team = saffu_team(n_threads, n);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t from = 0; from < n; from += CHUNK) {
         int64_t to = saffu_min(n, from + CHUNK);
         REAL *restrict p = x, *restrict a = first, *restrict b = second;

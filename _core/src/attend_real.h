@@ -438,7 +438,7 @@ SAFFU_SIMD int NAME(saffu_compare_all)(const REAL *X, int64_t n, int64_t d, int6
     NAME(Work) work = {.view = &view, .X = X, .n_types = n, .d = d};
     int status = NAME(new_work)(&work, NULL, 0, NULL, 0, team);
     if (status != SAFFU_OK) return status;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 4))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 4))
     for (int64_t j = from; j < to; j += NAME(FOLD)) {
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         int64_t width = saffu_min(NAME(FOLD), n - j);
@@ -461,7 +461,7 @@ SAFFU_SIMD int NAME(saffu_comparisons)(const saffu_view *view, const REAL *X, co
     NAME(Work) work = {.view = view, .X = X, .cache = cache, .n_types = n_types, .d = d, .n_cached = n_cached};
     int status = NAME(new_work)(&work, NULL, 0, NULL, 0, team);
     if (status != SAFFU_OK) return status;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
         int64_t to = saffu_min(n, from + ROWS);
         if (n_cached == n_types) {
@@ -487,7 +487,7 @@ SAFFU_SIMD int NAME(saffu_attend)(const saffu_view *view, const REAL *X, const R
     NAME(Work) work = {.view = view, .X = X, .cache = cache, .n_types = n_types, .d = d, .n_cached = n_cached};
     int status = NAME(new_work)(&work, W, 0, bias, 0, team);
     if (status != SAFFU_OK) return status;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n; from += ROWS) {
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         for (int64_t m = from; m < saffu_min(n, from + ROWS); m += LANES) {
@@ -612,7 +612,7 @@ SAFFU_SIMD int NAME(saffu_attend_backward)(const saffu_view *view, const REAL *X
     NAME(Work) work = {.view = view, .X = X, .n_types = n_types, .d = d};
     int status = NAME(new_work)(&work, W, 1, NULL, 1, team);
     if (status != SAFFU_OK) return status;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t c = 0; c < plan.n_chunks; c++) {
         NAME(Group) g = NAME(own_group)(&work, saffu_thread());
         int64_t end = saffu_min(n, c * plan.chunk + saffu_min(to, plan.chunk));
@@ -645,7 +645,7 @@ SAFFU_SIMD int NAME(saffu_attend_embeddings)(const saffu_view *view, const REAL 
                                              const REAL *dS, int64_t d, REAL *dX, int n_threads) {
     int team = saffu_team(n_threads, view->n * view->n_positions * d / 4);
     int64_t width = saffu_max(LANES, whole_lanes((d + team - 1) / team));
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t from = 0; from < d; from += width)
         NAME(add_embeddings)(view, X, dZ, A, dS, d, from, saffu_min(d, from + width), dX);
     return SAFFU_OK;

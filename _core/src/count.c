@@ -97,7 +97,7 @@ int64_t saffu_bucket_parts(const saffu_stream *s, int n_threads) {
 
 int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors) {
     int status = SAFFU_OK;
-    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(min : status))
+    SAFFU_PARALLEL_FOR((int)n_parts, schedule(static, 1) reduction(min : status))
     for (int64_t m = 0; m < n_parts; m++) {
         int mine = count_positions(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
                                    cursors + m * s->n_rows);
@@ -123,7 +123,7 @@ int saffu_bucket_rows(const saffu_stream *s, int64_t n_parts, int64_t *cursors, 
 int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
                        int32_t *bucket) {
     int bad = 0;
-    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR((int)n_parts, schedule(static, 1) reduction(| : bad))
     for (int64_t m = 0; m < n_parts; m++) {
         int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
         int64_t *cursor = cursors + m * s->n_rows;
@@ -234,7 +234,7 @@ int64_t saffu_long_row(const saffu_stream *s, int64_t n_positions, int64_t n_pai
 int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_t *bucket, const int64_t *segment,
                      int64_t from, int64_t to, int64_t long_row, const saffu_counters *all, int64_t *length,
                      int32_t *indices, int64_t *counts) {
-    SAFFU_OMP(parallel for num_threads(all->team) schedule(dynamic, 16))
+    SAFFU_PARALLEL_FOR(all->team, schedule(dynamic, 16))
     for (int64_t c = from; c < to; c++) {
         int64_t first = row_ptr[c], end = row_ptr[c + 1];
         if (end - first > long_row) continue;
@@ -250,7 +250,7 @@ int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_
 int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from, int64_t to, const saffu_counters *all,
                      int64_t *totals) {
     int64_t team = all->team, n_cols = s->n_cols;
-    SAFFU_OMP(parallel num_threads(all->team)) {
+    SAFFU_PARALLEL(all->team, default(shared)) {
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team,
@@ -274,8 +274,7 @@ int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *i
                     int n_threads) {
     int64_t begin[PARTS + 1] = {0};
     int team = saffu_team(n_threads, n_cols);
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team)) {
+    SAFFU_PARALLEL(team, default(shared)) {
         SAFFU_OMP(for schedule(static))
         for (int64_t m = 0; m < PARTS; m++) {
             int64_t n_found = 0;
@@ -310,39 +309,4 @@ int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *ind
         indptr[c + 1] = place + n_row;
     }
     return SAFFU_OK;
-}
-
-/* ---- lookup ------------------------------------------------------------------------------------------------------ */
-
-int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
-               int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads) {
-    int team = saffu_team(n_threads, n * 4), bad = 0;
-    (void)team;
-    if (n_entries > INT32_MAX) return SAFFU_TOO_LARGE;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
-    for (int64_t i = 0; i < n; i++) {
-        int32_t c = rows[i], w = cols[i];
-        entry[i] = -1;
-        if (c < 0) continue;
-        if (c >= n_rows) {
-            bad |= 1;
-            continue;
-        }
-        int64_t low = indptr[c], end = indptr[c + 1], length = end - low;
-        if (low < 0 || low > end || end > n_entries) {
-            bad |= 1;
-            continue;
-        }
-        while (length > 0) { /* first place with a column >= w */
-            int64_t half = length / 2;
-            if (indices[low + half] < w) {
-                low += half + 1;
-                length -= half + 1;
-            } else {
-                length = half;
-            }
-        }
-        if (low < end && indices[low] == w) entry[i] = (int32_t)low;
-    }
-    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }

@@ -1,6 +1,9 @@
 /* Threads and SIMD variants: the only place that knows the compiler.
  *
- * SAFFU_OMP(directive)   an OpenMP pragma, or nothing in a sequential build
+ * SAFFU_PARALLEL_FOR(team, clauses)   put before a loop that a team of so many threads shares, or one thread in a
+ *                        sequential build
+ * SAFFU_PARALLEL(team, clauses)       put before a block that every thread of a team executes
+ * SAFFU_OMP(directive)   another OpenMP pragma inside of such a block, or nothing in a sequential build
  * SAFFU_SIMD             put before an outermost kernel: the compiler emits AVX-512, AVX2 and baseline
  *                        variants (the OpenMP bodies inside included) and the loader picks one.
  *                        Helpers called from such a kernel must be SAFFU_INLINE, or they stay baseline.
@@ -19,8 +22,12 @@
 #include <omp.h>
 #define SAFFU_PRAGMA(text) _Pragma(#text)
 #define SAFFU_OMP(directive) SAFFU_PRAGMA(omp directive)
+#define SAFFU_PARALLEL(team, ...) SAFFU_PRAGMA(omp parallel num_threads(team) __VA_ARGS__)
+#define SAFFU_PARALLEL_FOR(team, ...) SAFFU_PRAGMA(omp parallel for num_threads(team) __VA_ARGS__)
 #else
 #define SAFFU_OMP(directive)
+#define SAFFU_PARALLEL(team, ...) (void)(team);
+#define SAFFU_PARALLEL_FOR(team, ...) (void)(team);
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && \

@@ -85,8 +85,7 @@ SAFFU_INLINE int64_t head_length(const int32_t *words, int64_t n, int64_t *insid
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads) {
     int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]), bad = 0;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t from = 0; from < n_rows; from += ROWS_AT_ONCE) {
         int64_t to = saffu_min(n_rows, from + ROWS_AT_ONCE), inside;
         bad |= !rows_ascend(indptr, words, from, to);
@@ -108,8 +107,7 @@ int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, con
                const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
                int n_threads) {
     int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static, 256))
+    SAFFU_PARALLEL_FOR(team, schedule(static, 256))
     for (int64_t c = 0; c < n_rows; c++) {
         int64_t n_tail = tail_ptr[c + 1] - tail_ptr[c], first_tail = indptr[c + 1] - n_tail;
         double *restrict dense = head + head_ptr[c];
@@ -334,8 +332,7 @@ typedef void Work(const Job *job, int64_t from, int64_t to, Scratch *s, void *ou
 static int run(const saffu_pool *pool, const saffu_batch *batch, int64_t chunk, Work *work, void *out, int n_threads) {
     Job job;
     int ready = new_job(pool, batch, chunk, &job), status = ready, team = job.n_chunks > 1 ? n_threads : 1;
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+    SAFFU_PARALLEL(team, reduction(min : status)) {
         Scratch s;
         status = worse(ready, new_scratch(&job, &s));
         SAFFU_OMP(for schedule(dynamic, 1))
@@ -718,8 +715,7 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
     double *sums = calloc((size_t)(job.n_chunks * stride) + 1, sizeof *sums); /* one row a chunk */
     if (!sums) ready = SAFFU_NO_MEMORY;
     int team = job.n_chunks > 1 ? n_threads : 1, status = ready;
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team) reduction(min : status)) {
+    SAFFU_PARALLEL(team, reduction(min : status)) {
         Scratch s;
         Local local;
         status = worse(ready, worse(new_scratch(&job, &s), new_local(n_local, &local)));

@@ -109,7 +109,7 @@ SAFFU_SIMD int NAME(saffu_product)(const int64_t *indptr, const int32_t *indices
     int64_t chunk = saffu_max(1, saffu_min(ROWS, n_rows / (4 * team)));
 #define ADD(b, stride, first, n)                                                                                 \
     NAME(add_tile)(indptr, indices, data, b, stride, bias ? bias + first : NULL, from, to, n_columns, n, Z + first)
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n_rows; from += chunk) {
         int64_t to = saffu_min(n_rows, from + chunk);
         if (indices_fit(indices, indptr[from], indptr[to], n_inner))
@@ -130,7 +130,7 @@ SAFFU_SIMD int NAME(saffu_product_double)(const int64_t *indptr, const int32_t *
     int64_t chunk = saffu_max(1, saffu_min(ROWS, n_rows / (16 * team)));
 #define ADD(b, stride, first, n) \
     NAME(add_tile_double)(indptr, indices, data, b, stride, from, to, n_columns, f_stride, n, F + first)
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n_rows; from += chunk) {
         int64_t to = saffu_min(n_rows, from + chunk);
         if (indices_fit(indices, indptr[from], indptr[to], n_inner))
@@ -146,8 +146,7 @@ SAFFU_SIMD int NAME(saffu_product_double)(const int64_t *indptr, const int32_t *
 SAFFU_SIMD int NAME(saffu_compress_count)(const REAL *X, int64_t n_rows, int64_t n_columns, int64_t *counts,
                                           int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns / 8);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         int32_t n = 0;
@@ -160,8 +159,7 @@ SAFFU_SIMD int NAME(saffu_compress_count)(const REAL *X, int64_t n_rows, int64_t
 int NAME(saffu_compress)(const REAL *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
                          REAL *data, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         for (int64_t j = 0, e = indptr[m]; e < indptr[m + 1]; j++) {
@@ -177,8 +175,7 @@ int NAME(saffu_compress)(const REAL *X, const int64_t *indptr, int64_t n_rows, i
 int NAME(saffu_take_rows)(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const REAL *data,
                           int64_t n_rows, int64_t n_entries, int32_t *taken_indices, REAL *taken_data, int n_threads) {
     int team = saffu_team(n_threads, indptr[n_rows]), bad = 0;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
         int64_t n = indptr[m + 1] - indptr[m];
         if (begins[m] < 0 || n < 0 || begins[m] > n_entries - n) {

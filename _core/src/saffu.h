@@ -1,8 +1,9 @@
 /* The whole C API of saffu. Read this first.
  *
  * Conventions: no Python, no globals, no printing. Inputs are const, arrays are contiguous and row-major; the order of
- * arguments is inputs, shape, outputs, n_threads; sizes are int64_t. Every kernel returns a status, 0 or one
- * of the negative codes below, and gives the same bits for every n_threads: rows have one owner, and floating-point
+ * arguments is inputs, shape, outputs, n_threads; sizes are int64_t. Reals that may be float or double come as void
+ * pointers; `size`, the first of the shape, is that of one of them, 4 or 8 bytes; where two matrices, or the indices of a
+ * CSR matrix, may differ, each has its own beside it. Every kernel returns a status, 0 or one of the negative codes below, and gives the same bits for every n_threads: rows have one owner, and floating-point
  * sums over examples use a fixed grid of chunks folded in order. A shape in a comment reads name (rows, columns).
  */
 #ifndef SAFFU_H
@@ -97,6 +98,8 @@ int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *i
  * row c and becomes its end; indptr[from] is the end of the row before. */
 int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
                   int64_t *counts);
+
+/* ---- find.c: lookup ------------------------------------------------------------------------------------------------- */
 
 /* entry[i] = the place of column cols[i] in row rows[i] of a CSR matrix, or -1 if absent (or rows[i] < 0).
  * Places are kept in 32 bits: more than INT32_MAX entries are SAFFU_TOO_LARGE.
@@ -232,7 +235,7 @@ int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index
 /* lowest = min(lowest, min x), NaN if it was or if any entry is NaN or infinite.  x (n). One read. */
 int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads);
 
-/* ---- weigh.c: counts to logarithms ------------------------------------------------------------------------------- */
+/* ---- log_weights.c: counts to logarithms ------------------------------------------------------------------------- */
 
 /* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
  * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf. Any finite
@@ -240,27 +243,21 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
  * An exponent so large that U would not be finite is SAFFU_NOT_FINITE.
  * F, U (n_classes, n_features) by class or (n_features, n_classes) by feature; S (n_classes).
  * One read (by feature: two) and one write of memory; a logarithm an entry. */
-int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
-                                   int64_t n_features, float *U, double *S, int n_threads);
-int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
-                                   int64_t n_features, double *U, double *S, int n_threads);
+int saffu_log_weights_by_class(const void *F, double smoothing, double exponent, int size, int64_t n_classes,
+                               int64_t n_features, void *U, double *S, int n_threads);
 
 /* The same for features in rows, in three stages, so that a caller can stop between blocks of features: S (n_classes) +=
  * the sums of a block, of a multiple of four features unless it is the last; *large = does the sum of a class exceed the
  * largest real?, and then, unless it is NULL, shift (n_classes) = exponent log S in nats, from all of F; and U of a block,
  * with shift or NULL. */
-int saffu_sums_by_feature_f32(const float *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
-                              int n_threads);
-int saffu_sums_by_feature_f64(const double *F, double smoothing, int64_t n_features, int64_t n_classes, double *S,
-                              int n_threads);
-int saffu_large_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                               int64_t n_classes, double *S, double *shift, int *large);
-int saffu_large_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                               int64_t n_classes, double *S, double *shift, int *large);
-int saffu_logs_by_feature_f32(const float *F, const double *S, const double *shift, double smoothing, double exponent,
-                              int64_t n_features, int64_t n_classes, float *U, int n_threads);
-int saffu_logs_by_feature_f64(const double *F, const double *S, const double *shift, double smoothing, double exponent,
-                              int64_t n_features, int64_t n_classes, double *U, int n_threads);
+int saffu_sums_by_feature(const void *F, double smoothing, int size, int64_t n_features, int64_t n_classes, double *S,
+                          int n_threads);
+int saffu_large_by_feature(const void *F, double smoothing, double exponent, int size, int64_t n_features,
+                           int64_t n_classes, double *S, double *shift, int *large);
+int saffu_logs_by_feature(const void *F, const double *S, const double *shift, double smoothing, double exponent,
+                          int size, int64_t n_features, int64_t n_classes, void *U, int n_threads);
+
+/* ---- leave_one_out.c --------------------------------------------------------------------------------------------- */
 
 /* The score of h = H[rows[e]] for class c = classes[e], as if it had not been counted there with weight a = amounts[e]:
  *   scores[e] = sum_j h_j log(F[c, j] - a h_j + smoothing) - |h| log(S[c] - a |h| + n_features smoothing)

@@ -78,8 +78,7 @@ SAFFU_INLINE double NAME(row_terms)(const REAL *x, int64_t n, REAL shift, REAL *
 
 SAFFU_SIMD int NAME(saffu_softmax)(const REAL *X, int64_t n_rows, int64_t n_columns, REAL *P, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         REAL *p = P + m * n_columns;
@@ -92,8 +91,7 @@ SAFFU_SIMD int NAME(saffu_softmax)(const REAL *X, int64_t n_rows, int64_t n_colu
 
 SAFFU_SIMD int NAME(saffu_log_softmax)(const REAL *X, int64_t n_rows, int64_t n_columns, REAL *P, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         REAL *p = P + m * n_columns, high = NAME(row_max)(x, n_columns), shift = NAME(shift_of)(high);
@@ -108,8 +106,7 @@ SAFFU_SIMD int NAME(saffu_log_softmax)(const REAL *X, int64_t n_rows, int64_t n_
 
 SAFFU_SIMD int NAME(saffu_logsumexp)(const REAL *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) total[m] = NAME(row_logsumexp)(X + m * n_columns, n_columns);
     return SAFFU_OK;
 }
@@ -117,8 +114,7 @@ SAFFU_SIMD int NAME(saffu_logsumexp)(const REAL *X, int64_t n_rows, int64_t n_co
 SAFFU_SIMD int NAME(saffu_cross_entropy_labels)(const REAL *X, const int32_t *labels, int64_t n_rows,
                                                 int64_t n_columns, double *loss, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         if (labels[m] < 0 || labels[m] >= n_columns) {
@@ -136,8 +132,7 @@ SAFFU_SIMD int NAME(saffu_cross_entropy_backward)(const REAL *X, const int32_t *
                                                   int64_t n_rows, int64_t n_columns, double *loss, REAL *dX,
                                                   int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         REAL *d = dX + m * n_columns;
@@ -182,8 +177,7 @@ SAFFU_INLINE double NAME(uniform_loss)(const REAL *t, int64_t n) {
 SAFFU_SIMD int NAME(saffu_cross_entropy_soft)(const REAL *X, const REAL *T, int64_t n_rows, int64_t n_columns,
                                               double *loss, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns, *t = T + m * n_columns;
         double total = NAME(row_logsumexp)(x, n_columns);
@@ -221,8 +215,7 @@ SAFFU_INLINE void NAME(row_backward)(const REAL *p, const REAL *d, int64_t n, RE
 SAFFU_SIMD int NAME(saffu_softmax_backward)(const REAL *P, const REAL *dP, int64_t n_rows, int64_t n_columns, REAL *dX,
                                             int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *p = P + m * n_columns, *d = dP + m * n_columns;
         NAME(row_backward)(p, d, n_columns, (REAL)NAME(row_dot)(p, d, n_columns), dX + m * n_columns);
@@ -300,8 +293,7 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
                                    int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, REAL *R,
                                    REAL *dX, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *x = X + m * n_columns;
         REAL *r = R + m * n_columns, *d = dX ? dX + m * n_columns : NULL;
@@ -325,8 +317,7 @@ SAFFU_SIMD int NAME(saffu_mixture)(const REAL *X, const REAL *T, const int32_t *
 /* Chunks on a fixed grid, so that no element changes sides between a vector loop and its remainder. */
 SAFFU_SIMD int NAME(saffu_exp)(const REAL *x, int64_t n, REAL *y, int n_threads) {
     int team = saffu_team(n_threads, n);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t from = 0; from < n; from += CHUNK)
         for (int64_t i = from; i < saffu_min(n, from + CHUNK); i++) y[i] = EXP(x[i]);
     return SAFFU_OK;
@@ -334,8 +325,7 @@ SAFFU_SIMD int NAME(saffu_exp)(const REAL *x, int64_t n, REAL *y, int n_threads)
 
 SAFFU_SIMD int NAME(saffu_log)(const REAL *x, int64_t n, REAL *y, int n_threads) {
     int team = saffu_team(n_threads, n);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t from = 0; from < n; from += CHUNK)
         for (int64_t i = from; i < saffu_min(n, from + CHUNK); i++) y[i] = LOG(x[i]);
     return SAFFU_OK;
@@ -348,7 +338,7 @@ SAFFU_SIMD int NAME(saffu_log_sums)(const REAL *X, const int32_t *words, const i
     for (int64_t c = 0; c < n_cells; c++) longest = saffu_max(longest, begins[c + 1] - begins[c]);
     REAL *room = malloc((size_t)(team * longest) * sizeof *room);
     if (!room) return SAFFU_NO_MEMORY;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
         const REAL *restrict x = X + m * n_columns;
         REAL *restrict z = Z + m * n_cells, *restrict own = room + saffu_thread() * longest;

@@ -1,4 +1,4 @@
-/* Dense log weights for one type of real: included by weigh.c with REAL, LARGEST, BITS, BITS_OF, LOG and NAME(name)
+/* Dense log weights for one type of real: included by log_weights.c with REAL, LARGEST, BITS, BITS_OF, LOG and NAME(name)
  * defined. */
 
 /* Sum of x + smoothing over a row; the sign bits of all entries go into *signs. */
@@ -53,12 +53,11 @@ SAFFU_RARE static void NAME(large_row)(const REAL *x, int64_t n, double smoothin
 }
 
 /* Each row of F is a class. */
-SAFFU_SIMD int NAME(saffu_log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
+SAFFU_SIMD static int NAME(log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
                                                 int64_t n_features, REAL *U, double *S, int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing);
-    (void)team;
     if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t c = 0; c < n_classes; c++) {
         const REAL *x = F + c * n_features;
         REAL *u = U + c * n_features;
@@ -98,11 +97,11 @@ SAFFU_INLINE BITS NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_r
     return signs;
 }
 
-SAFFU_SIMD int NAME(saffu_sums_by_feature)(const REAL *F, double smoothing, int64_t n_features, int64_t n_classes,
+SAFFU_SIMD static int NAME(sums_by_feature)(const REAL *F, double smoothing, int64_t n_features, int64_t n_classes,
                                            double *S, int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features), bad = 0;
     int64_t width = saffu_max(NARROW, saffu_min(WIDE, n_classes / team / NARROW * NARROW));
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t first = 0; first < n_classes; first += width) {
         int64_t n = saffu_min(width, n_classes - first);
         BITS signs = NAME(sum_columns)(F + first, smoothing, n_features, n, n_classes, S + first);
@@ -112,7 +111,7 @@ SAFFU_SIMD int NAME(saffu_sums_by_feature)(const REAL *F, double smoothing, int6
     return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
 }
 
-int NAME(saffu_large_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
+static int NAME(large_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
                                  int64_t n_classes, double *S, double *shift, int *large) {
     int bad = !is_count(smoothing), any = 0;
     if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
@@ -136,15 +135,14 @@ SAFFU_RARE static void NAME(large_columns)(const REAL *x, int64_t n, double smoo
     for (int64_t i = 0; i < n; i++) u[i] = (REAL)(log_of_sum((double)x[i], smoothing) - shift[i]);
 }
 
-SAFFU_SIMD int NAME(saffu_logs_by_feature)(const REAL *F, const double *S, const double *shift, double smoothing,
+SAFFU_SIMD static int NAME(logs_by_feature)(const REAL *F, const double *S, const double *shift, double smoothing,
                                            double exponent, int64_t n_features, int64_t n_classes, REAL *U,
                                            int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features);
     REAL *rounded = malloc((size_t)(n_classes + 1) * sizeof *rounded);
-    (void)team;
     if (!rounded) return SAFFU_NO_MEMORY;
     for (int64_t i = 0; i < n_classes; i++) rounded[i] = (REAL)shift_of(S[i], exponent);
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
+    SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t d = 0; d < n_features; d++) {
         const REAL *x = F + d * n_classes;
         REAL *u = U + d * n_classes;
