@@ -21,10 +21,6 @@ def adam(const real[::1] gradient not None, real[::1] x not None, real[::1] firs
     cdef Blocks b = blocks(n, 4, 4096)
     while more(&b):
         with nogil:
-            if real is float:
-                status = k.saffu_adam_f32(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t,
-                                          b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
-            else:
-                status = k.saffu_adam_f64(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t,
-                                          b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
+            status = k.saffu_adam(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t, sizeof(real),
+                                  b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
         check(status)

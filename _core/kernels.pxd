@@ -126,69 +126,39 @@ cdef extern from "saffu.h" nogil:
                                 const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
                                 const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
                                 int64_t n_classes, double *scores, int n_threads)
-    int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns)
-    int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy)
-    int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                          int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
-                          int64_t n_columns, float *Z, int n_threads)
-    int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                                 int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner,
-                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
-    int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns)
-    int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy)
-    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                          int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
-                          int64_t n_columns, double *Z, int n_threads)
-    int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                                 int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner,
-                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
-    int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
-    int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
-    int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                           float *data, int n_threads)
-    int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns,
-                           int32_t *indices, double *data, int n_threads)
-    int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
-                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data,
-                            int n_threads)
-    int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
-                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
-                            int n_threads)
-    int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
-    int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
-    int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
-    int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
-    int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
-    int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
-    int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                       double *loss, int n_threads)
-    int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                       double *loss, int n_threads)
-    int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                     int n_threads)
-    int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns,
-                                     double *loss, int n_threads)
-    int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads)
-    int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
-    int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
-    int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
-    int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                         int64_t n_columns, double *loss, float *dX, int n_threads)
-    int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                         int64_t n_columns, double *loss, double *dX, int n_threads)
-    int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
-                           int64_t n_columns, int64_t n_cells, float *Z, int n_threads)
-    int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
-                           int64_t n_columns, int64_t n_cells, double *Z, int n_threads)
-    int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
-                                   int n_threads)
-    int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
-                                   int n_threads)
-    int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                          int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads)
-    int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
-                          int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
-                          double *dX, int n_threads)
+    int64_t saffu_copy_size(int size, int64_t n_entries, int64_t n_inner, int64_t n_columns)
+    int saffu_copy(const void *B, int size, int64_t n_inner, int64_t n_columns, int64_t b_stride, void *copy)
+    int saffu_product(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                      const void *copy, const void *bias, int size, int64_t n_rows, int64_t n_inner,
+                      int64_t n_columns, int64_t b_stride, void *Z, int n_threads)
+    int saffu_product_double(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                             const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                             int64_t b_stride, int64_t f_stride, double *F, int n_threads)
+    int saffu_compress_count(const void *X, int size, int64_t n_rows, int64_t n_columns, int64_t *counts,
+                             int n_threads)
+    int saffu_compress(const void *X, const int64_t *indptr, int size, int64_t n_rows, int64_t n_columns,
+                       int32_t *indices, void *data, int n_threads)
+    int saffu_take_rows(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const void *data,
+                        int size, int64_t n_rows, int64_t n_entries, int32_t *taken_indices, void *taken_data,
+                        int n_threads)
+    int saffu_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads)
+    int saffu_log_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads)
+    int saffu_logsumexp(const void *X, int size, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
+    int saffu_cross_entropy_labels(const void *X, const int32_t *labels, int size, int64_t n_rows, int64_t n_columns,
+                                   double *loss, int n_threads)
+    int saffu_cross_entropy_soft(const void *X, const void *T, int size, int64_t n_rows, int64_t n_columns,
+                                 double *loss, int n_threads)
+    int saffu_exp(const void *x, int size, int64_t n, void *y, int n_threads)
+    int saffu_log(const void *x, int size, int64_t n, void *y, int n_threads)
+    int saffu_cross_entropy_backward(const void *X, const int32_t *labels, const double *scale, int size,
+                                     int64_t n_rows, int64_t n_columns, double *loss, void *dX, int n_threads)
+    int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, int size, int64_t n_rows,
+                       int64_t n_columns, int64_t n_cells, void *Z, int n_threads)
+    int saffu_softmax_backward(const void *P, const void *dP, int size, int64_t n_rows, int64_t n_columns, void *dX,
+                               int n_threads)
+    int saffu_mixture(const void *X, const void *T, const int32_t *labels, const double *scale, int size,
+                      int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, void *R, void *dX,
+                      int n_threads)
     ctypedef struct saffu_view:
         int64_t n, n_ids, n_positions
         const int32_t *ids
@@ -200,34 +170,21 @@ cdef extern from "saffu.h" nogil:
     ctypedef struct saffu_attend_plan:
         int64_t chunk, n_chunks, size
     saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions)
-    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t first, int64_t to, float *C, int n_threads)
-    int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
-                              int64_t n_cached, float *S, int n_threads)
-    int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W,
-                         const float *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, float *S,
-                         float *A, float *Z, int n_threads)
-    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
-                                  const float *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
-                                  float *dS, int n_threads)
-    int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias)
-    int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A,
-                                    const float *dS, int64_t d, float *dX, int n_threads)
-    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t first, int64_t to, double *C, int n_threads)
-    int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
-                              int64_t n_cached, double *S, int n_threads)
-    int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W,
-                         const double *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, double *S,
-                         double *A, double *Z, int n_threads)
-    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
-                                  const double *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
-                                  double *dS, int n_threads)
-    int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias)
-    int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A,
-                                    const double *dS, int64_t d, double *dX, int n_threads)
-    int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                       int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
-    int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                       int64_t step, int64_t n, double *x, double *first, double *second, int n_threads)
+    int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t first, int64_t to, void *C,
+                          int n_threads)
+    int saffu_comparisons(const saffu_view *view, const void *X, const void *cache, int size, int64_t n_types,
+                          int64_t d, int64_t n_cached, void *S, int n_threads)
+    int saffu_attend(const saffu_view *view, const void *X, const void *cache, const void *W, const void *bias,
+                     int size, int64_t n_types, int64_t d, int64_t n_cached, int given, void *S, void *A, void *Z,
+                     int n_threads)
+    int saffu_attend_backward(const saffu_view *view, const void *X, const void *W, const void *S, const void *A,
+                              const void *dZ, int size, int64_t n_types, int64_t d, int64_t first, int64_t to,
+                              double *sums, void *dS, int n_threads)
+    int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias)
+    int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
+                                int size, int64_t d, void *dX, int n_threads)
+    int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
+                   int size, int64_t n, void *x, void *first, void *second, int n_threads)
 
 cdef extern from *:
     """

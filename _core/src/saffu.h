@@ -273,48 +273,37 @@ int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const
 
 /* ---- product.c: sparse features times dense weights --------------------------------------------------------------
  *
- * H is CSR: indptr (n_rows + 1), indices (below n_inner), data. B has n_inner rows of n_columns, b_stride apart.
- * A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read from the L2 cache once
- * an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are skipped. */
+ * H is CSR: indptr (n_rows + 1), indices, data; an index that is not below n_inner is SAFFU_OUT_OF_RANGE. B has n_inner
+ * rows of n_columns, b_stride apart. A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read
+ * from the L2 cache once an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are
+ * skipped. */
 
 /* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first. */
-int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns);
-int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns);
-int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy);
-int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy);
+int64_t saffu_copy_size(int size, int64_t n_entries, int64_t n_inner, int64_t n_columns);
+int saffu_copy(const void *B, int size, int64_t n_inner, int64_t n_columns, int64_t b_stride, void *copy);
 
 /* Z (n_rows, n_columns) = H B + bias;  bias (n_columns) or NULL. copy may be NULL if its size is 0 for these rows. */
-int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                      int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
-                      int64_t n_columns, float *Z, int n_threads);
-int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                      int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
-                      int64_t n_columns, double *Z, int n_threads);
+int saffu_product(const int64_t *indptr, const int32_t *indices, const void *data, const void *B, const void *copy,
+                  const void *bias, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns, int64_t b_stride,
+                  void *Z, int n_threads);
 
 /* F (n_rows rows of n_columns, f_stride apart) = H B in double: sums over many entries keep their digits. */
-int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                             int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                             double *F, int64_t f_stride, int n_threads);
-int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                             int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                             double *F, int64_t f_stride, int n_threads);
+int saffu_product_double(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                         const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                         int64_t b_stride, int64_t f_stride, double *F, int n_threads);
+
+/* ---- sparse.c: the sparse form of dense features, and rows of it ------------------------------------------------- */
 
 /* counts (n_rows) = the number of non-zero entries of each row of X (n_rows, n_columns). One read. */
-int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
-int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
+int saffu_compress_count(const void *X, int size, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
 
 /* The CSR form of X, given indptr: indices and data (indptr[n_rows]). One read, one write. */
-int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                       float *data, int n_threads);
-int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                       double *data, int n_threads);
+int saffu_compress(const void *X, const int64_t *indptr, int size, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                   void *data, int n_threads);
 
 /* Row m of the result, entries indptr[m] .. indptr[m + 1), is copied from entry begins[m] of the n_entries given. */
-int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
-                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data, int n_threads);
-int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
-                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
-                        int n_threads);
+int saffu_take_rows(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const void *data, int size,
+                    int64_t n_rows, int64_t n_entries, int32_t *taken_indices, void *taken_data, int n_threads);
 
 /* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
  *
@@ -323,42 +312,29 @@ int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int3
  * Two reads of a row (the second from cache) and an exp an entry. */
 
 /* P = softmax(X), log softmax(X); total (n_rows) = logsumexp of each row. */
-int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
-int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
-int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
-int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
-int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
-int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
+int saffu_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads);
+int saffu_log_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads);
+int saffu_logsumexp(const void *X, int size, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
 
 /* loss (n_rows) = - log softmax(X)[m, labels[m]], or - sum_i T[m, i] log softmax(X)[m, i], in nats. */
-int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                   double *loss, int n_threads);
-int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                   double *loss, int n_threads);
-int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                 int n_threads);
-int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                 int n_threads);
+int saffu_cross_entropy_labels(const void *X, const int32_t *labels, int size, int64_t n_rows, int64_t n_columns,
+                               double *loss, int n_threads);
+int saffu_cross_entropy_soft(const void *X, const void *T, int size, int64_t n_rows, int64_t n_columns, double *loss,
+                             int n_threads);
 
 /* The same loss of labels, and dX[m, i] = scale[m] (softmax(X)[m, i] - [i = labels[m]]), its gradient. scale (n_rows)
  * may be NULL, which means 1; dX may be X. Three reads and two writes of a row, all but one read from cache. */
-int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                     int64_t n_columns, double *loss, float *dX, int n_threads);
-int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                     int64_t n_columns, double *loss, double *dX, int n_threads);
+int saffu_cross_entropy_backward(const void *X, const int32_t *labels, const double *scale, int size, int64_t n_rows,
+                                 int64_t n_columns, double *loss, void *dX, int n_threads);
 
 /* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c + 1]),
  * all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry. */
-int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
-                       int64_t n_cells, float *Z, int n_threads);
-int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
-                       int64_t n_cells, double *Z, int n_threads);
+int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, int size, int64_t n_rows,
+                   int64_t n_columns, int64_t n_cells, void *Z, int n_threads);
 
 /* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
-int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
-                               int n_threads);
-int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
-                               int n_threads);
+int saffu_softmax_backward(const void *P, const void *dP, int size, int64_t n_rows, int64_t n_columns, void *dX,
+                           int n_threads);
 
 /* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes, n_columns)
  * the log probability of each class in each state, and labels (n_rows) the class c that was seen:
@@ -367,16 +343,12 @@ int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows
  *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
  * A class that no state can say (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior. dX may be X,
  * or NULL: then scale is not read, and R is scratch. Two exps an entry. */
-int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                      int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads);
-int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                      int64_t n_columns, int64_t n_classes, double *log_prob, double *R, double *dX, int n_threads);
+int saffu_mixture(const void *X, const void *T, const int32_t *labels, const double *scale, int size, int64_t n_rows,
+                  int64_t n_columns, int64_t n_classes, double *log_prob, void *R, void *dX, int n_threads);
 
 /* y = exp x, log x, element by element: the polynomials of vmath.h. */
-int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
-int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
-int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
-int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
+int saffu_exp(const void *x, int size, int64_t n, void *y, int n_threads);
+int saffu_log(const void *x, int size, int64_t n, void *y, int n_threads);
 
 /* ---- attend.c: attention over windows of a stream ----------------------------------------------------------------
  *
@@ -401,25 +373,18 @@ typedef struct {
 /* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the table
  * that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one write of
  * C, which is the limit for d below about 64. */
-int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t from, int64_t to, float *C, int n_threads);
-int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t from, int64_t to, double *C, int n_threads);
+int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t from, int64_t to, void *C, int n_threads);
 
 /* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
  * Computed: 2 d flops and d entries of X a pair, gathered: the L2 or L3 cache is the limit. Read: one entry a pair. */
-int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
-                          int64_t n_cached, float *S, int n_threads);
-int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
-                          int64_t n_cached, double *S, int n_threads);
+int saffu_comparisons(const saffu_view *view, const void *X, const void *cache, int size, int64_t n_types, int64_t d,
+                      int64_t n_cached, void *S, int n_threads);
 
 /* S, A (n, K), Z (n, d), in one pass; with given, S is read. A window of K tokens gathers K d entries of X once
  * from the L2 or L3 cache, which is the limit for large d (small K and d: the steps of a row itself), and once more
  * from L1; it writes 2 K + d entries; 4 K d + 2 K^2 flops, K exps. */
-int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W, const float *bias,
-                     int64_t n_types, int64_t d, int64_t n_cached, int given, float *S, float *A, float *Z,
-                     int n_threads);
-int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W, const double *bias,
-                     int64_t n_types, int64_t d, int64_t n_cached, int given, double *S, double *A, double *Z,
-                     int n_threads);
+int saffu_attend(const saffu_view *view, const void *X, const void *cache, const void *W, const void *bias, int size,
+                 int64_t n_types, int64_t d, int64_t n_cached, int given, void *S, void *A, void *Z, int n_threads);
 
 /* From dZ (n, d), the gradient by Z, and the S and A of saffu_attend: dW (K, K) and dbias (K); dS (n, K), or NULL;
  * and dX (n_types, d) += the gradient by X, through z and s (it needs dS, and may not be X):
@@ -438,18 +403,12 @@ typedef struct {
     int64_t size;            /* doubles of a chunk */
 } saffu_attend_plan;
 saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions);
-int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
-                              const float *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
-                              float *dS, int n_threads);
-int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
-                              const double *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
-                              double *dS, int n_threads);
-int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias);
-int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias);
-int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A, const float *dS,
-                                int64_t d, float *dX, int n_threads);
-int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A, const double *dS,
-                                int64_t d, double *dX, int n_threads);
+int saffu_attend_backward(const saffu_view *view, const void *X, const void *W, const void *S, const void *A,
+                          const void *dZ, int size, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
+                          void *dS, int n_threads);
+int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias);
+int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
+                            int size, int64_t d, void *dX, int n_threads);
 
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
@@ -461,9 +420,7 @@ int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const d
  * 1e-300) become 0.
  * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
  * square root and a division. */
-int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                   int64_t step, int64_t n, float *x, float *first, float *second, int n_threads);
-int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                   int64_t step, int64_t n, double *x, double *first, double *second, int n_threads);
+int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
+               int size, int64_t n, void *x, void *first, void *second, int n_threads);
 
 #endif
