@@ -4,7 +4,7 @@
 @cython.final
 @cython.auto_pickle(False)
 cdef class View:
-    """Windows of a stream. Their arrays are taken anew for each call; the kernels look at every place before they follow it."""
+    """Windows of a stream. Their arrays are taken anew for each call; kernels look at every place they then follow."""
 
     cdef object ids, first, length, head
     cdef int64_t n, n_positions, step

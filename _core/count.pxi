@@ -106,7 +106,7 @@ def count(const int32_t[::1] contexts not None, const int32_t[::1] targets not N
     bucket_all(&s, row_ptr, bucket, n_team)
     segment = np.zeros(s.n_rows + 1, np.int64)
     np.cumsum(np.minimum(np.diff(row_ptr) * s.n_distances, s.n_cols), out=segment[1:])
-    # Room for the worst case; pages that no row writes are never touched, and the rest is given back by resize.
+    # Space for the worst case; pages that no row writes are never touched, and the rest is given back by resize.
     indices = np.empty(max(segment[s.n_rows], 1), np.int32)
     counts = np.empty(max(segment[s.n_rows], 1), np.int64)
     count_all(&s, row_ptr, bucket, segment, most, indptr, indices, counts, n_team)

@@ -91,15 +91,16 @@ cdef extern from "saffu.h" nogil:
     int64_t saffu_pool_chunk(int64_t n)
     int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds)
     int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets)
-    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments)
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
-    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads)
+    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, int size, void *logits, int n_threads)
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
 
     int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                             int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
+                             int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F, double *mass,
+                             int n_threads)
     int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
                            int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
     int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,

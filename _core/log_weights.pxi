@@ -5,12 +5,14 @@ def log_weights(const real[:, ::1] F not None, bint by_class, double smoothing, 
     """U like F, and S (N) float64: log(F + smoothing) - exponent log S; classes are rows if by_class, else columns."""
     cdef int n_team = team(n_threads)
     aligned(<size_t>&F[0, 0], sizeof(real))
-    U, S = np.empty((F.shape[0], F.shape[1]), dtype_of(sizeof(real))), np.zeros(F.shape[0 if by_class else 1])
+    cdef int size = sizeof(real)
+    cdef int64_t n_rows = F.shape[0], n_columns = F.shape[1]
+    U, S = np.empty((n_rows, n_columns), dtype_of(size)), np.zeros(n_rows if by_class else n_columns)
     cdef real[:, ::1] U_ = U
     if by_class:
-        log_weights_by_class(&F[0, 0], smoothing, exponent, sizeof(real), F.shape[0], F.shape[1], &U_[0, 0], S, n_team)
+        log_weights_by_class(&F[0, 0], smoothing, exponent, size, n_rows, n_columns, &U_[0, 0], S, n_team)
     else:
-        log_weights_by_feature(&F[0, 0], smoothing, exponent, sizeof(real), F.shape[0], F.shape[1], &U_[0, 0], S, n_team)
+        log_weights_by_feature(&F[0, 0], smoothing, exponent, size, n_rows, n_columns, &U_[0, 0], S, n_team)
     return U, S
 
 

@@ -1,7 +1,8 @@
 # Bindings of product.c: sparse features times dense weights.
 
 
-cdef int64_t row_stride(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t size, int64_t n_rows, int64_t n_columns) except -1:
+cdef int64_t row_stride(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t size, int64_t n_rows,
+                        int64_t n_columns) except -1:
     """Bytes between rows as a number of entries; entries of a row must be adjacent."""
     if n_rows <= 1 and n_columns <= 1:
         return max(n_columns, 1)

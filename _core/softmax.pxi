@@ -147,7 +147,8 @@ def softmax_backward(const real[:, ::1] P not None, real[:, ::1] dP not None, n_
         check(status)
 
 
-def mixture(const real[:, ::1] X not None, const real[:, ::1] T not None, const int32_t[::1] labels not None, n_threads):
+def mixture(const real[:, ::1] X not None, const real[:, ::1] T not None, const int32_t[::1] labels not None,
+            n_threads):
     """Log-probability of each row's label, float64, under a mixture over hidden states."""
     cdef int n_team = team(n_threads), status
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n

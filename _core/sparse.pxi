@@ -43,7 +43,8 @@ def take_rows(const int64_t[::1] begins not None, const int64_t[::1] indptr not 
     aligned(<size_t>&indices[0], 4)
     aligned(<size_t>&data[0], sizeof(real))
     if n_rows and indptr[n_rows] // n_rows > n_entries:
-        raise ValueError(f"rows out of range: {n_rows} rows of {indptr[n_rows]} entries lie beyond the {n_entries} there are")
+        taken = f"{n_rows} rows of {indptr[n_rows]} entries"
+        raise ValueError(f"rows out of range: {taken} lie beyond the {n_entries} there are")
     taken_indices = np.empty(indptr[n_rows], np.int32)
     taken_data = np.empty(indptr[n_rows], dtype_of(sizeof(real)))
     cdef int32_t[::1] taken_indices_ = taken_indices

@@ -11,7 +11,7 @@
 #include "reals.h"
 #include "saffu.h"
 
-enum { SPAN = 4096 };
+enum { ENTRIES_OF_SPAN = 4096 };
 
 #define REAL float
 #define SQRT sqrtf

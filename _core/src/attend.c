@@ -26,7 +26,8 @@ enum { AT_ONCE = 4, ROWS_OF_BLOCK = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, WINDOW
 SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions) {
-    int64_t chunk = saffu_max(MIN_CHUNK, ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK * ROWS_OF_BLOCK);
+    int64_t n_blocks = ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
+    int64_t chunk = saffu_max(MIN_CHUNK, n_blocks * ROWS_OF_BLOCK);
     return (saffu_attend_plan){chunk, saffu_max(1, (n + chunk - 1) / chunk),
                                (n_positions + 1) * whole_lanes(saffu_max(n_positions, 1))};
 }

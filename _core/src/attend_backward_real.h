@@ -1,8 +1,8 @@
 /* Back through attention for one type of real: included by attend.c with REAL and NAME(name) defined. */
 
 /* sums[k + i, j ..] += sum_m S[m, k + i] L[m, j ..], i < n_k <= AT_ONCE, one or two vectors of j. */
-SAFFU_INLINE void NAME(add_weight_tile)(const REAL *S, const REAL *L, int64_t n_rows, int64_t n_positions, int64_t stride,
-                                  int n_k, int n_vectors, double *sums) {
+SAFFU_INLINE void NAME(add_weight_tile)(const REAL *S, const REAL *L, int64_t n_rows, int64_t n_positions,
+                                        int64_t stride, int n_k, int n_vectors, double *sums) {
     NAME(Vector) sum[AT_ONCE][2];
     memset(sum, 0, sizeof sum);
     for (int64_t m = 0; m < n_rows; m++) {
@@ -19,8 +19,8 @@ SAFFU_INLINE void NAME(add_weight_tile)(const REAL *S, const REAL *L, int64_t n_
 }
 
 /* sums (K + 1, stride) += S^T L and, in the last row, the sum of L, over the rows of a block. */
-SAFFU_INLINE void NAME(add_weight_block)(const REAL *S, const REAL *L, int64_t n_rows, int64_t n_positions, int64_t stride,
-                                  double *sums) {
+SAFFU_INLINE void NAME(add_weight_block)(const REAL *S, const REAL *L, int64_t n_rows, int64_t n_positions,
+                                         int64_t stride, double *sums) {
     for (int64_t j = 0; j < stride;) {
         int n_vectors = stride - j >= 2 * NAME(WIDTH) ? 2 : 1;
         int64_t k = 0;

@@ -1,5 +1,5 @@
-/* A group of windows for one type of real: what it reads, its comparisons and its attention. Included by attend.c with REAL,
- * EXP and NAME(name) defined. */
+/* A group of windows for one type of real: what it reads, its comparisons and its attention. Included by attend.c with
+ * REAL, EXP and NAME(name) defined. */
 
 /* ---- scratch ----------------------------------------------------------------------------------------------------- */
 
@@ -94,7 +94,8 @@ SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
 }
 
 /* Embeddings of row r of a group, window m of n > 0 tokens, or comparisons with its head in the table, found and
- * fetched; if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is wanted. */
+ * fetched; if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is
+ * wanted. */
 SAFFU_INLINE int NAME(find_row)(const NAME(Shared) *w, const NAME(Group) *g, int64_t m, int64_t r, int64_t n,
                                 int embeddings) {
     int64_t n_positions = w->view->n_positions, head = w->view->ids[w->view->head[m]];
@@ -167,8 +168,8 @@ SAFFU_INLINE void NAME(compare_group)(const NAME(Shared) *w, const NAME(Group) *
     memcpy(S + from * n_positions, g->s, (size_t)(n_rows * n_positions) * sizeof *S);
 }
 
-/* S of windows [from, to) where the table holds all types; if one is bad, not 0, and its comparisons are. No window waits
- * for another: the reads of several are under way at a time without being asked for ahead. */
+/* S of windows [from, to) where the table holds all types; if one is bad, not 0, and its comparisons are. No window
+ * waits for another: the reads of several are under way at a time without being asked for ahead. */
 SAFFU_INLINE int NAME(read_table)(const NAME(Shared) *w, int64_t from, int64_t to, int step, REAL *S) {
     const saffu_view *view = w->view;
     int64_t n_positions = view->n_positions;

@@ -19,7 +19,8 @@ SAFFU_INLINE void NAME(part_dots)(const REAL *u, NAME(Vector) tail, const REAL *
         for (int i = 0; i < n; i++) sum[i] = NAME(multiply_add)(sum[i], u_j, NAME(load_vector)(x[i] + j));
     }
     if (j < d)
-        for (int i = 0; i < n; i++) sum[i] = NAME(multiply_add)(sum[i], tail, NAME(load_vector)(x[i] + d - NAME(WIDTH)));
+        for (int i = 0; i < n; i++)
+            sum[i] = NAME(multiply_add)(sum[i], tail, NAME(load_vector)(x[i] + d - NAME(WIDTH)));
     for (int i = 0; i < n; i++) part[i] = sum[i];
 }
 
@@ -66,7 +67,8 @@ SAFFU_INLINE void NAME(sum_tile)(const REAL *a, const REAL *const *rows, int64_t
         for (int v = 0; v < n_vectors; v++)
             even[v] = NAME(multiply_add_one)(even[v], a[k],
                                              NAME(load_vector)(rows[k] + NAME(column_of)(v, n_vectors, first, last)));
-    for (int v = 0; v < n_vectors; v++) memcpy(out + NAME(column_of)(v, n_vectors, first, last), even + v, sizeof *even);
+    for (int v = 0; v < n_vectors; v++)
+        memcpy(out + NAME(column_of)(v, n_vectors, first, last), even + v, sizeof *even);
 }
 
 /* out (d) = sum_k a[k] rows[k], k < n; d >= WIDTH. */

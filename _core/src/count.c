@@ -127,7 +127,8 @@ int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t 
     for (int64_t m = 0; m < n_parts; m++) {
         int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
         int64_t *cursor = cursors + m * s->n_rows;
-        if (s->n_distances == 1) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols && first < end;
+        if (first >= end) continue;
+        if (s->n_distances == 1) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
         else place_positions(s, first, end, cursor, bucket);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
@@ -140,15 +141,15 @@ typedef struct {
     int32_t *counter; /* (n_cols) zero between rows */
     int32_t *seen;    /* (n_cols + 1) the columns of this row, by first touch */
     uint64_t *bits;   /* (n_cols / 64 + 1) zero between rows */
-} Scratch;
+} Counters;
 
-SAFFU_INLINE Scratch scratch_of(const saffu_counters *all, int64_t thread) {
-    return (Scratch){all->counter + thread * all->stride, all->seen + thread * all->stride,
+SAFFU_INLINE Counters counters_of(const saffu_counters *all, int64_t thread) {
+    return (Counters){all->counter + thread * all->stride, all->seen + thread * all->stride,
                      all->bits + thread * (all->stride / 64 + 16)};
 }
 
 /* Add one pair; branch-free, so that a first touch costs no misprediction. */
-SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
+SAFFU_INLINE int64_t touch(Counters s, int32_t column, int64_t n_seen) {
     int32_t before = s.counter[column];
     s.seen[n_seen] = column;
     s.counter[column] = before + 1;
@@ -156,7 +157,7 @@ SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
 }
 
 /* Accumulate bucket[from .. to) and return the number of distinct columns. */
-static int64_t accumulate(const saffu_stream *p, const int32_t *bucket, int64_t from, int64_t to, Scratch s) {
+static int64_t accumulate(const saffu_stream *p, const int32_t *bucket, int64_t from, int64_t to, Counters s) {
     int64_t n_seen = 0;
     if (p->n_distances == 1) {
         for (int64_t i = from; i < to; i++) n_seen = touch(s, bucket[i], n_seen);
@@ -200,7 +201,7 @@ SAFFU_INLINE int lowest_bit(uint64_t word) {
 }
 
 /* Write the seen columns in ascending order and clear the scratch. Few are sorted; many pass through a bitmap. */
-static void emit(Scratch s, int64_t n_seen, int32_t *restrict indices, int64_t *restrict counts) {
+static void emit(Counters s, int64_t n_seen, int32_t *restrict indices, int64_t *restrict counts) {
     if (n_seen <= 24) {
         sort_few(s.seen, n_seen);
     } else {
@@ -238,7 +239,7 @@ int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_
     for (int64_t c = from; c < to; c++) {
         int64_t first = row_ptr[c], end = row_ptr[c + 1];
         if (end - first > long_row) continue;
-        Scratch mine = scratch_of(all, saffu_thread());
+        Counters mine = counters_of(all, saffu_thread());
         int64_t n_seen = accumulate(s, bucket, first, end, mine);
         emit(mine, n_seen, indices + segment[c], counts + segment[c]);
         length[c] = n_seen;
@@ -254,11 +255,11 @@ int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from,
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team,
-                       scratch_of(all, m));
+                       counters_of(all, m));
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             for (int64_t other = 0; other < team; other++) {
-                int32_t *restrict counter = scratch_of(all, other).counter;
+                int32_t *restrict counter = counters_of(all, other).counter;
                 for (int64_t w = n_cols * m / team; w < n_cols * (m + 1) / team; w++) {
                     totals[w] += counter[w];
                     counter[w] = 0;

@@ -1,8 +1,8 @@
 /* Lookup: the places of entries in a sparse matrix.
  *
  * Decisions. A binary search of a row is a chain of dependent reads, each of which may miss the cache; the chains of
- * consecutive entries are independent, and the processor follows several at a time. What a row's offsets say is looked
- * at entry by entry, beside that.
+ * consecutive entries are independent, and the processor follows several at a time. The offsets
+ * of a row are checked entry by entry, beside that.
  */
 #include "parallel.h"
 #include "saffu.h"

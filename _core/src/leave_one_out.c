@@ -1,4 +1,5 @@
-/* Leave-one-out scores: how likely an example is under the log weights of its class without its own share of the counts.
+/* Leave-one-out scores: how likely an example is under the log weights of its class without its own share of the
+ * counts.
  *
  * Decisions. Sums run in lanes, so that a logarithm is taken of sixteen entries at a time. Indices are looked at one by
  * one where they are followed, beside a logarithm that costs far more.

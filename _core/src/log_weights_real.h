@@ -1,5 +1,5 @@
-/* Dense log weights for one type of real: included by log_weights.c with REAL, LARGEST, BITS, BITS_OF, LOG and NAME(name)
- * defined. */
+/* Dense log weights for one type of real: included by log_weights.c with REAL, LARGEST, BITS, BITS_OF, LOG and
+ * NAME(name) defined. */
 
 /* Sum of x + smoothing over a row; the sign bits of all entries go into *signs. */
 SAFFU_INLINE double NAME(sum_row)(const REAL *x, int64_t n, double smoothing, BITS *signs) {

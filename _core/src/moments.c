@@ -141,8 +141,8 @@ static int64_t columns_per_task(const Order *o, int64_t n_features, int64_t clas
 }
 
 SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                                    int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
-                                    int n_threads) {
+                                    int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F,
+                                    double *mass, int n_threads) {
     Order order;
     int stream = n_classes * n_features * (int64_t)sizeof *F <= CACHED;
     int64_t chunk = stream ? saffu_max(16, CHUNK_BYTES / (h_size * saffu_max(n_features, 1))) : saffu_max(n, 1);
@@ -155,11 +155,11 @@ SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *la
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t task = 0; task < n_classes / depth * n_blocks; task++) {
         int64_t c = task / n_blocks * depth, first = task % n_blocks * width;
-        Columns x = {real_from(H, h_size, first), n_features, saffu_min(width, n_features - first), weights, &order};
+        Columns x = {real_from(H, h_size, first), stride, saffu_min(width, n_features - first), weights, &order};
         for (int64_t i = c; !add && i < c + depth; i++)
-            memset(F + i * n_features + first, 0, (size_t)x.n_columns * sizeof *F);
-        if (!add && first == 0) memset(mass + c, 0, (size_t)depth * sizeof *mass);
-        if (first == 0) add_mass(&order, c, c + depth, weights, mass);
+            memset(F + i * stride + first, 0, (size_t)x.n_columns * sizeof *F);
+        if (mass && !add && first == 0) memset(mass + c, 0, (size_t)depth * sizeof *mass);
+        if (mass && first == 0) add_mass(&order, c, c + depth, weights, mass);
         if (h_size == 4) add_classes(&x, c, c + depth, 4, F + first);
         else add_classes(&x, c, c + depth, 8, F + first);
     }

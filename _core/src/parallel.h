@@ -65,45 +65,45 @@
 /* Eight partial sums that live in registers: a sum over words stays a vector whatever the optimiser thinks of
  * reordering, and is folded in one fixed order at the end. */
 #if defined(__GNUC__)
-typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+typedef double Doubles __attribute__((vector_size(64), aligned(8)));
 #else
 typedef struct {
     double v[8];
-} Lanes;
+} Doubles;
 #endif
-enum { N_LANES = 8 };
+enum { N_DOUBLES = 8 };
 
-SAFFU_INLINE Lanes lanes_load(const double *x) {
-    Lanes a;
+SAFFU_INLINE Doubles doubles_load(const double *x) {
+    Doubles a;
     memcpy(&a, x, sizeof a);
     return a;
 }
 
-SAFFU_INLINE Lanes lanes_zero(void) {
-    Lanes a;
+SAFFU_INLINE Doubles doubles_zero(void) {
+    Doubles a;
     memset(&a, 0, sizeof a);
     return a;
 }
 
-SAFFU_INLINE Lanes lanes_add(Lanes a, Lanes b) {
+SAFFU_INLINE Doubles doubles_add(Doubles a, Doubles b) {
 #if defined(__GNUC__)
     return a + b;
 #else
-    for (int i = 0; i < N_LANES; i++) a.v[i] += b.v[i];
+    for (int i = 0; i < N_DOUBLES; i++) a.v[i] += b.v[i];
     return a;
 #endif
 }
 
-SAFFU_INLINE Lanes lanes_multiply(Lanes a, Lanes b) {
+SAFFU_INLINE Doubles doubles_multiply(Doubles a, Doubles b) {
 #if defined(__GNUC__)
     return a * b;
 #else
-    for (int i = 0; i < N_LANES; i++) a.v[i] *= b.v[i];
+    for (int i = 0; i < N_DOUBLES; i++) a.v[i] *= b.v[i];
     return a;
 #endif
 }
 
-SAFFU_INLINE double lanes_sum(Lanes a) {
+SAFFU_INLINE double doubles_sum(Doubles a) {
     double x[8];
     memcpy(x, &a, sizeof x);
     return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));

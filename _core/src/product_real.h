@@ -64,67 +64,69 @@ typedef struct {
 } NAME(Tile);
 
 /* The tile that begins in column t, or before it so as to end with the row. */
-SAFFU_INLINE NAME(Tile) NAME(tile_at)(NAME(Product) p, int64_t t) {
-    int64_t left = p.n_columns - t, n = saffu_min(N_VECTORS, (left + NAME(WIDTH) - 1) / NAME(WIDTH));
-    int64_t first = saffu_max(0, saffu_min(t, p.n_columns - n * NAME(WIDTH)));
-    if (p.copy) return (NAME(Tile)){p.copy + p.n_inner * t, n * NAME(WIDTH), first, n};
-    return (NAME(Tile)){p.B + first, p.b_stride, first, n};
+SAFFU_INLINE NAME(Tile) NAME(tile_at)(const NAME(Product) *p, int64_t t) {
+    int64_t left = p->n_columns - t, n = saffu_min(N_VECTORS, (left + NAME(WIDTH) - 1) / NAME(WIDTH));
+    int64_t first = saffu_max(0, saffu_min(t, p->n_columns - n * NAME(WIDTH)));
+    if (p->copy) return (NAME(Tile)){p->copy + p->n_inner * t, n * NAME(WIDTH), first, n};
+    return (NAME(Tile)){p->B + first, p->b_stride, first, n};
 }
 
 /* One tile of rows [from, to) of Z. */
-SAFFU_INLINE void NAME(multiply_tile)(NAME(Product) p, NAME(Tile) b, int n_vectors, int64_t from, int64_t to, REAL *Z) {
-    size_t size = (size_t)saffu_min(p.n_columns, n_vectors * NAME(WIDTH)) * sizeof(REAL);
-    const REAL *bias = p.bias ? p.bias + b.first : NULL;
+SAFFU_INLINE void NAME(multiply_tile)(const int64_t *indptr, const int32_t *indices, const REAL *data, const REAL *B,
+                                      int64_t stride, const REAL *bias, int64_t from, int64_t to, int64_t n_columns,
+                                      int n_vectors, REAL *Z) {
+    size_t size = (size_t)saffu_min(n_columns, n_vectors * NAME(WIDTH)) * sizeof(REAL);
     for (int64_t m = from; m < to; m++) {
         NAME(Vector) z[N_VECTORS];
-        int64_t first = p.indptr[m], n_entries = p.indptr[m + 1] - first;
         memset(z, 0, sizeof z);
         if (bias) memcpy(z, bias, size);
-        NAME(multiply_entries)(p.indices + first, p.data + first, n_entries, b.B, b.stride, n_vectors, z);
-        memcpy(Z + m * p.n_columns + b.first, z, size);
+        NAME(multiply_entries)
+        (indices + indptr[m], data + indptr[m], indptr[m + 1] - indptr[m], B, stride, n_vectors, z);
+        memcpy(Z + m * n_columns, z, size);
     }
 }
 
 /* The same in double, F = sums: floats are added in segments, so that a sum over many rows keeps its digits. */
-SAFFU_INLINE void NAME(multiply_tile_double)(NAME(Product) p, NAME(Tile) b, int n_vectors, int64_t from, int64_t to,
-                                             int64_t f_stride, double *F) {
-    int64_t width = saffu_min(p.n_columns, n_vectors * NAME(WIDTH));
+SAFFU_INLINE void NAME(multiply_tile_double)(const int64_t *indptr, const int32_t *indices, const REAL *data,
+                                             const REAL *B, int64_t stride, int64_t from, int64_t to,
+                                             int64_t n_columns, int64_t f_stride, int n_vectors, double *F) {
+    int64_t width = saffu_min(n_columns, n_vectors * NAME(WIDTH));
     for (int64_t m = from; m < to; m++) {
         double sum[N_VECTORS * NAME(WIDTH)] = {0};
-        for (int64_t e = p.indptr[m]; e < p.indptr[m + 1]; e += SEGMENT) {
+        for (int64_t e = indptr[m]; e < indptr[m + 1]; e += SEGMENT) {
             NAME(Vector) z[N_VECTORS];
             REAL part[N_VECTORS * NAME(WIDTH)];
-            int64_t n = saffu_min(SEGMENT, p.indptr[m + 1] - e);
             memset(z, 0, sizeof z);
-            NAME(multiply_entries)(p.indices + e, p.data + e, n, b.B, b.stride, n_vectors, z);
+            NAME(multiply_entries)
+            (indices + e, data + e, saffu_min(SEGMENT, indptr[m + 1] - e), B, stride, n_vectors, z);
             memcpy(part, z, sizeof part);
             for (int64_t k = 0; k < n_vectors * NAME(WIDTH); k++) sum[k] += (double)part[k];
         }
-        memcpy(F + m * f_stride + b.first, sum, (size_t)width * sizeof(double));
+        memcpy(F + m * f_stride, sum, (size_t)width * sizeof(double));
     }
 }
 
-/* Rows [from, to) of Z, tile by tile; the number of vectors is a constant wherever a tile is multiplied. */
-SAFFU_INLINE void NAME(multiply_rows)(NAME(Product) p, int64_t from, int64_t to, REAL *Z) {
-    for (int64_t t = 0; t < p.n_columns; t += N_VECTORS * NAME(WIDTH)) {
-        NAME(Tile) b = NAME(tile_at)(p, t);
-        switch (b.n_vectors) {
-        case 1: NAME(multiply_tile)(p, b, 1, from, to, Z); break;
-        case 2: NAME(multiply_tile)(p, b, 2, from, to, Z); break;
-        case 3: NAME(multiply_tile)(p, b, 3, from, to, Z); break;
-        default: NAME(multiply_tile)(p, b, 4, from, to, Z); break;
-        }
-    }
+/* One tile of rows [from, to) of Z, or of F unless that is NULL; the number of vectors is to be a constant. */
+SAFFU_INLINE void NAME(multiply_either)(const NAME(Product) *p, NAME(Tile) b, int n_vectors, int64_t from, int64_t to,
+                                        int64_t f_stride, REAL *Z, double *F) {
+    if (F)
+        NAME(multiply_tile_double)(p->indptr, p->indices, p->data, b.B, b.stride, from, to, p->n_columns, f_stride,
+                                   n_vectors, F + b.first);
+    else
+        NAME(multiply_tile)(p->indptr, p->indices, p->data, b.B, b.stride, p->bias ? p->bias + b.first : NULL, from, to,
+                            p->n_columns, n_vectors, Z + b.first);
 }
 
-SAFFU_INLINE void NAME(multiply_rows_double)(NAME(Product) p, int64_t from, int64_t to, int64_t f_stride, double *F) {
-    for (int64_t t = 0; t < p.n_columns; t += N_VECTORS * NAME(WIDTH)) {
+/* Rows [from, to), tile by tile. */
+SAFFU_INLINE void NAME(multiply_rows)(const NAME(Product) *p, int64_t from, int64_t to, int64_t f_stride, REAL *Z,
+                                      double *F) {
+    for (int64_t t = 0; t < p->n_columns; t += N_VECTORS * NAME(WIDTH)) {
         NAME(Tile) b = NAME(tile_at)(p, t);
         switch (b.n_vectors) {
-        case 1: NAME(multiply_tile_double)(p, b, 1, from, to, f_stride, F); break;
-        case 2: NAME(multiply_tile_double)(p, b, 2, from, to, f_stride, F); break;
-        case 3: NAME(multiply_tile_double)(p, b, 3, from, to, f_stride, F); break;
-        default: NAME(multiply_tile_double)(p, b, 4, from, to, f_stride, F); break;
+        case 1: NAME(multiply_either)(p, b, 1, from, to, f_stride, Z, F); break;
+        case 2: NAME(multiply_either)(p, b, 2, from, to, f_stride, Z, F); break;
+        case 3: NAME(multiply_either)(p, b, 3, from, to, f_stride, Z, F); break;
+        default: NAME(multiply_either)(p, b, 4, from, to, f_stride, Z, F); break;
         }
     }
 }
@@ -139,7 +141,8 @@ SAFFU_SIMD static int NAME(product)(const int64_t *indptr, const int32_t *indice
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n_rows; from += chunk) {
         int64_t to = saffu_min(n_rows, from + chunk);
-        if (indices_fit(indices, indptr[from], indptr[to], n_inner)) NAME(multiply_rows)(p, from, to, Z);
+        if (indices_fit(indices, indptr[from], indptr[to], n_inner))
+            NAME(multiply_rows)(&p, from, to, 0, Z, NULL);
         else bad |= 1;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
@@ -157,7 +160,7 @@ SAFFU_SIMD static int NAME(product_double)(const int64_t *indptr, const int32_t 
     for (int64_t from = 0; from < n_rows; from += chunk) {
         int64_t to = saffu_min(n_rows, from + chunk);
         if (indices_fit(indices, indptr[from], indptr[to], n_inner))
-            NAME(multiply_rows_double)(p, from, to, f_stride, F);
+            NAME(multiply_rows)(&p, from, to, f_stride, NULL, F);
         else bad |= 1;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

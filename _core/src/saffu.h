@@ -2,9 +2,10 @@
  *
  * Conventions: no Python, no globals, no printing. Inputs are const, arrays are contiguous and row-major; the order of
  * arguments is inputs, shape, outputs, n_threads; sizes are int64_t. Reals that may be float or double come as void
- * pointers; `size`, the first of the shape, is that of one of them, 4 or 8 bytes; where two matrices, or the indices of a
- * CSR matrix, may differ, each has its own beside it. Every kernel returns a status, 0 or one of the negative codes below, and gives the same bits for every n_threads: rows have one owner, and floating-point
- * sums over examples use a fixed grid of chunks folded in order. A shape in a comment reads name (rows, columns).
+ * pointers; `size`, the first of the shape, is that of one of them, 4 or 8 bytes; where two matrices, or the indices of
+ * a CSR matrix, may differ, each has its own beside it. Every kernel returns a status, 0 or one of the negative codes
+ * below, and gives the same bits for every n_threads: rows have one owner, and floating-point sums over examples use a
+ * fixed grid of chunks folded in order. A shape in a comment reads name (rows, columns).
  */
 #ifndef SAFFU_H
 #define SAFFU_H
@@ -53,11 +54,11 @@ typedef struct {
  *      the target targets[t + distances[0]]   if n_distances = 1  (the rows can then be read without a gather)
  *      t, or ~t where t + max(distances) leaves the document, otherwise.
  *
- * The stream is cut into n_parts, a thread to each: saffu_bucket_parts says into how many. Histograms of positions
+ * The stream is cut into n_parts, a thread to each; saffu_bucket_parts is their number. Histograms of positions
  * [from, to) of each part, ceil(n / n_parts) positions at most, are added to cursors (n_parts, n_rows), zero at first;
  * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order. At one
- * distance saffu_bucket_place also looks at every target that a document holds: SAFFU_OUT_OF_RANGE if one is not a column.
- * Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
+ * distance saffu_bucket_place also looks at every target that a document holds: SAFFU_OUT_OF_RANGE if one is not a
+ * column. Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
 int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads);
 int saffu_bucket_count(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors);
 int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr);
@@ -94,12 +95,13 @@ int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t 
 int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
                     int n_threads);
 
-/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length of
- * row c and becomes its end; indptr[from] is the end of the row before. */
+/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length
+ * of row c and becomes its end; indptr[from] is the end of the row before. */
 int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
                   int64_t *counts);
 
-/* ---- find.c: lookup ------------------------------------------------------------------------------------------------- */
+/* ---- find.c: lookup -------------------------------------------------------------------------------------------------
+ * */
 
 /* entry[i] = the place of column cols[i] in row rows[i] of a CSR matrix, or -1 if absent (or rows[i] < 0).
  * Places are kept in 32 bits: more than INT32_MAX entries are SAFFU_TOO_LARGE.
@@ -124,22 +126,24 @@ int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *par
                 const double *discounts, int64_t n_rows, int64_t n_lower, double *total, double *mass, double *u,
                 double *p, int n_threads);
 
-/* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
+/* ---- pack.c: sparse rows for the pooled softmax -------------------------------------------------------------------
+ * */
 
-enum {
-    SAFFU_BLOCK = 16,  /* words in a block; heads of packed rows are whole blocks */
-    SAFFU_MOMENTS = 6, /* sums of the prior over a block that its exponentials are replaced from */
-};
+enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
  * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills, going on from
- * head_ptr[0] and tail_ptr[0], the ends of the rows before. It is SAFFU_OUT_OF_RANGE if the words of a row do not ascend
- * from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. */
+ * head_ptr[0] and tail_ptr[0], the ends of the rows before. It is SAFFU_OUT_OF_RANGE if the words of a row do not
+ * ascend from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. */
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads);
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
                const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
                int n_threads);
+
+/* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
+
+enum { SAFFU_MOMENTS = 6 }; /* sums of the prior over a block that its exponentials are replaced from */
 
 typedef struct {
     int64_t vocab_size, n_states, n_contexts, n_windows;
@@ -162,7 +166,7 @@ typedef struct {
 /* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
  * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
  * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. */
-int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments);
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads);
 
 typedef struct {
     int64_t n, n_ids;
@@ -194,9 +198,9 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 /* distribution (n, vocab_size) of the next word; the targets are not read. */
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
 
-/* logits (n, vocab_size), float or double as size, 4 or 8 bytes, says: log-probabilities in nats of every word; the
+/* logits (n, vocab_size), float or double according to size: log-probabilities in nats of every word; the
  * targets are not read. An exp for each word of a touched block, one store for each word. */
-int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads);
+int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, int size, void *logits, int n_threads);
 
 /* log_prob (n), and added to what gradient and hessian hold, the sums over positions of the derivatives of -log_prob by
  * the scalars of each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states,
@@ -212,10 +216,12 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
  * mass hold, term by term in the order of the examples, so that cutting a stream of examples into calls changes no bit;
  * otherwise both are overwritten. weights (n) may be NULL, which means 1. */
 
-/* F[c, j] (+)= sum of weights[m] H[m, j] over the examples m with labels[m] = c;  mass[c] (+)= their weights.
- * H (n, n_features), labels (n). Reads H once, in the order of the classes; 1 flop an entry. */
+/* F[c, j] (+)= sum of weights[m] H[m, j] over the examples m with labels[m] = c;  mass[c] (+)= their weights. H (n,
+ * n_features), labels (n); the rows of H and of F are stride apart, so that a call may see some of the features. mass
+ * may be NULL. Reads H once, in the order of the classes; 1 flop an entry. */
 int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                         int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
+                         int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F, double *mass,
+                         int n_threads);
 
 /* F[c, j] (+)= sum_m weights[m] Y[m, c] H[m, j];  mass[c] (+)= sum_m weights[m] Y[m, c].  Y (n, n_classes).
  * 2 n n_features n_classes flops; H is read once for every 32 classes. */
@@ -246,10 +252,10 @@ int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threa
 int saffu_log_weights_by_class(const void *F, double smoothing, double exponent, int size, int64_t n_classes,
                                int64_t n_features, void *U, double *S, int n_threads);
 
-/* The same for features in rows, in three stages, so that a caller can stop between blocks of features: S (n_classes) +=
- * the sums of a block, of a multiple of four features unless it is the last; *large = does the sum of a class exceed the
- * largest real?, and then, unless it is NULL, shift (n_classes) = exponent log S in nats, from all of F; and U of a block,
- * with shift or NULL. */
+/* The same for features in rows, in three stages, so that a caller can stop between blocks of features: S (n_classes)
+ * += the sums of a block, of a multiple of four features unless it is the last; *large = does the sum of a class exceed
+ * the largest real?, and then, unless it is NULL, shift (n_classes) = exponent log S in nats, from all of F; and U of a
+ * block, with shift or NULL. */
 int saffu_sums_by_feature(const void *F, double smoothing, int size, int64_t n_features, int64_t n_classes, double *S,
                           int n_threads);
 int saffu_large_by_feature(const void *F, double smoothing, double exponent, int size, int64_t n_features,
@@ -274,11 +280,12 @@ int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const
 /* ---- product.c: sparse features times dense weights --------------------------------------------------------------
  *
  * H is CSR: indptr (n_rows + 1), indices, data; an index that is not below n_inner is SAFFU_OUT_OF_RANGE. B has n_inner
- * rows of n_columns, b_stride apart. A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read
- * from the L2 cache once an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are
- * skipped. */
+ * rows of n_columns, b_stride apart. A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is
+ * read from the L2 cache once an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros
+ * that are skipped. */
 
-/* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first. */
+/* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first.
+ * */
 int64_t saffu_copy_size(int size, int64_t n_entries, int64_t n_inner, int64_t n_columns);
 int saffu_copy(const void *B, int size, int64_t n_inner, int64_t n_columns, int64_t b_stride, void *copy);
 
@@ -327,8 +334,9 @@ int saffu_cross_entropy_soft(const void *X, const void *T, int size, int64_t n_r
 int saffu_cross_entropy_backward(const void *X, const int32_t *labels, const double *scale, int size, int64_t n_rows,
                                  int64_t n_columns, double *loss, void *dX, int n_threads);
 
-/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c + 1]),
- * all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry. */
+/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c +
+ * 1]), all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry.
+ * */
 int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, int size, int64_t n_rows,
                    int64_t n_columns, int64_t n_cells, void *Z, int n_threads);
 
@@ -336,13 +344,13 @@ int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, i
 int saffu_softmax_backward(const void *P, const void *dP, int size, int64_t n_rows, int64_t n_columns, void *dX,
                            int n_threads);
 
-/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes, n_columns)
- * the log probability of each class in each state, and labels (n_rows) the class c that was seen:
+/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes,
+ * n_columns) the log probability of each class in each state, and labels (n_rows) the class c that was seen:
  *   log_prob[m] = log sum_k exp(X[m, k] + T[c, k]) - log sum_k exp X[m, k]        never log 0: exact far below 1e-38
  *   R[m, k]     = scale[m] P(k | c, m)                                            posterior of the states
  *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
- * A class that no state can say (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior. dX may be X,
- * or NULL: then scale is not read, and R is scratch. Two exps an entry. */
+ * A class that is impossible in every state (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior.
+ * dX may be X, or NULL: then scale is not read, and R is scratch. Two exps an entry. */
 int saffu_mixture(const void *X, const void *T, const int32_t *labels, const double *scale, int size, int64_t n_rows,
                   int64_t n_columns, int64_t n_classes, double *log_prob, void *R, void *dX, int n_threads);
 
@@ -370,9 +378,9 @@ typedef struct {
     int64_t step;                  /* 1 or -1 */
 } saffu_view;
 
-/* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the table
- * that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one write of
- * C, which is the limit for d below about 64. */
+/* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the
+ * table that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one
+ * write of C, which is the limit for d below about 64. */
 int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t from, int64_t to, void *C, int n_threads);
 
 /* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
@@ -396,8 +404,9 @@ int saffu_attend(const saffu_view *view, const void *X, const void *cache, const
  * flops, and K d entries read of X and read and written of dX, the limit.
  *
  * The windows are cut into chunks whose sums have rows of their own in sums (n_chunks, size), zeros at first. The first
- * kernel takes windows [from, to) of every chunk, from in ascending multiples of 64; the second folds the sums in order;
- * the third may be given the windows piece by piece, in ascending order. Windows must be good ones to the third. */
+ * kernel takes windows [from, to) of every chunk, from in ascending multiples of 64; the second folds the sums in
+ * order; the third may be given the windows piece by piece, in ascending order. Windows must be good ones to the third.
+ * */
 typedef struct {
     int64_t chunk, n_chunks; /* windows in a chunk; chunks */
     int64_t size;            /* doubles of a chunk */
@@ -417,9 +426,8 @@ int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *d
  * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
  *
  * All (n), in place but for the gradient; step counts from 1 (below: SAFFU_OUT_OF_RANGE). Moments below 1e-36 (double:
- * 1e-300) become 0.
- * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
- * square root and a division. */
+ * 1e-300) become 0. Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in
+ * float), 11 flops, a square root and a division. */
 int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
                int size, int64_t n, void *x, void *first, void *second, int n_threads);
 

@@ -30,7 +30,8 @@ SAFFU_INLINE REAL NAME(row_max)(const REAL *x, int64_t n) {
     return high[0];
 }
 
-/* sum exp(x - high); the terms go to p unless it is NULL. Whole lanes apart from the rest: their sums stay in registers.
+/* sum exp(x - high); the terms go to p unless it is NULL. Whole lanes apart from the rest: their sums stay in
+ * registers.
  */
 SAFFU_INLINE double NAME(row_exp)(const REAL *x, int64_t n, REAL high, REAL *p) {
     double sum[LANES] = {0};
@@ -104,15 +105,16 @@ SAFFU_SIMD static int NAME(log_softmax_rows)(const REAL *X, int64_t n_rows, int6
     return SAFFU_OK;
 }
 
-SAFFU_SIMD static int NAME(logsumexp_rows)(const REAL *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads) {
+SAFFU_SIMD static int NAME(logsumexp_rows)(const REAL *X, int64_t n_rows, int64_t n_columns, double *total,
+                                           int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
     SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) total[m] = NAME(row_logsumexp)(X + m * n_columns, n_columns);
     return SAFFU_OK;
 }
 
-SAFFU_SIMD static int NAME(losses_of_labels)(const REAL *X, const int32_t *labels, int64_t n_rows,
-                                                int64_t n_columns, double *loss, int n_threads) {
+SAFFU_SIMD static int NAME(losses_of_labels)(const REAL *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
+                                             double *loss, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
     SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
@@ -129,8 +131,8 @@ SAFFU_SIMD static int NAME(losses_of_labels)(const REAL *X, const int32_t *label
 }
 
 SAFFU_SIMD static int NAME(gradients_of_labels)(const REAL *X, const int32_t *labels, const double *scale,
-                                                  int64_t n_rows, int64_t n_columns, double *loss, REAL *dX,
-                                                  int n_threads) {
+                                                int64_t n_rows, int64_t n_columns, double *loss, REAL *dX,
+                                                int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
     SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
@@ -212,8 +214,8 @@ SAFFU_INLINE void NAME(row_backward)(const REAL *p, const REAL *d, int64_t n, RE
     }
 }
 
-SAFFU_SIMD static int NAME(softmax_gradients)(const REAL *P, const REAL *dP, int64_t n_rows, int64_t n_columns, REAL *dX,
-                                            int n_threads) {
+SAFFU_SIMD static int NAME(softmax_gradients)(const REAL *P, const REAL *dP, int64_t n_rows, int64_t n_columns,
+                                              REAL *dX, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
     SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t m = 0; m < n_rows; m++) {
@@ -241,7 +243,7 @@ SAFFU_INLINE REAL NAME(row_joint)(const REAL *x, const REAL *t, int64_t n, REAL 
     return high[0];
 }
 
-/* The same for a row X that may say nothing: then j = t. */
+/* The same for a row X that may be nothing but -inf: then j = t. */
 SAFFU_RARE static REAL NAME(row_alone)(const REAL *x, const REAL *t, int64_t n, REAL *j) {
     REAL high = -(REAL)INFINITY;
     int nothing = 1;
@@ -269,7 +271,8 @@ SAFFU_INLINE void NAME(row_difference)(int64_t n, REAL d_scale, REAL r_scale, RE
     }
 }
 
-/* r, the logs of joint probabilities, becomes their terms, d those of x; their sums, and the log of the ratio of these. */
+/* r, the logs of joint probabilities, becomes their terms, d those of x; their sums, and the log of the ratio of these.
+ * */
 SAFFU_INLINE double NAME(mixture_row)(const REAL *x, int64_t n, REAL x_high, REAL j_high, REAL *r, REAL *d,
                                       double *total, double *joint) {
     *total = NAME(row_exp)(x, n, x_high, d); /* the last use of x, which may be d */
@@ -290,8 +293,8 @@ SAFFU_RARE static double NAME(rare_mixture)(const REAL *x, const REAL *t, int64_
 }
 
 SAFFU_SIMD static int NAME(mixture_rows)(const REAL *X, const REAL *T, const int32_t *labels, const double *scale,
-                                   int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, REAL *R,
-                                   REAL *dX, int n_threads) {
+                                         int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob,
+                                         REAL *R, REAL *dX, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns), bad = 0;
     SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t m = 0; m < n_rows; m++) {
@@ -332,7 +335,7 @@ SAFFU_SIMD static int NAME(log_all)(const REAL *x, int64_t n, REAL *y, int n_thr
 }
 
 SAFFU_SIMD static int NAME(log_sums_rows)(const REAL *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
-                                    int64_t n_columns, int64_t n_cells, REAL *Z, int n_threads) {
+                                          int64_t n_columns, int64_t n_cells, REAL *Z, int n_threads) {
     int team = saffu_team(n_threads, n_rows * n_columns);
     int64_t longest = 1;
     for (int64_t c = 0; c < n_cells; c++) longest = saffu_max(longest, begins[c + 1] - begins[c]);

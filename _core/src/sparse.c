@@ -1,7 +1,8 @@
 /* The sparse form of dense features, and rows of a sparse matrix.
  *
- * Decisions. Features are non-negative and mostly zero (pixels, words), so every layer reads them as CSR, dense ones after
- * saffu_compress. Two passes, as the second can only write where the first has counted; both run at the speed of memory.
+ * Decisions. Features are non-negative and mostly zero (pixels, words), so every layer reads them as CSR, dense ones
+ * after saffu_compress. Two passes, as the second can only write where the first has counted; both run at the speed of
+ * memory.
  */
 #include <string.h>
 

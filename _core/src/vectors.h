@@ -1,8 +1,8 @@
 /* Vectors of 64 bytes for both types of real, and the sums of their lanes.
  *
  * Decisions. Dot products leave a sum in each lane. Those of several vectors are folded together: halves are added to
- * halves by a tree of shuffles, until the sums of all lie side by side in one vector; a sum of lanes one by one would take
- * longer than the product. A shuffle's places are literals, without which compilers make scalar code of it.
+ * halves by a tree of shuffles, until the sums of all lie side by side in one vector; a sum of lanes one by one would
+ * take longer than the product. A shuffle's places are literals, without which compilers make scalar code of it.
  */
 #ifndef SAFFU_VECTORS_H
 #define SAFFU_VECTORS_H

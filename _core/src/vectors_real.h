@@ -7,7 +7,7 @@ typedef struct {
     REAL v[64 / sizeof(REAL)];
 } NAME(Vector);
 #endif
-enum { NAME(WIDTH) = 64 / sizeof(REAL), NAME(FOLD) = NAME(WIDTH) / 2 }; /* entries of a vector; vectors that are folded at a time */
+enum { NAME(WIDTH) = 64 / sizeof(REAL), NAME(FOLD) = NAME(WIDTH) / 2 }; /* its entries; vectors folded together */
 
 SAFFU_INLINE NAME(Vector) NAME(load_vector)(const REAL *x) {
     NAME(Vector) a;

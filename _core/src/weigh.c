@@ -1,14 +1,14 @@
 /* Discounted counts -> sparse log weights, over a whole table at once.
  *
  * Decisions. Rows are short as a rule: what has to be looked at before it is followed, parents and signs, is looked at
- * for many rows together, just before they are weighed. Discounts are selected, not gathered. A row is summed before its
- * entries are weighed, a second time from cache.
+ * for many rows together, just before they are weighed. Discounts are selected, not gathered. A row is summed before
+ * its entries are weighed, a second time from cache.
  */
 #include "parallel.h"
 #include "saffu.h"
 #include "vmath.h"
 
-enum { ROWS_AT_ONCE = 256 };
+enum { WEIGHED_AT_ONCE = 256 };
 
 /* n less its discount, one of (1, 2, 3+): chosen without a gather. */
 SAFFU_INLINE double discounted(int64_t n, double d1, double d2, double d3) {
@@ -17,8 +17,8 @@ SAFFU_INLINE double discounted(int64_t n, double d1, double d2, double d3) {
     return n == 0 ? 0.0 : (double)n - d;
 }
 
-/* One row of counts that are not negative; a status. They are summed as integers, and as doubles that tell whether those
- * wrapped around. */
+/* One row of counts that are not negative; a status. They are summed as integers, and as doubles that tell whether
+ * those wrapped around. */
 SAFFU_INLINE int weigh_row(const int64_t *restrict counts, const int32_t *restrict parent, const double *restrict lower,
                            const double *discount, int64_t n, double *total, double *mass, double *restrict u,
                            double *restrict p) {
@@ -76,8 +76,8 @@ int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *par
                 double *p, int n_threads) {
     int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]), status = SAFFU_OK;
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(min : status))
-    for (int64_t c = 0; c < n_rows; c += ROWS_AT_ONCE) {
-        int done = weigh_rows(indptr + c, counts, parent, lower, discounts, saffu_min(ROWS_AT_ONCE, n_rows - c),
+    for (int64_t c = 0; c < n_rows; c += WEIGHED_AT_ONCE) {
+        int done = weigh_rows(indptr + c, counts, parent, lower, discounts, saffu_min(WEIGHED_AT_ONCE, n_rows - c),
                               n_lower, total + c, mass + c, u, p);
         status = done < status ? done : status;
     }
