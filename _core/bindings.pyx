@@ -291,6 +291,7 @@ def max_threads():
 
 
 include "count.pxi"
+include "merge.pxi"
 include "find.pxi"
 include "weigh.pxi"
 include "pack.pxi"

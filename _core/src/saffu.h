@@ -100,6 +100,27 @@ int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *i
 int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
                   int64_t *counts);
 
+/* ---- merge.c: sums of tables of counts ------------------------------------------------------------------------------ */
+
+/* A CSR table of counts, its columns ascending, each of whose rows has a number among the rows of a sum. */
+typedef struct {
+    const int64_t *indptr;  /* (n_rows + 1) */
+    const int32_t *indices; /* (n_entries) */
+    const int64_t *counts;  /* (n_entries) */
+    const int64_t *rows;    /* (n_rows) ascending */
+    int64_t n_rows;
+} saffu_table;
+
+/* S[r, w] = A[i, w] + B[j, w] with r = a.rows[i] = b.rows[j]; entries of zero stay. Rows [from, to) of the sum.
+ *
+ * saffu_merge_lengths -> lengths (n rows of the sum): entries of each row. Their running sums are indptr of
+ * saffu_merge -> indices and counts of the sum, and the place in it of each entry of A and of B.
+ * Traffic of an entry of A or B: its column twice, its count, its place; of the sum: column and count. */
+int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
+                        int n_threads);
+int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
+                int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads);
+
 /* ---- find.c: lookup -------------------------------------------------------------------------------------------------
  * */
 
