@@ -7,21 +7,6 @@
 #include "parallel.h"
 #include "saffu.h"
 
-/* The first of n ascending columns that is not below w. */
-SAFFU_INLINE int64_t lower_bound(const int32_t *columns, int64_t n, int32_t w) {
-    int64_t low = 0;
-    while (n > 0) {
-        int64_t half = n / 2;
-        if (columns[low + half] < w) {
-            low += half + 1;
-            n -= half + 1;
-        } else {
-            n = half;
-        }
-    }
-    return low;
-}
-
 int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
                int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads) {
     int team = saffu_team(n_threads, n * 4), bad = 0;
@@ -31,12 +16,25 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
         int32_t c = rows[i], w = cols[i];
         entry[i] = -1;
         if (c < 0) continue;
-        if (c >= n_rows || indptr[c] < 0 || indptr[c] > indptr[c + 1] || indptr[c + 1] > n_entries) {
+        if (c >= n_rows) {
             bad |= 1;
             continue;
         }
-        int64_t end = indptr[c + 1], place = indptr[c] + lower_bound(indices + indptr[c], end - indptr[c], w);
-        if (place < end && indices[place] == w) entry[i] = (int32_t)place;
+        int64_t low = indptr[c], end = indptr[c + 1], length = end - low;
+        if (low < 0 || low > end || end > n_entries) {
+            bad |= 1;
+            continue;
+        }
+        while (length > 0) { /* first place with a column >= w */
+            int64_t half = length / 2;
+            if (indices[low + half] < w) {
+                low += half + 1;
+                length -= half + 1;
+            } else {
+                length = half;
+            }
+        }
+        if (low < end && indices[low] == w) entry[i] = (int32_t)low;
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
