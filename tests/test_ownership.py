@@ -109,10 +109,10 @@ def test_layers_and_their_samples():
     X, y, weight = rng.poisson(2.0, (60, 4)).astype(float), rng.integers(0, 3, 60), rng.random(60)
     classes = np.arange(3)
     mine = [array.copy() for array in (X, y, weight, classes)]
-    layer = saffu.SoftmaxLayer().partial_fit(mine[0], mine[1], mine[3], mine[2])
+    layer = saffu.SoftmaxLayer().partial_fit(mine[0], mine[1], classes=mine[3], sample_weight=mine[2])
     for array in mine:
         array[:] = 0
-    whole = saffu.SoftmaxLayer().partial_fit(X, y, classes, weight)
+    whole = saffu.SoftmaxLayer().partial_fit(X, y, classes=classes, sample_weight=weight)
     np.testing.assert_array_equal(layer.predict_proba(X), whole.predict_proba(X))
 
 

@@ -113,7 +113,7 @@ def with_parameters(model: Model, values: Parameters, history: list[dict[str, An
 
 def random_start(model: Model, scale: str | float, seed: int) -> Model:
     """A model of the same architecture with random weights, the output bias excepted."""
-    found, solution = random_parameters(model, scale, seed), model._fitted
+    found, solution = random_parameters(model, scale=scale, seed=seed), model._fitted
     bias = np.zeros_like(solution.parameters["output.bias"])
     if model.residual is None:
         bias = np.log(solution.output.unigram).astype(np.float32)

@@ -332,7 +332,7 @@ class SaffuLM(NetworkModel):
         stream = None if ids is None else self._stream(ids, documents)
         return growth.grown(self, wanted, stream, init, validate.integer(seed, "seed", 0), progress)
 
-    def random_start(self, scale: str | float = "glorot", *, seed: int = 0) -> Self:
+    def random_start(self, *, scale: str | float = "glorot", seed: int = 0) -> Self:
         """A model of the same architecture with random weights, to compare a solved one with.
 
         The output bias is that of the unigram, or zero on a residual: nobody starts a language model without it. See

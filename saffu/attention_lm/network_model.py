@@ -49,6 +49,7 @@ class NetworkModel(LanguageModel):
 
     def __init__(
         self,
+        *,
         bits: int = DEFAULTS.bits,
         contexts: Sequence[str] = DEFAULTS.contexts,
         block: int = DEFAULTS.block,

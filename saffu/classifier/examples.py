@@ -47,7 +47,7 @@ class Examples:
         self._buffer = np.empty((0, features.shape[1]), features.dtype)
 
     def __len__(self) -> int:
-        return self.targets.shape[0]
+        return self.targets.size
 
     def take(self, rows: Int64 | slice, dropout: float = 0.0, rng: np.random.Generator | None = None) -> Batch:
         """Features and targets of some rows.

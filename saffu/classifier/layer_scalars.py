@@ -1,12 +1,12 @@
-"""The two scalars of a softmax layer: how far the shares of the classes and the likelihood of a row are trusted.
+"""The two scalars of a softmax layer: powers of the shares of the classes and of the likelihood of a row.
 
-Both are fitted by Newton to training rows. A row that is in the counts vouches for itself, so it is left out of them
+Both are fitted by Newton to training rows. A row that is in the counts looks too likely, so it is left out of them
 first, and that must not bring in a bias of its own:
 
 * Only the likelihood of the row's own class is taken without the row. The shares of the classes stay whole: without the
   row, its class would always look a little too rare, by the same sign in every row of a balanced problem, and the best
   scalar of the shares would run to minus infinity, or turn the classifier round.
-* A class that consists of one row has nothing left to be told by, so that row says nothing and is not used.
+* A class that consists of one row has no counts left without it, so that row is not used.
 
 Other ways were compared on some thirty data sets: five and ten folds, and a scale of smoothing for the class of the
 left-out row that goes with its mass. With the shares whole all are within a few thousandths of a nat of one another on
@@ -18,10 +18,10 @@ them positive. A row pulls at the logarithm of a scalar with up to 4 nats: a rid
 moving it by 5 %, and between 10 and 80 the losses differed by a thousandth of a nat on the mean. The centre of the
 prior's is 1. That of the likelihood's is explicit: were the log-ratio of two classes normal in each, with means mu and
 -mu and one variance sigma^2, the calibrated slope would be ``2 mu / sigma^2`` (Fisher's linear discriminant along the
-log-ratio). The centre is the geometric mean of these over pairs of classes, those that are hard to tell apart counting
+log-ratio). The centre is the geometric mean of these over pairs of classes, those that are hard to distinguish counting
 more. Most data sets' own optimum is within a factor of 1.5 of it, while the optima go from 0.04 to 150 with the scale
-of the features, which no fixed centre can know. The price is paid where features say nothing at all: 100 rows of noise
-are believed by about 0.06 nats too much, 3,000 by 0.005.
+of the features, which no fixed centre can know. The price is paid where features carry no information: on 100 rows of
+noise the loss is about 0.06 nats above that of the shares alone, on 3,000 rows 0.005.
 
 A row whose loss moves a feature's counts from one to none changes the weights themselves; no ridge helps there.
 """
@@ -68,7 +68,7 @@ def fitted_scalars(
     repeats, weights : ndarray of float64, shape (R,)
         How often each row was there, and how many rows it stands for: a row of weight k counts as k rows.
     fallback : float
-        The centre of lambda where the likelihoods do not tell any classes apart.
+        The centre of lambda where the likelihoods do not distinguish any classes.
     n_threads : int
 
     Returns

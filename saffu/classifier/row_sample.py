@@ -1,8 +1,8 @@
 """A bounded sample of labelled rows: what priming needs of rows that are not kept.
 
-Which rows stay is decided by a hash of their number in the stream, so that neither the period of the stream nor the
-chunks in which it comes have a say. The largest classes lose rows first, and the rows of a class that stay stand for
-all of it.
+A hash of a row's number in the stream decides whether it is kept. So the sample depends neither on a period of the
+stream nor on the chunks in which it comes. The largest classes lose rows first, and the rows that are kept of a class
+represent all of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Primed(NamedTuple):
     features: Matrix
     targets: Array
     repeats: Float64  # the weight of each row, in rows of weight one
-    weights: Float64  # the same times the rows that each stands for
+    weights: Float64  # the same times the number of rows that each represents
 
 
 class RowSample:
@@ -71,10 +71,11 @@ class RowSample:
         self.weights = np.empty(0) if weights is None else weights
 
     def add(self, features: Matrix, targets: Array, weights: Float64 | None, n_classes: int) -> None:
-        """Take what is due from the next rows of the stream."""
-        self._make_room(n_classes)
+        """Take from the next rows of the stream those that are to be kept."""
+        self._prepare(n_classes)
         n, stratum = targets.shape[0], strata(targets)
         weights = np.ones(n) if weights is None else weights
+        self.mass = self.mass.copy()  # add.at does not see that an array may only be read, as of a mapped file
         np.add.at(self.mass, stratum, weights)  # one by one, whatever the chunks
         index = self.n_seen + np.arange(n)
         self._take(index, keys(index), features, targets, weights, n)
@@ -84,7 +85,7 @@ class RowSample:
 
         If the other stream has lost none, that gives the sample of both streams as one.
         """
-        self._make_room(other.bound.size)
+        self._prepare(other.bound.size)
         if other.features is None or other.targets is None:
             self.n_seen += other.n_seen
             return
@@ -95,7 +96,7 @@ class RowSample:
         self.bound = np.minimum(self.bound, other.bound)
         self._take(index, key, other.features, other.targets, other.weights, other.n_seen)
 
-    def _make_room(self, n_classes: int) -> None:
+    def _prepare(self, n_classes: int) -> None:
         if self.bound.size < n_classes:
             self.bound, self.mass = np.ones(n_classes), np.zeros(n_classes)
 
@@ -114,6 +115,7 @@ class RowSample:
         while (end := _overfull(sizes[rows])) is not None:
             come = rows[:end]
             gone = come[~_smallest(key[come], stratum[come], sizes[come], SAMPLE_ROWS * 4 // 5, SAMPLE_VALUES * 4 // 5)]
+            self.bound = self.bound.copy()  # likewise
             np.minimum.at(self.bound, stratum[gone], key[gone])
             rows = rows[key[rows] < self.bound[stratum[rows]]]
         old, new = rows[rows < own], rows[rows >= own] - own
@@ -163,7 +165,8 @@ def strata(targets: Array) -> Int64:
 def row_sizes(features: Matrix) -> Int64:
     """Stored values of each row."""
     if issparse(features):
-        return np.diff(features.indptr).astype(np.int64)
+        indptr: Array = features.indptr
+        return np.diff(indptr).astype(np.int64)
     return np.full(features.shape[0], features.shape[1], np.int64)
 
 

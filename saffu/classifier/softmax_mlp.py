@@ -43,7 +43,7 @@ def product(X: Matrix, W: Array, bias: Array, n_threads: int) -> Array:
     """``X W + bias``; X dense or CSR, all C-contiguous and of one dtype."""
     if issparse(X):
         return _core.product(*_parts(X), W, bias, n_threads)
-    Z = np.matmul(X, W)
+    Z: Array = np.matmul(X, W)
     Z += bias
     return Z
 
@@ -69,7 +69,7 @@ def forward(parameters: Parameters, X: Matrix, n_threads: int) -> tuple[list[Arr
     Parameters
     ----------
     parameters : mapping of str to ndarray
-        As the module says.
+        As described at the head of the module.
     X : ndarray or csr_array, shape (M, D)
         C-contiguous if dense, in the dtype of the parameters.
     n_threads : int
@@ -126,7 +126,7 @@ def loss_and_gradients(
     Parameters
     ----------
     parameters : mapping of str to ndarray
-        As the module says; finite.
+        As described at the head of the module; finite.
     X : ndarray or csr_array, shape (M, D)
         C-contiguous if dense, in the dtype of the parameters.
     y : ndarray of int32, shape (M,)

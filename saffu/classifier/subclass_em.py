@@ -1,4 +1,4 @@
-"""Sub-classes: what a hidden layer is to tell apart, found by counting in rounds.
+"""Sub-classes: what the units of a hidden layer stand for, found by counting in rounds.
 
 Each hidden unit stands for a sub-class of one class. Two kinds of rounds find them, and neither has a learning rate
 or sends errors back through layers:
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from saffu import _core
-from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64
+from saffu.classifier.class_rows import Rows, Source
+from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.sparse import SparseRows
 
 PACE = 3.0  # old counts kept in a correction, in units of those taken away: more is slower and safer
@@ -30,73 +31,18 @@ COUNTED_ROWS = 2048  # at a time: a tile of so many stays in the cache
 SETTLED = 0.02  # rows read with an error below this change nothing and are left out
 
 
-# ---- rows --------------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    """Rows of features in the order of their classes, and the transpose of each class's part.
-
-    Parameters
-    ----------
-    features : SparseRows
-        M rows of D features.
-    targets : ndarray of int32, shape (M,)
-        Class numbers below ``n_classes``.
-    n_classes : int
-        N.
-    """
-
-    def __init__(self, features: SparseRows, targets: Int32, n_classes: int):
-        order = np.argsort(targets, kind="stable")
-        in_order = bool((order[1:] > order[:-1]).all())
-        self.features = features if in_order else features.take(order)
-        self.targets = targets if in_order else targets[order]
-        self.starts = np.searchsorted(self.targets, np.arange(n_classes + 1))
-        self._transposed: dict[int, SparseRows] = {}
-
-    @property
-    def class_sizes(self) -> Int64:
-        """The number of rows of each class (N,)."""
-        return np.diff(self.starts)
-
-    def part(self, number: int) -> SparseRows:
-        """The rows of one class (M_c, D)."""
-        return self.features.part(*self.starts[number : number + 2])
-
-    def transposed(self, number: int) -> SparseRows:
-        """The transpose of ``part`` (D, M_c), made once."""
-        if number not in self._transposed:
-            self._transposed[number] = self.part(number).transposed()
-        return self._transposed[number]
-
-    def split(self, held: Bools) -> tuple[Rows, Rows]:
-        """The rows that are not marked, and those that are."""
-        return self._take(np.flatnonzero(~held)), self._take(np.flatnonzero(held))
-
-    def _take(self, numbers: Int64) -> Rows:
-        return Rows(self.features.take(numbers), self.targets[numbers], self.starts.size - 1)
-
-
-Source = Callable[[], Iterable[Rows]]  # a fresh pass over all rows, batch by batch
-
-
-def in_memory(rows: Rows) -> Source:
-    """One batch, the same in every pass."""
-    return lambda: [rows]
-
-
 def shared_out(n_units: int, class_sizes: Int64) -> Int64:
-    """Divide the units over the classes: equal parts, but no more than a class has rows while others have room.
+    """Divide the units over the classes: equal parts, but no more than a class has rows while others have more.
 
     Returns
     -------
     ndarray of int64, shape (N + 1,)
         The units of class i are ``blocks[i] .. blocks[i + 1]``.
     """
-    room = np.maximum(class_sizes, 1)
-    part = np.ones_like(room)
+    most = np.maximum(class_sizes, 1)
+    part = np.ones_like(most)
     for _ in range(n_units - part.size):
-        open_ = part < room if (part < room).any() else np.ones(part.size, bool)
+        open_ = part < most if (part < most).any() else np.ones(part.size, bool)
         part[np.flatnonzero(open_)[part[open_].argmin()]] += 1
     return np.concatenate([[0], np.cumsum(part)]).astype(np.int64)
 
@@ -190,7 +136,8 @@ class SubClasses:
         overall = (total + self.smoothing) / (n_rows + 2.0 * self.smoothing)
         if self.ceiling is None and total.any():
             overall *= total.sum() / (n_rows * overall.sum())
-        return (class_F + self.shrinkage * overall[:, None]) / (class_mass + self.shrinkage)
+        means: Float64 = (class_F + self.shrinkage * overall[:, None]) / (class_mass + self.shrinkage)
+        return means
 
     def likelihood(self, units: Units) -> tuple[Float64, Float64]:
         """Weights (D, H) and bias (H,) of the log-likelihood of a row under each unit: the explicit solution.
@@ -210,7 +157,7 @@ class SubClasses:
     def layer(self, units: Units, scale: float, prior: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         """Weights and bias of the softmax layer: ``scale`` log-likelihood + ``prior`` log share."""
         W, b = self.likelihood(units)
-        # What all units have in common says nothing; without it float32 keeps more digits.
+        # What all units have in common does not change the softmax; without it float32 keeps more digits.
         W -= W.mean(axis=1, keepdims=True)
         b = scale * b + prior * units.log_share
         W *= scale
@@ -267,6 +214,7 @@ class SubClasses:
         for number, posterior in posteriors:
             if posterior.size:
                 first, last = self.blocks[number : number + 2]
+                posterior = rows.weighted(posterior, slice(*rows.starts[number : number + 2]))
                 counts.mass[first:last] = posterior.sum(axis=0, dtype=np.float64)
                 rows.transposed(number).product_double(posterior, counts.F[:, first:last])
         return counts
@@ -303,21 +251,26 @@ class SubClasses:
         for rows in source():
             layer = layer or self.layer(units, scale, 1.0, rows.features.dtype)
             for piece, activations in rows.features.activations(*layer):
-                unsettled, difference = self._compare(rows.targets[piece], activations, comparison)
+                unsettled, difference = self._compare(rows, piece, activations, comparison)
                 comparison.collect(rows.features, unsettled + piece.start, difference)
         return comparison
 
-    def _compare(self, targets: Int32, activations: Array, comparison: Comparison) -> tuple[Int64, Array]:
-        """The rows that are not settled, and observed minus expected activations of each (.., H)."""
+    def _compare(self, rows: Rows, piece: slice, activations: Array, comparison: Comparison) -> tuple[Int64, Array]:
+        """The rows of a piece that are not settled, and observed minus expected activations of each (.., H)."""
+        targets = rows.targets[piece]
         p = np.add.reduceat(activations, self.blocks[:-1], axis=1)[np.arange(targets.size), targets]
         p = np.maximum(p, 1e-30)
-        comparison.loss -= float(np.log(p, dtype=np.float64).sum())
+        log_p = np.log(p, dtype=np.float64)
+        weights = None if rows.weights is None else rows.weights[piece]
+        comparison.loss -= float(log_p.sum() if weights is None else log_p @ weights)
         unsettled = np.flatnonzero(1.0 - p > SETTLED)
         difference, p, targets = np.negative(activations[unsettled]), p[unsettled], targets[unsettled]
         for number in np.unique(targets):
             own = slice(*self.blocks[number : number + 2])
             part = slice(*np.searchsorted(targets, [number, number + 1]))
             difference[part, own] *= (1.0 - 1.0 / p[part])[:, None]  # h / p - h, never negative
+            if weights is not None:
+                difference[part] *= weights[unsettled[part], None]
             gained = difference[part].sum(axis=0, dtype=np.float64)
             comparison.mass += gained
             comparison.taken -= np.minimum(gained, 0.0)

@@ -11,7 +11,7 @@ from saffu.utils import validate
 from saffu.utils.arrays import Array, Float64
 
 
-def random_start(model: Model, scale: str | float = "glorot", seed: int = 0) -> Model:
+def random_start(model: Model, *, scale: str | float = "glorot", seed: int = 0) -> Model:
     """Make a model of the same architecture with random weights: the cold start to compare a counted one with.
 
     Parameters
@@ -43,7 +43,7 @@ def random_start(model: Model, scale: str | float = "glorot", seed: int = 0) -> 
     >>> import saffu
     >>> X, y = [[3.0, 0.0], [2.0, 1.0], [0.0, 2.0], [1.0, 3.0]], [7, 7, 9, 9]
     >>> counted = saffu.SoftmaxLayer().fit(X, y)
-    >>> random = random_start(counted, 0.01, seed=1)
+    >>> random = random_start(counted, scale=0.01, seed=1)
     >>> random.weights.shape == counted.weights.shape
     True
     >>> random.history

@@ -11,11 +11,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 import saffu
-import saffu.classifier.softmax_layer
 from helpers import reference
 from helpers.rows import problem
 from saffu import SoftmaxLayer
-from saffu.classifier import layer_scalars
+from saffu.classifier import layer_counts, layer_scalars
 
 
 def test_mean_norm_is_the_formula():
@@ -94,7 +93,9 @@ def test_any_merge_order_gives_the_bits_of_one_fit(order, sparse):
     parts = []
     for i in range(5):
         part = H[20 * i : 20 * i + 20]
-        parts.append(SoftmaxLayer().partial_fit(csr_array(part) if sparse else part, y[20 * i : 20 * i + 20], range(4)))
+        parts.append(
+            SoftmaxLayer().partial_fit(csr_array(part) if sparse else part, y[20 * i : 20 * i + 20], classes=range(4))
+        )
     merged = SoftmaxLayer()
     for i in order:
         merged.merge(parts[i])
@@ -120,13 +121,27 @@ def test_bits_do_not_depend_on_threads():
         np.testing.assert_array_equal(layer.counts, layers[0].counts)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_in_chunks_for_its_progress_has_the_same_bits(monkeypatch, sparse, weighted):
+    H, y = problem(400, integer=False)
+    H, weights = csr_array(H) if sparse else H, np.arange(400) % 3 + 0.5 if weighted else None
+    whole = SoftmaxLayer().fit(H, y, sample_weight=weights)
+    monkeypatch.setattr(layer_counts, "CHUNK_VALUES", 70)
+    pieces = SoftmaxLayer().fit(H, y, sample_weight=weights, progress=True)
+    np.testing.assert_array_equal(whole.weights, pieces.weights)
+    np.testing.assert_array_equal(whole.bias, pieces.bias)
+    seen = []
+    pieces._fitted.add_in_chunks(H if sparse else H[:9], y.astype(np.int32)[: None if sparse else 9], None, seen.append)
+    assert sum(seen) == (400 if sparse else 9)
+    assert len(seen) > 1
+
+
 def test_degenerate_fits_are_sensible():
     one_class = SoftmaxLayer().fit([[1.0, 2.0]], [7])
     np.testing.assert_array_equal(one_class.predict_proba([[5.0, 0.0]]), [[1.0]])
     np.testing.assert_array_equal(one_class.predict([[5.0, 0.0], [0.0, 0.0]]), [7, 7])
     few_and_many = [0] * 5 + [1] * 15
-    no_features = SoftmaxLayer().fit(np.zeros((20, 0)), few_and_many)
-    assert no_features.predict(np.zeros((1, 0))).tolist() == [1]
     all_zero = SoftmaxLayer().fit(np.zeros((20, 2)), few_and_many)
     assert all_zero.predict(np.ones((1, 2))).tolist() == [1]
     assert np.isfinite(all_zero.predict_log_proba(np.ones((1, 2)))).all()
@@ -179,13 +194,13 @@ X = [[1.0, 2.0], [3.0, 4.0]]
             [0, 1],
             {},
             ValueError,
-            "H must be finite and not negative, got -2.0 in row 0, column 1",
+            "X must be finite and not negative, got -2.0 in row 0, column 1: Negative values in data",
         ),
         ([[1.0, 2.0], [0, np.nan]], [0, 1], {}, ValueError, "got nan in row 1, column 1"),
         (csr_array([[0, 2.0], [np.inf, 0]]), [0, 1], {}, ValueError, "got inf in row 1, column 0"),
         (np.empty((0, 2)), [], {}, ValueError, "at least one row"),
         (X, [0], {}, ValueError, "one label for each of the 2 rows, got 1"),
-        (X, [0.5, 1], {}, TypeError, "y must be integer labels, booleans or strings, got 0.5 at position 0"),
+        (X, [0.5, 1], {}, ValueError, "y must be integer labels, booleans or strings, got 0.5 at position 0"),
         (X, [0, 3], {"n_classes": 3}, ValueError, "y must be below 3, got 3"),
         (X, [0, -1], {"n_classes": 3}, ValueError, "y must not be negative"),
         (X, [0, 2], {"n_classes": 3}, ValueError, r"\[1\] have none"),
@@ -206,7 +221,7 @@ def test_bad_fit_is_named_and_changes_nothing(H, y, kwargs, error, message):
 
 def test_other_errors_are_named():
     layer = SoftmaxLayer().fit(X, [0, 1])
-    with pytest.raises(ValueError, match="H must have 2 columns, got 3"):
+    with pytest.raises(ValueError, match="X has 3 features, but SoftmaxLayer is expecting 2 features"):
         layer.predict([[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="y must be one of the 2 classes, got 2"):
         layer.partial_fit(X, [0, 2])
@@ -225,9 +240,13 @@ def test_other_errors_are_named():
     with pytest.raises(TypeError, match="must be a SoftmaxLayer"):
         layer.merge(3)
     with pytest.raises(ValueError, match="smoothing must be positive"):
-        SoftmaxLayer(smoothing=0)
+        SoftmaxLayer(smoothing=0).fit(X, [0, 1])
     with pytest.raises(ValueError, match="priming must be one of"):
-        SoftmaxLayer("none")
+        SoftmaxLayer("none").partial_fit(X, [0, 1], classes=[0, 1])
+    with pytest.raises(ValueError, match=r"X must have columns, got 0 feature\(s\)"):
+        SoftmaxLayer().fit(np.zeros((2, 0)), [0, 1])
+    with pytest.raises(ValueError, match="every weight is zero"):
+        SoftmaxLayer().fit(X, [0, 1], sample_weight=[0, 0])
     late = SoftmaxLayer().partial_fit(X, [0, 0], classes=[0, 1])
     with pytest.raises(ValueError, match=r"\[1\] have none"):
         _ = late.weights

@@ -114,17 +114,17 @@ def test_a_periodic_stream_has_all_its_phases(monkeypatch, period):
 def test_long_rows_are_bounded_by_their_values(monkeypatch):
     monkeypatch.setattr(saffu.classifier.row_sample, "SAMPLE_VALUES", 300)
     H, y = problem(100)
-    assert SoftmaxLayer().fit(H, y)._sample.index.size <= 10
-    assert 1 < SoftmaxLayer().fit(csr_array(H), y)._sample.features.nnz <= 300
+    assert SoftmaxLayer().fit(H, y)._fitted.sample.index.size <= 10
+    assert 1 < SoftmaxLayer().fit(csr_array(H), y)._fitted.sample.features.nnz <= 300
     monkeypatch.setattr(saffu.classifier.row_sample, "SAMPLE_VALUES", 7)  # less than a row
-    assert SoftmaxLayer().fit(H, y)._sample.index.size == 1
+    assert SoftmaxLayer().fit(H, y)._fitted.sample.index.size == 1
     assert SoftmaxLayer().fit(H, y).weights.shape == (30, 4)
 
 
 def test_more_classes_than_rows_are_kept(few):
     X = np.random.default_rng(0).poisson(1.0, (300, 4)).astype(float)
     layer = SoftmaxLayer().fit(X, np.arange(300))
-    assert 1 <= layer._sample.index.size <= 40
+    assert 1 <= layer._fitted.sample.index.size <= 40
     assert np.isfinite(layer.weights).all()
 
 
@@ -188,11 +188,11 @@ def test_a_file_without_keys_still_loads_and_takes_more_rows(tmp_path):
     checkpoint.write(tmp_path / "old", "softmax-layer", arrays, metadata | {"stride": 4})
     old = checkpoint.load(tmp_path / "old")
     np.testing.assert_array_equal(old.weights, layer.weights)
-    assert old._sample.bound.tolist() == [0.25] * 4
+    assert old._fitted.sample.bound.tolist() == [0.25] * 4
     old.partial_fit(H, y)
-    assert 45 < old._sample.index.size < 85
+    assert 45 < old._fitted.sample.index.size < 85
     assert np.isfinite(old.weights).all()
-    np.testing.assert_allclose(old._sample.primed(100).weights.sum(), 200)
+    np.testing.assert_allclose(old._fitted.sample.primed(100).weights.sum(), 200)
     checkpoint.write(tmp_path / "old", "softmax-layer", arrays, metadata | {"stride": 0})
     with pytest.raises(ValueError, match="sample"):
         checkpoint.load(tmp_path / "old")

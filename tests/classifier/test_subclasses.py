@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from helpers import reference
 from saffu.classifier import subclass_em as subclasses
-from saffu.classifier.subclass_em import Counts, Rows, SubClasses, Units, shared_out
+from saffu.classifier.class_rows import Rows
+from saffu.classifier.subclass_em import Counts, SubClasses, Units, shared_out
 from saffu.utils.sparse import SparseRows
 
 SHRINKAGE, SMOOTHING = 0.7, 0.2

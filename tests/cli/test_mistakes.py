@@ -337,7 +337,7 @@ def test_the_library_works_without_standard_error(monkeypatch, stream):
             for name in ("hidden", "layers", "heads", "mlp", "positions")
         ),
         lambda n: Transformer(n),
-        lambda n: saffu.ExplicitNetwork(hidden=(n,)),
+        lambda n: saffu.ExplicitNetwork(hidden=(n,)).fit([[1.0], [2.0]], [0, 1]),
         lambda n: saffu.BitCipher(n),
         lambda n: saffu.BitCipher(4).fit([0, 1], vocab_size=n),
         lambda n: saffu.cooccurrence([0, 1], 1, vocab_size=n),

@@ -167,7 +167,7 @@ def test_softmax_layer(readers, priming):
 
 def test_explicit_network(readers):
     X = np.random.default_rng(0).random((150, 6))
-    network = saffu.ExplicitNetwork((6, 4), rounds=2, corrections=2, n_threads=1).fit(X, np.arange(150) % 2, False)
+    network = saffu.ExplicitNetwork((6, 4), rounds=2, corrections=2, n_threads=1).fit(X, np.arange(150) % 2)
     reads_alike(
         readers, lambda: network, lambda m: m.predict_proba(X), lambda m: m.predict_log_proba(X), lambda m: m.output
     )

@@ -41,7 +41,7 @@ def test_absurd_numbers_of_threads_are_an_error(bad):
         lambda: resolve_threads(bad),
         lambda: saffu.cooccurrence([0, 1], 1, n_threads=bad),
         lambda: saffu.ExplicitLM(n_threads=bad),
-        lambda: saffu.SoftmaxLayer(n_threads=bad),
+        lambda: saffu.SoftmaxLayer(n_threads=bad).fit([[1.0], [2.0]], [0, 1]),
         lambda: saffu.SaffuLM(n_threads=bad),
     ):
         with pytest.raises(ValueError, match=f"n_threads must be at most 1024, got {bad}"):
