@@ -178,4 +178,4 @@ def grown(
         if place not in (None, n):
             raise ValueError(f"a layer of units is added above all {n}, got place {place}")
         sizes = {**sizes, "layers": n + 1}
-    return model.grow(**data, **sizes, init=init, rng=seed)
+    return model.grow(**data, **sizes, init=init, seed=seed)

@@ -39,7 +39,7 @@ class Named(SoftmaxLayer):
     """A subclass with settings of its own."""
 
     def __init__(self, name="", smoothing=0.1, n_threads=None):
-        super().__init__("mean-norm", smoothing, n_threads)
+        super().__init__("mean-norm", smoothing=smoothing, n_threads=n_threads)
         self.name = name
 
 
