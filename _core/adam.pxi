@@ -7,7 +7,8 @@ def adam(const real[::1] gradient not None, real[::1] x not None, real[::1] firs
     cdef int n_team = team(n_threads), status
     cdef int64_t n = x.shape[0], size = n * sizeof(real), t = whole(step, "step", 1, INT64_MAX)
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
-        raise ValueError(f"beta1 and beta2 must lie within [0, 1) and epsilon be positive, got {beta1}, {beta2} and {epsilon}")
+        got = f"{beta1}, {beta2} and {epsilon}"
+        raise ValueError(f"beta1 and beta2 must lie within [0, 1) and epsilon be positive, got {got}")
     same_length(n, gradient.shape[0], "x and its gradient")
     same_length(n, first.shape[0], "x and its first moment")
     same_length(n, second.shape[0], "x and its second moment")
@@ -21,10 +22,6 @@ def adam(const real[::1] gradient not None, real[::1] x not None, real[::1] firs
     cdef Blocks b = blocks(n, 4, 4096)
     while more(&b):
         with nogil:
-            if real is float:
-                status = k.saffu_adam_f32(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t,
-                                          b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
-            else:
-                status = k.saffu_adam_f64(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t,
-                                          b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
+            status = k.saffu_adam(&gradient[b.begin], learning_rate, beta1, beta2, epsilon, t, sizeof(real),
+                                  b.end - b.begin, &x[b.begin], &first[b.begin], &second[b.begin], n_team)
         check(status)

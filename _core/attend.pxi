@@ -4,7 +4,7 @@
 @cython.final
 @cython.auto_pickle(False)
 cdef class View:
-    """Windows of a stream. Their arrays are taken anew for each call; the kernels look at every place before they follow it."""
+    """Windows of a stream. Their arrays are taken anew for each call; kernels look at every place they then follow."""
 
     cdef object ids, first, length, head
     cdef int64_t n, n_positions, step
@@ -73,15 +73,12 @@ def compare_all(const real[:, ::1] X not None, n_threads):
     cdef int n_team = team(n_threads), status
     cdef int64_t n = X.shape[0], d = X.shape[1]
     aligned(<size_t>&X[0, 0], sizeof(real))
-    C = np.empty((n, n), np.float32 if real is float else np.float64)
+    C = np.empty((n, n), dtype_of(sizeof(real)))
     cdef real[:, ::1] C_ = C
     cdef Blocks b = blocks(n, n * d // 4 + n, 8 if n_team == 1 else 32 * n_team)
     while more(&b):
         with nogil:
-            if real is float:
-                status = k.saffu_compare_all_f32(&X[0, 0], n, d, b.begin, b.end, &C_[0, 0], n_team)
-            else:
-                status = k.saffu_compare_all_f64(&X[0, 0], n, d, b.begin, b.end, &C_[0, 0], n_team)
+            status = k.saffu_compare_all(&X[0, 0], sizeof(real), n, d, b.begin, b.end, &C_[0, 0], n_team)
         check(status)
     return C
 
@@ -98,16 +95,14 @@ def comparisons(View view not None, const real[:, ::1] X not None, const real[:,
         table_size(cache.shape[0], cache.shape[1], n_types)
         table, n_cached = &cache[0, 0], cache.shape[0]
     aligned(<size_t>&X[0, 0] | <size_t>table, sizeof(real))
-    S = np.empty((view.n, view.n_positions), np.float32 if real is float else np.float64)
+    S = np.empty((view.n, view.n_positions), dtype_of(sizeof(real)))
     cdef real[:, ::1] S_ = S
     cdef Blocks b = blocks(view.n, view.n_positions * (d // 2 + 2), 64 * n_team)
     while more(&b):
         with nogil:
             c = windows_of(&all, b.begin, b.end)
-            if real is float:
-                status = k.saffu_comparisons_f32(&c, &X[0, 0], table, n_types, d, n_cached, &S_[b.begin, 0], n_team)
-            else:
-                status = k.saffu_comparisons_f64(&c, &X[0, 0], table, n_types, d, n_cached, &S_[b.begin, 0], n_team)
+            status = k.saffu_comparisons(&c, &X[0, 0], table, sizeof(real), n_types, d, n_cached, &S_[b.begin, 0],
+                                         n_team)
         windows_good(status)
     return S
 
@@ -130,7 +125,7 @@ def attend(View view not None, const real[:, ::1] X not None, const real[:, ::1]
     if bias is not None:
         same_length(bias.shape[0], n_positions, "bias and positions")
         bias_ = &bias[0]
-    dtype = np.float32 if real is float else np.float64
+    dtype = dtype_of(sizeof(real))
     Z, A = np.empty((n, d), dtype), np.empty((n, n_positions), dtype)
     S = np.empty((n, n_positions), dtype) if given is None else None
     cdef real[:, ::1] Z_ = Z, A_ = A
@@ -147,12 +142,8 @@ def attend(View view not None, const real[:, ::1] X not None, const real[:, ::1]
     while more(&b):
         with nogil:
             c = windows_of(&all, b.begin, b.end)
-            if real is float:
-                status = k.saffu_attend_f32(&c, &X[0, 0], table, &W[0, 0], bias_, n_types, d, n_cached, with_s,
-                                            s + b.begin * n_positions, &A_[b.begin, 0], &Z_[b.begin, 0], n_team)
-            else:
-                status = k.saffu_attend_f64(&c, &X[0, 0], table, &W[0, 0], bias_, n_types, d, n_cached, with_s,
-                                            s + b.begin * n_positions, &A_[b.begin, 0], &Z_[b.begin, 0], n_team)
+            status = k.saffu_attend(&c, &X[0, 0], table, &W[0, 0], bias_, sizeof(real), n_types, d, n_cached, with_s,
+                                    s + b.begin * n_positions, &A_[b.begin, 0], &Z_[b.begin, 0], n_team)
         windows_good(status)
     return Z, A, S
 
@@ -186,7 +177,7 @@ def attend_backward(View view not None, const real[:, ::1] X not None, const rea
         apart(&dX[0, 0], x_bytes, &A[0, 0], n * n_positions * sizeof(real), "dX and A")
         apart(&dX[0, 0], x_bytes, &dZ[0, 0], n * d * sizeof(real), "dX and dZ")
         view_apart(&dX[0, 0], x_bytes, &all, "dX")
-    dtype = np.float32 if real is float else np.float64
+    dtype = dtype_of(sizeof(real))
     dW, dbias = np.empty((n_positions, n_positions), dtype), np.empty(n_positions, dtype)
     dS = np.empty((n, n_positions), dtype) if by_comparisons or dX is not None else None
     cdef double[:, ::1] sums = np.zeros((plan.n_chunks, plan.size))
@@ -199,18 +190,11 @@ def attend_backward(View view not None, const real[:, ::1] X not None, const rea
     cdef Blocks b = blocks(min(plan.chunk, n), plan.n_chunks * (n_positions * (d + n_positions // 4 + 4) + d), 64)
     while more(&b):
         with nogil:
-            if real is float:
-                status = k.saffu_attend_backward_f32(&all, &X[0, 0], &W[0, 0], &S[0, 0], &A[0, 0], &dZ[0, 0], n_types,
-                                                     d, b.begin, b.end, &sums[0, 0], ds, n_team)
-            else:
-                status = k.saffu_attend_backward_f64(&all, &X[0, 0], &W[0, 0], &S[0, 0], &A[0, 0], &dZ[0, 0], n_types,
-                                                     d, b.begin, b.end, &sums[0, 0], ds, n_team)
+            status = k.saffu_attend_backward(&all, &X[0, 0], &W[0, 0], &S[0, 0], &A[0, 0], &dZ[0, 0], sizeof(real),
+                                             n_types, d, b.begin, b.end, &sums[0, 0], ds, n_team)
         windows_good(status)
     with nogil:
-        if real is float:
-            status = k.saffu_attend_weights_f32(&all, &sums[0, 0], &dW_[0, 0], &dbias_[0])
-        else:
-            status = k.saffu_attend_weights_f64(&all, &sums[0, 0], &dW_[0, 0], &dbias_[0])
+        status = k.saffu_attend_weights(&all, sizeof(real), &sums[0, 0], &dW_[0, 0], &dbias_[0])
     check(status)
     if dX is None:
         return dW, dbias, dS
@@ -218,11 +202,7 @@ def attend_backward(View view not None, const real[:, ::1] X not None, const rea
     while more(&b):
         with nogil:
             c = windows_of(&all, b.begin, b.end)
-            if real is float:
-                status = k.saffu_attend_embeddings_f32(&c, &X[0, 0], &dZ[b.begin, 0], &A[b.begin, 0],
-                                                       ds + b.begin * n_positions, d, &dX[0, 0], n_team)
-            else:
-                status = k.saffu_attend_embeddings_f64(&c, &X[0, 0], &dZ[b.begin, 0], &A[b.begin, 0],
-                                                       ds + b.begin * n_positions, d, &dX[0, 0], n_team)
+            status = k.saffu_attend_embeddings(&c, &X[0, 0], &dZ[b.begin, 0], &A[b.begin, 0],
+                                               ds + b.begin * n_positions, sizeof(real), d, &dX[0, 0], n_team)
         check(status)
     return dW, dbias, dS

@@ -1,10 +1,10 @@
 # saffu._core: one def per kernel. No arithmetic here: check, allocate, release the GIL, call, raise from the status.
 #
-# No argument may crash the process, whoever calls: arrays are typed memoryviews, never None unless said so, aligned, and
-# of equal lengths where they must be; ids, places and offsets are checked by one pass of check.c before a kernel follows
-# them (or where it does, entry by entry); what is written shares no memory with what is read. Every call goes through
-# three helpers: `team` turns n_threads into the number of threads, `more` cuts the work into blocks and handles signals
-# between them, `check` turns a status into an exception.
+# No argument may crash the process, whoever calls: arrays are typed memoryviews, never None unless said so, aligned,
+# and of equal lengths where they must be; ids, places and offsets are checked by one pass of check.c before a kernel
+# follows them (or where it does, entry by entry); what is written shares no memory with what is read. Every call goes
+# through three helpers: `team` turns n_threads into the number of threads, `more` cuts the work into blocks and handles
+# signals between them, `check` turns a status into an exception.
 import os
 
 from cpython.number cimport PyNumber_Index
@@ -54,7 +54,8 @@ cdef int check(int status) except -1:
     if status == k.SAFFU_NOT_A_COUNT:
         raise ValueError("counts must be finite and not negative")
     if status == k.SAFFU_NOT_FINITE:
-        raise ValueError("a weight would be infinite: its counts, probabilities, discounts or exponent are out of proportion")
+        parts = "its counts, probabilities, discounts or exponent"
+        raise ValueError(f"a weight would be infinite: {parts} are out of proportion")
     if status == k.SAFFU_TOO_LARGE:
         raise ValueError(f"a size is above {MOST}, what places of 32 bits hold")
     raise RuntimeError(f"unknown status {status} from the compiled core")
@@ -86,6 +87,16 @@ cdef int apart(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes, s
     if a_bytes and b_bytes and <size_t>a < <size_t>b + <size_t>b_bytes and <size_t>b < <size_t>a + <size_t>a_bytes:
         raise ValueError(f"{names} must not share memory")
     return 0
+
+
+cdef object dtype_of(size_t size):
+    """The type of reals of this size."""
+    return np.float32 if size == 4 else np.float64
+
+
+cdef void *at_row(const void *x, int size, int64_t stride, int64_t row) noexcept nogil:
+    """A row of a matrix of entries of this size, rows so many entries apart."""
+    return <void *>(<const char *>x + row * stride * size)
 
 
 # ---- threads -----------------------------------------------------------------------------------------------------
@@ -214,7 +225,7 @@ cdef int within(const void *x, int size, int64_t n, int64_t low, int64_t high, s
     aligned(<size_t>x, size)
     while more(&b):
         with nogil:
-            status = k.saffu_outside(<const char *>x + b.begin * size, size, b.end - b.begin, low, high, &place, n_threads)
+            status = k.saffu_outside(at_row(x, size, 1, b.begin), size, b.end - b.begin, low, high, &place, n_threads)
         if status != k.SAFFU_OK:
             place += b.begin
             value = integer_at(x, size, place)
@@ -230,7 +241,7 @@ cdef int ascending(const void *x, int size, int64_t n, bint strict, str name, in
     aligned(<size_t>x, size)
     while more(&b):
         with nogil:
-            status = k.saffu_descent(<const char *>x + b.begin * size, size, b.end - b.begin + 1, strict, &place,
+            status = k.saffu_descent(at_row(x, size, 1, b.begin), size, b.end - b.begin + 1, strict, &place,
                                      n_threads)
         if status != k.SAFFU_OK:
             place += b.begin
@@ -240,16 +251,17 @@ cdef int ascending(const void *x, int size, int64_t n, bint strict, str name, in
 
 
 cdef int64_t csr_rows(const void *indptr, int size, int64_t n_offsets, int64_t n_indices, int64_t n_entries,
-                      int n_threads) except -1:
-    """The number of rows of a CSR matrix, whose offsets ascend from 0 and end within its entries."""
+                      int n_threads, str name="indptr") except -1:
+    """The number of rows of a CSR matrix, whose offsets, of this name, ascend from 0 and end within its entries."""
     cdef int64_t n_rows = n_offsets - 1
     same_length(n_indices, n_entries, "indices and data")
     if n_rows < 0:
-        raise ValueError("indptr must have an offset more than there are rows, got none")
+        raise ValueError(f"{name} must have an offset more than there are rows, got none")
     first, last = integer_at(indptr, size, 0), integer_at(indptr, size, n_rows)
     if first != 0 or last > n_entries:
-        raise ValueError(f"indptr must ascend from 0 to at most the {n_entries} entries there are, got {first} and {last}")
-    ascending(indptr, size, n_offsets, False, "indptr", n_threads)
+        most = f"at most the {n_entries} entries there are"
+        raise ValueError(f"{name} must ascend from 0 to {most}, got {first} and {last}")
+    ascending(indptr, size, n_offsets, False, name, n_threads)
     return n_rows
 
 
@@ -279,10 +291,16 @@ def max_threads():
 
 
 include "count.pxi"
+include "merge.pxi"
+include "find.pxi"
 include "weigh.pxi"
+include "pack.pxi"
 include "pool.pxi"
 include "moments.pxi"
+include "log_weights.pxi"
+include "leave_one_out.pxi"
 include "product.pxi"
+include "sparse.pxi"
 include "softmax.pxi"
 include "attend.pxi"
 include "adam.pxi"

@@ -1,6 +1,11 @@
 # Bindings of count.c: what occurs together.
 
 
+cdef int targets_fit(const k.saffu_stream *s, int64_t n, int n_threads) except -1:
+    """The first n targets are columns."""
+    return within(s.targets, 4, n, 0, s.n_cols - 1, "targets", n_threads)
+
+
 cdef int bucket_all(const k.saffu_stream *s, int64_t[::1] row_ptr, int32_t[::1] bucket, int n_threads) except -1:
     """The first stage of counting, in blocks of positions of each part."""
     cdef int64_t n_parts = k.saffu_bucket_parts(s, n_threads), longest = s.n // n_parts + 1
@@ -21,6 +26,8 @@ cdef int bucket_all(const k.saffu_stream *s, int64_t[::1] row_ptr, int32_t[::1] 
     while more(&b):
         with nogil:
             status = k.saffu_bucket_place(s, b.begin, b.end, n_parts, &cursors_[0], &bucket[0])
+        if status == k.SAFFU_OUT_OF_RANGE:
+            targets_fit(s, s.n, n_threads)
         check(status)
     return 0
 
@@ -84,47 +91,25 @@ def count(const int32_t[::1] contexts not None, const int32_t[::1] targets not N
     same_length(s.n, targets.shape[0], "contexts and targets")
     if s.n > MOST:
         raise ValueError(f"contexts and targets must be at most {MOST} long, got {s.n}")
-    within(&targets[0], 4, s.n, 0, s.n_cols - 1, "targets", n_team)
     within(&distances[0], 8, s.n_distances, 1, INT64_MAX, "distances", n_team)
     ascending(&distances[0], 8, s.n_distances, True, "distances", n_team)
     within(&documents[0], 8, s.n_documents, 0, s.n, "documents", n_team)
     ascending(&documents[0], 8, s.n_documents, False, "documents", n_team)
-    aligned(<size_t>&contexts[0], 4)
+    aligned(<size_t>&contexts[0] | <size_t>&targets[0], 4)
+    s.contexts, s.targets, s.distances, s.documents = &contexts[0], &targets[0], &distances[0], &documents[0]
+    # At one distance the first stage reads the targets of all documents, and looks at them on the way.
+    targets_fit(&s, documents[0] if s.n_distances == 1 and s.n_documents else s.n, n_team)
     indptr = np.zeros(s.n_rows + 1, np.int64)
     if s.n == 0 or s.n_distances == 0 or s.n_documents == 0:
         return indptr, np.empty(0, np.int32), np.empty(0, np.int64)
-    s.contexts, s.targets, s.distances, s.documents = &contexts[0], &targets[0], &distances[0], &documents[0]
     row_ptr, bucket = np.zeros(s.n_rows + 1, np.int64), np.empty(s.n, np.int32)
     bucket_all(&s, row_ptr, bucket, n_team)
     segment = np.zeros(s.n_rows + 1, np.int64)
     np.cumsum(np.minimum(np.diff(row_ptr) * s.n_distances, s.n_cols), out=segment[1:])
-    # Room for the worst case; pages that no row writes are never touched, and the rest is given back by resize.
+    # Space for the worst case; pages that no row writes are never touched, and the rest is given back by resize.
     indices = np.empty(max(segment[s.n_rows], 1), np.int32)
     counts = np.empty(max(segment[s.n_rows], 1), np.int64)
     count_all(&s, row_ptr, bucket, segment, most, indptr, indices, counts, n_team)
     indices.resize(indptr[s.n_rows], refcheck=False)
     counts.resize(indptr[s.n_rows], refcheck=False)
     return indptr, indices, counts
-
-
-def find(const int64_t[::1] indptr not None, const int32_t[::1] indices not None, const int32_t[::1] rows not None,
-         const int32_t[::1] cols not None, n_threads):
-    """Place of each (rows[i], cols[i]) in a CSR matrix, int32, or -1."""
-    cdef int n_team = team(n_threads), status
-    cdef int64_t n = rows.shape[0], n_rows = indptr.shape[0] - 1, n_entries = indices.shape[0]
-    same_length(n, cols.shape[0], "rows and cols")
-    aligned(<size_t>&indptr[0], 8)
-    aligned(<size_t>&indices[0] | <size_t>&rows[0] | <size_t>&cols[0], 4)
-    if n_entries > MOST:
-        raise ValueError(f"a table must have at most {MOST} entries to be searched, got {n_entries}")
-    entry = np.full(n, -1, np.int32)
-    cdef int32_t[::1] entry_ = entry
-    cdef Blocks b = blocks(n, 64)
-    while more(&b):
-        with nogil:
-            status = k.saffu_find(&indptr[0], &indices[0], &rows[b.begin], &cols[b.begin], n_rows, n_entries,
-                                  b.end - b.begin, &entry_[b.begin], n_team)
-        if status == k.SAFFU_OUT_OF_RANGE:
-            raise ValueError("rows out of range of the table, or its indptr of its entries")
-        check(status)
-    return entry

@@ -45,11 +45,22 @@ cdef extern from "saffu.h" nogil:
                         int n_threads)
     int saffu_compact(const int64_t *segment, int64_t first, int64_t to, int64_t *indptr, int32_t *indices,
                       int64_t *counts)
+    ctypedef struct saffu_table:
+        const int64_t *indptr
+        const int32_t *indices
+        const int64_t *counts
+        const int64_t *rows
+        int64_t n_rows
+    int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t begin, int64_t end, int64_t *lengths,
+                            int n_threads)
+    int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t begin, int64_t end,
+                    int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads)
+
     int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
                    int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads)
     int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
-                    const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
-                    int n_threads)
+                    const double *discounts, int64_t n_rows, int64_t n_lower, double *total, double *mass, double *u,
+                    double *p, int n_threads)
 
     enum:
         SAFFU_BLOCK
@@ -91,16 +102,16 @@ cdef extern from "saffu.h" nogil:
     int64_t saffu_pool_chunk(int64_t n)
     int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds)
     int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets)
-    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments)
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
-    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads)
+    int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, int size, void *logits, int n_threads)
     int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, double *gradient,
                                double *hessian, int n_threads)
 
-    # moments.c, weigh.c (dense), softmax.c
     int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                             int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
+                             int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F, double *mass,
+                             int n_threads)
     int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights, int64_t n,
                            int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads)
     int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
@@ -112,14 +123,14 @@ cdef extern from "saffu.h" nogil:
                                int64_t n, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
                                int n_threads)
     int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads)
-    int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
-                                       int64_t n_features, float *U, double *S, int n_threads)
-    int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
-                                       int64_t n_features, double *U, double *S, int n_threads)
-    int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                                         int64_t n_classes, float *U, double *S, int n_threads)
-    int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                                         int64_t n_classes, double *U, double *S, int n_threads)
+    int saffu_log_weights_by_class(const void *F, double smoothing, double exponent, int size, int64_t n_classes,
+                                   int64_t n_features, void *U, double *S, int n_threads)
+    int saffu_sums_by_feature(const void *F, double smoothing, int size, int64_t n_features, int64_t n_classes,
+                              double *S, int n_threads)
+    int saffu_large_by_feature(const void *F, double smoothing, double exponent, int size, int64_t n_features,
+                               int64_t n_classes, double *S, double *shift, int *large)
+    int saffu_logs_by_feature(const void *F, const double *S, const double *shift, double smoothing, double exponent,
+                              int size, int64_t n_features, int64_t n_classes, void *U, int n_threads)
     int saffu_leave_one_out(const void *H, int h_size, const int32_t *rows, const int32_t *classes,
                             const double *amounts, const double *F, const double *S, double smoothing, int64_t n,
                             int64_t n_rows, int64_t n_features, int64_t n_classes, double *scores, int n_threads)
@@ -127,69 +138,39 @@ cdef extern from "saffu.h" nogil:
                                 const int32_t *rows, const int32_t *classes, const double *amounts, const double *F,
                                 const double *S, double smoothing, int64_t n, int64_t n_rows, int64_t n_features,
                                 int64_t n_classes, double *scores, int n_threads)
-    int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns)
-    int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy)
-    int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                          int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
-                          int64_t n_columns, float *Z, int n_threads)
-    int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                                 int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner,
-                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
-    int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns)
-    int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy)
-    int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                          int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
-                          int64_t n_columns, double *Z, int n_threads)
-    int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                                 int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner,
-                                 int64_t n_columns, double *F, int64_t f_stride, int n_threads)
-    int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
-    int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads)
-    int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                           float *data, int n_threads)
-    int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns,
-                           int32_t *indices, double *data, int n_threads)
-    int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
-                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data,
-                            int n_threads)
-    int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
-                            int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
-                            int n_threads)
-    int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
-    int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
-    int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads)
-    int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads)
-    int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
-    int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
-    int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                       double *loss, int n_threads)
-    int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                       double *loss, int n_threads)
-    int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                     int n_threads)
-    int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns,
-                                     double *loss, int n_threads)
-    int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads)
-    int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads)
-    int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads)
-    int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads)
-    int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                         int64_t n_columns, double *loss, float *dX, int n_threads)
-    int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                         int64_t n_columns, double *loss, double *dX, int n_threads)
-    int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
-                           int64_t n_columns, int64_t n_cells, float *Z, int n_threads)
-    int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows,
-                           int64_t n_columns, int64_t n_cells, double *Z, int n_threads)
-    int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
-                                   int n_threads)
-    int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
-                                   int n_threads)
-    int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                          int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads)
-    int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale,
-                          int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, double *R,
-                          double *dX, int n_threads)
+    int64_t saffu_copy_size(int size, int64_t n_entries, int64_t n_inner, int64_t n_columns)
+    int saffu_copy(const void *B, int size, int64_t n_inner, int64_t n_columns, int64_t b_stride, void *copy)
+    int saffu_product(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                      const void *copy, const void *bias, int size, int64_t n_rows, int64_t n_inner,
+                      int64_t n_columns, int64_t b_stride, void *Z, int n_threads)
+    int saffu_product_double(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                             const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                             int64_t b_stride, int64_t f_stride, double *F, int n_threads)
+    int saffu_compress_count(const void *X, int size, int64_t n_rows, int64_t n_columns, int64_t *counts,
+                             int n_threads)
+    int saffu_compress(const void *X, const int64_t *indptr, int size, int64_t n_rows, int64_t n_columns,
+                       int32_t *indices, void *data, int n_threads)
+    int saffu_take_rows(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const void *data,
+                        int size, int64_t n_rows, int64_t n_entries, int32_t *taken_indices, void *taken_data,
+                        int n_threads)
+    int saffu_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads)
+    int saffu_log_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads)
+    int saffu_logsumexp(const void *X, int size, int64_t n_rows, int64_t n_columns, double *total, int n_threads)
+    int saffu_cross_entropy_labels(const void *X, const int32_t *labels, int size, int64_t n_rows, int64_t n_columns,
+                                   double *loss, int n_threads)
+    int saffu_cross_entropy_soft(const void *X, const void *T, int size, int64_t n_rows, int64_t n_columns,
+                                 double *loss, int n_threads)
+    int saffu_exp(const void *x, int size, int64_t n, void *y, int n_threads)
+    int saffu_log(const void *x, int size, int64_t n, void *y, int n_threads)
+    int saffu_cross_entropy_backward(const void *X, const int32_t *labels, const double *scale, int size,
+                                     int64_t n_rows, int64_t n_columns, double *loss, void *dX, int n_threads)
+    int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, int size, int64_t n_rows,
+                       int64_t n_columns, int64_t n_cells, void *Z, int n_threads)
+    int saffu_softmax_backward(const void *P, const void *dP, int size, int64_t n_rows, int64_t n_columns, void *dX,
+                               int n_threads)
+    int saffu_mixture(const void *X, const void *T, const int32_t *labels, const double *scale, int size,
+                      int64_t n_rows, int64_t n_columns, int64_t n_classes, double *log_prob, void *R, void *dX,
+                      int n_threads)
     ctypedef struct saffu_view:
         int64_t n, n_ids, n_positions
         const int32_t *ids
@@ -201,34 +182,21 @@ cdef extern from "saffu.h" nogil:
     ctypedef struct saffu_attend_plan:
         int64_t chunk, n_chunks, size
     saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions)
-    int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t first, int64_t to, float *C, int n_threads)
-    int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
-                              int64_t n_cached, float *S, int n_threads)
-    int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W,
-                         const float *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, float *S,
-                         float *A, float *Z, int n_threads)
-    int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
-                                  const float *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
-                                  float *dS, int n_threads)
-    int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias)
-    int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A,
-                                    const float *dS, int64_t d, float *dX, int n_threads)
-    int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t first, int64_t to, double *C, int n_threads)
-    int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
-                              int64_t n_cached, double *S, int n_threads)
-    int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W,
-                         const double *bias, int64_t n_types, int64_t d, int64_t n_cached, int given, double *S,
-                         double *A, double *Z, int n_threads)
-    int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
-                                  const double *dZ, int64_t n_types, int64_t d, int64_t first, int64_t to, double *sums,
-                                  double *dS, int n_threads)
-    int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias)
-    int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A,
-                                    const double *dS, int64_t d, double *dX, int n_threads)
-    int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                       int64_t step, int64_t n, float *x, float *first, float *second, int n_threads)
-    int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                       int64_t step, int64_t n, double *x, double *first, double *second, int n_threads)
+    int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t first, int64_t to, void *C,
+                          int n_threads)
+    int saffu_comparisons(const saffu_view *view, const void *X, const void *cache, int size, int64_t n_types,
+                          int64_t d, int64_t n_cached, void *S, int n_threads)
+    int saffu_attend(const saffu_view *view, const void *X, const void *cache, const void *W, const void *bias,
+                     int size, int64_t n_types, int64_t d, int64_t n_cached, int given, void *S, void *A, void *Z,
+                     int n_threads)
+    int saffu_attend_backward(const saffu_view *view, const void *X, const void *W, const void *S, const void *A,
+                              const void *dZ, int size, int64_t n_types, int64_t d, int64_t first, int64_t to,
+                              double *sums, void *dS, int n_threads)
+    int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias)
+    int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
+                                int size, int64_t d, void *dX, int n_threads)
+    int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
+                   int size, int64_t n, void *x, void *first, void *second, int n_threads)
 
 cdef extern from *:
     """

@@ -16,7 +16,8 @@ cdef int sums_apart(double[:, ::1] F, double[::1] mass, const void *x, int64_t n
     return apart(&mass[0], 8 * mass.shape[0], x, n_bytes, f"mass and {name}")
 
 
-cdef int sums_fit(double[:, ::1] F, double[::1] mass, const double *weights, int64_t n, Py_ssize_t n_features) except -1:
+cdef int sums_fit(double[:, ::1] F, double[::1] mass, const double *weights, int64_t n,
+                  Py_ssize_t n_features) except -1:
     """F and mass are of one shape, and apart from one another and the weights."""
     same_length(F.shape[1], n_features, "the rows of F and of the features")
     same_length(F.shape[0], mass.shape[0], "F and mass")
@@ -33,7 +34,7 @@ cdef int64_t examples_at_once(const double[:, ::1] F) noexcept:
 def moments_labels(const real[:, ::1] H not None, const int32_t[::1] labels not None, const double[::1] weights,
                    double[:, ::1] F not None, double[::1] mass not None, bint add, n_threads):
     """F (N, D) and mass (N) from dense features and labels, in place."""
-    cdef int n_team = team(n_threads), status, goes_on = add
+    cdef int n_team = team(n_threads), status, goes_on
     cdef int64_t n = H.shape[0], n_features = H.shape[1], n_classes = F.shape[0], size
     cdef const double *w = optional(weights, n)
     same_length(n, labels.shape[0], "features and labels")
@@ -42,16 +43,25 @@ def moments_labels(const real[:, ::1] H not None, const int32_t[::1] labels not 
     sums_apart(F, mass, &labels[0], 4 * n, "labels")
     aligned(<size_t>&H[0, 0], sizeof(real))
     within(&labels[0], 4, n, 0, n_classes - 1, "labels", n_team)
-    cdef Blocks b = blocks(max(n, 1), n_features + 16, examples_at_once(F))
-    b.most = MOST // b.grain * b.grain
-    while more(&b):
-        size = min(b.end, n) - b.begin
-        with nogil:
-            status = k.saffu_moments_labels(&H[b.begin, 0], sizeof(real), &labels[b.begin],
-                                            from_row(w, b.begin), size, n_features, n_classes, goes_on,
-                                            &F[0, 0], &mass[0], n_team)
-        check(status)
-        goes_on = 1
+    # A block of examples covers all features, unless F is so large that one would take far longer than a block may.
+    cdef Blocks columns = blocks(max(n_features, 1), min(n, examples_at_once(F)) // 16, 64), b
+    cdef int64_t width
+    cdef double *total = &mass[0]
+    while more(&columns):
+        width = min(columns.end, n_features) - columns.begin
+        b = blocks(max(n, 1), width + 16, examples_at_once(F))
+        b.most = MOST // b.grain * b.grain
+        goes_on = add
+        while more(&b):
+            size = min(b.end, n) - b.begin
+            with nogil:
+                status = k.saffu_moments_labels(&H[0, 0] + b.begin * n_features + columns.begin, sizeof(real),
+                                                &labels[b.begin], from_row(w, b.begin), size, width,
+                                                n_classes, n_features, goes_on, &F[0, 0] + columns.begin, total,
+                                                n_team)
+            check(status)
+            goes_on = 1
+        total = NULL
 
 
 def moments_soft(const real[:, ::1] H not None, const real_target[:, ::1] Y not None, const double[::1] weights,

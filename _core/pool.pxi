@@ -1,88 +1,8 @@
 # Bindings of pool.c: the pooled sparse softmax.
 #
 # What a kernel follows without looking is copied when an object is made, and checked there: whoever made it may change
-# his arrays afterwards. The stream of a batch alone, which may be much longer than its positions, is kept as it came; it
-# is taken anew, and checked as far as it is read, whenever the batch is scored.
-
-BLOCK = k.SAFFU_BLOCK
-
-
-@cython.final
-@cython.auto_pickle(False)
-cdef class Packed:
-    """Packed rows (head_ptr, head, tail_ptr, tail_word, tail_u), which fit together: from pack, or a copy of five arrays."""
-
-    cdef tuple arrays
-    cdef const int64_t[::1] head_ptr, tail_ptr
-    cdef const double[::1] head, tail_u
-    cdef const int32_t[::1] tail_word
-    cdef int64_t n_rows, longest_head, last_word  # words of the longest head; the last word of a tail
-
-    def __cinit__(self, head_ptr=(0,), head=(), tail_ptr=(0,), tail_word=(), tail_u=()):
-        self.adopt(np.array(head_ptr, np.int64), np.array(head, np.float64), np.array(tail_ptr, np.int64),
-                   np.array(tail_word, np.int32), np.array(tail_u, np.float64))
-        same_length(self.head_ptr.shape[0], self.tail_ptr.shape[0], "head_ptr and tail_ptr")
-        csr_rows(&self.head_ptr[0], 8, self.head_ptr.shape[0], self.head.shape[0], self.head.shape[0], 1)
-        csr_rows(&self.tail_ptr[0], 8, self.tail_ptr.shape[0], self.tail_word.shape[0], self.tail_u.shape[0], 1)
-        within(&self.tail_word[0], 4, self.tail_word.shape[0], 0, MOST - k.SAFFU_BLOCK, "tail_word", 1)
-        if (np.asarray(self.head_ptr) % BLOCK).any():
-            raise ValueError(f"the heads of packed rows must be whole blocks of {BLOCK} words")
-        self.measure()
-
-    cdef adopt(self, head_ptr, head, tail_ptr, tail_word, tail_u):
-        """Keep arrays that nobody else writes to."""
-        self.arrays = head_ptr, head, tail_ptr, tail_word, tail_u
-        self.head_ptr, self.head, self.tail_ptr, self.tail_word, self.tail_u = self.arrays
-        self.n_rows = self.head_ptr.shape[0] - 1
-
-    cdef measure(self):
-        self.longest_head = np.diff(self.arrays[0]).max(initial=0)
-        self.last_word = self.arrays[3].max(initial=-1)
-
-    def __iter__(self):
-        # The five arrays, read-only.
-        for array in self.arrays:
-            view = array.view()
-            view.flags.writeable = False
-            yield view
-
-    def __reduce__(self):
-        return Packed, self.arrays
-
-
-def pack(const int64_t[::1] indptr not None, const int32_t[::1] words not None, const double[::1] u not None,
-         n_threads):
-    """Packed rows of a CSR matrix with ascending columns."""
-    cdef int n_team = team(n_threads), status
-    cdef int64_t place = 0, n_rows = csr_rows(&indptr[0], 8, indptr.shape[0], words.shape[0], u.shape[0], n_team)
-    aligned(<size_t>&u[0], 8)
-    within(&words[0], 4, words.shape[0], 0, MOST - k.SAFFU_BLOCK, "words", n_team)
-    head_ptr, tail_ptr = np.zeros(n_rows + 1, np.int64), np.zeros(n_rows + 1, np.int64)
-    cdef int64_t[::1] head_ptr_ = head_ptr, tail_ptr_ = tail_ptr
-    cdef Blocks b = row_blocks(&indptr[0], n_rows, 2)
-    while more(&b):
-        with nogil:
-            status = k.saffu_unsorted(&indptr[b.begin], &words[0], b.end - b.begin, &place, n_team)
-            if status == k.SAFFU_OK:
-                status = k.saffu_pack_sizes(&indptr[b.begin], &words[0], b.end - b.begin, &head_ptr_[b.begin],
-                                            &tail_ptr_[b.begin], n_team)
-        if status == k.SAFFU_OUT_OF_RANGE:
-            raise ValueError(f"the words of a row must ascend, got {words[place - 1]} and then {words[place]}")
-        check(status)
-    n_head, n_tail = head_ptr[n_rows], tail_ptr[n_rows]
-    head, tail_word, tail_u = np.empty(n_head), np.empty(n_tail, np.int32), np.empty(n_tail)
-    cdef double[::1] head_ = head, tail_u_ = tail_u
-    cdef int32_t[::1] tail_word_ = tail_word
-    b = row_blocks(&indptr[0], n_rows, 2)
-    while more(&b):
-        with nogil:
-            status = k.saffu_pack(&indptr[b.begin], &words[0], &u[0], &head_ptr_[b.begin], &tail_ptr_[b.begin],
-                                  b.end - b.begin, &head_[0], &tail_word_[0], &tail_u_[0], n_team)
-        check(status)
-    cdef Packed packed = Packed()
-    packed.adopt(head_ptr, head, tail_ptr, tail_word, tail_u)
-    packed.measure()
-    return packed
+# his arrays afterwards. The stream of a batch alone, which may be much longer than its positions, is kept as it came;
+# it is taken anew, and checked as far as it is read, whenever the batch is scored.
 
 
 @cython.final
@@ -194,7 +114,7 @@ cdef class Pool:
         self.prior = np.empty((theta.shape[0], log_prior.shape[1]))
         self.moments = np.empty((theta.shape[0], n_blocks + 1, k.SAFFU_MOMENTS))
         with nogil:
-            status = k.saffu_pool_prior(&self.c, &self.prior[0, 0], &self.moments[0, 0, 0])
+            status = k.saffu_pool_prior(&self.c, &self.prior[0, 0], &self.moments[0, 0, 0], 1)
         check(status)
         self.c.prior, self.c.prior_moments = &self.prior[0, 0], &self.moments[0, 0, 0]
 
@@ -226,7 +146,7 @@ cdef class Pool:
         apart(out, size * c.n, c.ids, 4 * c.n_ids, "out and ids")
         apart(out, size * c.n, c.previous, 0 if c.previous == NULL else 4 * c.n_ids, "out and previous")
         cdef int64_t item = size // self.c.vocab_size
-        cdef int64_t grain = 1 if kind == DISTRIBUTION else c.chunk, cost = 4096 + (4 * self.c.vocab_size if rows else 0)
+        cdef int64_t grain = c.chunk, cost = 4096 + (4 * self.c.vocab_size if rows else 0)
         # Teams take chunks as they go: blocks of a few for each leave nobody waiting.
         cdef Blocks b = blocks(c.n, cost, 2 * n_team * grain)
         while more(&b):
@@ -241,7 +161,7 @@ cdef class Pool:
                 elif kind == DISTRIBUTION:
                     status = k.saffu_pool_distribution(&self.c, &part, <double *>(out + b.begin * size), n_team)
                 elif kind == LOGITS:
-                    status = k.saffu_pool_logits(&self.c, &part, out + b.begin * size, item, n_team)
+                    status = k.saffu_pool_logits(&self.c, &part, item, out + b.begin * size, n_team)
                 else:
                     status = k.saffu_pool_derivatives(&self.c, &part, <double *>(out + b.begin * size), gradient,
                                                       hessian, n_team)

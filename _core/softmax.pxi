@@ -11,22 +11,16 @@ def softmax(const real[:, ::1] X not None, bint log, n_threads):
     cdef int n_team = team(n_threads), status
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n
     aligned(<size_t>&X[0, 0], sizeof(real))
-    P = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    P = np.empty((n_rows, n_columns), dtype_of(sizeof(real)))
     cdef real[:, ::1] P_ = P
     cdef Blocks b = blocks(n_rows, 2 * n_columns)
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                if log:
-                    status = k.saffu_log_softmax_f32(&X[b.begin, 0], n, n_columns, &P_[b.begin, 0], n_team)
-                else:
-                    status = k.saffu_softmax_f32(&X[b.begin, 0], n, n_columns, &P_[b.begin, 0], n_team)
+            if log:
+                status = k.saffu_log_softmax(&X[b.begin, 0], sizeof(real), n, n_columns, &P_[b.begin, 0], n_team)
             else:
-                if log:
-                    status = k.saffu_log_softmax_f64(&X[b.begin, 0], n, n_columns, &P_[b.begin, 0], n_team)
-                else:
-                    status = k.saffu_softmax_f64(&X[b.begin, 0], n, n_columns, &P_[b.begin, 0], n_team)
+                status = k.saffu_softmax(&X[b.begin, 0], sizeof(real), n, n_columns, &P_[b.begin, 0], n_team)
         check(status)
     return P
 
@@ -42,10 +36,7 @@ def logsumexp(const real[:, ::1] X not None, n_threads):
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_logsumexp_f32(&X[b.begin, 0], n, n_columns, &total_[b.begin], n_team)
-            else:
-                status = k.saffu_logsumexp_f64(&X[b.begin, 0], n, n_columns, &total_[b.begin], n_team)
+            status = k.saffu_logsumexp(&X[b.begin, 0], sizeof(real), n, n_columns, &total_[b.begin], n_team)
         check(status)
     return total
 
@@ -62,12 +53,8 @@ def cross_entropy_labels(const real[:, ::1] X not None, const int32_t[::1] label
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_cross_entropy_labels_f32(&X[b.begin, 0], &labels[b.begin], n, n_columns,
-                                                          &loss_[b.begin], n_team)
-            else:
-                status = k.saffu_cross_entropy_labels_f64(&X[b.begin, 0], &labels[b.begin], n, n_columns,
-                                                          &loss_[b.begin], n_team)
+            status = k.saffu_cross_entropy_labels(&X[b.begin, 0], &labels[b.begin], sizeof(real), n, n_columns,
+                                                  &loss_[b.begin], n_team)
         check(status)
     return loss
 
@@ -85,12 +72,8 @@ def cross_entropy_soft(const real[:, ::1] X not None, const real[:, ::1] T not N
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_cross_entropy_soft_f32(&X[b.begin, 0], &T[b.begin, 0], n, n_columns, &loss_[b.begin],
-                                                        n_team)
-            else:
-                status = k.saffu_cross_entropy_soft_f64(&X[b.begin, 0], &T[b.begin, 0], n, n_columns, &loss_[b.begin],
-                                                        n_team)
+            status = k.saffu_cross_entropy_soft(&X[b.begin, 0], &T[b.begin, 0], sizeof(real), n, n_columns,
+                                                &loss_[b.begin], n_team)
         check(status)
     return loss
 
@@ -117,14 +100,8 @@ def cross_entropy_backward(real[:, ::1] X not None, const int32_t[::1] labels no
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_cross_entropy_backward_f32(&X[b.begin, 0], &labels[b.begin],
-                                                            from_row(scale_, b.begin), n, n_columns,
-                                                            &loss_[b.begin], &X[b.begin, 0], n_team)
-            else:
-                status = k.saffu_cross_entropy_backward_f64(&X[b.begin, 0], &labels[b.begin],
-                                                            from_row(scale_, b.begin), n, n_columns,
-                                                            &loss_[b.begin], &X[b.begin, 0], n_team)
+            status = k.saffu_cross_entropy_backward(&X[b.begin, 0], &labels[b.begin], from_row(scale_, b.begin),
+                                                    sizeof(real), n, n_columns, &loss_[b.begin], &X[b.begin, 0], n_team)
         check(status)
     return loss
 
@@ -134,7 +111,7 @@ def log_sums(const real[:, ::1] X not None, const int32_t[::1] words not None, c
     """Logs of the sums of exponentials over the columns of each cell, into Z (n_rows, n_cells)."""
     cdef int n_team = team(n_threads), status
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n_words = words.shape[0], n, z_bytes
-    cdef int64_t n_cells = csr_rows(&begins[0], 8, begins.shape[0], n_words, n_words, n_team)
+    cdef int64_t n_cells = csr_rows(&begins[0], 8, begins.shape[0], n_words, n_words, n_team, "begins")
     same_length(n_rows, Z.shape[0], "rows of X and Z")
     same_length(n_cells, Z.shape[1], "cells and columns of Z")
     same_length(begins[n_cells], n_words, "cells and words")
@@ -148,12 +125,8 @@ def log_sums(const real[:, ::1] X not None, const int32_t[::1] words not None, c
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_log_sums_f32(&X[b.begin, 0], &words[0], &begins[0], n, n_columns, n_cells,
-                                              &Z[b.begin, 0], n_team)
-            else:
-                status = k.saffu_log_sums_f64(&X[b.begin, 0], &words[0], &begins[0], n, n_columns, n_cells,
-                                              &Z[b.begin, 0], n_team)
+            status = k.saffu_log_sums(&X[b.begin, 0], &words[0], &begins[0], sizeof(real), n, n_columns, n_cells,
+                                      &Z[b.begin, 0], n_team)
         check(status)
 
 
@@ -169,16 +142,13 @@ def softmax_backward(const real[:, ::1] P not None, real[:, ::1] dP not None, n_
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_softmax_backward_f32(&P[b.begin, 0], &dP[b.begin, 0], n, n_columns, &dP[b.begin, 0],
-                                                      n_team)
-            else:
-                status = k.saffu_softmax_backward_f64(&P[b.begin, 0], &dP[b.begin, 0], n, n_columns, &dP[b.begin, 0],
-                                                      n_team)
+            status = k.saffu_softmax_backward(&P[b.begin, 0], &dP[b.begin, 0], sizeof(real), n, n_columns,
+                                              &dP[b.begin, 0], n_team)
         check(status)
 
 
-def mixture(const real[:, ::1] X not None, const real[:, ::1] T not None, const int32_t[::1] labels not None, n_threads):
+def mixture(const real[:, ::1] X not None, const real[:, ::1] T not None, const int32_t[::1] labels not None,
+            n_threads):
     """Log-probability of each row's label, float64, under a mixture over hidden states."""
     cdef int n_team = team(n_threads), status
     cdef int64_t n_rows = X.shape[0], n_columns = X.shape[1], n
@@ -187,19 +157,15 @@ def mixture(const real[:, ::1] X not None, const real[:, ::1] T not None, const 
     aligned(<size_t>&X[0, 0] | <size_t>&T[0, 0], sizeof(real))
     labels_fit(labels, n_rows, n_classes, n_team)
     log_prob = np.empty(n_rows)
-    scratch = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    scratch = np.empty((n_rows, n_columns), dtype_of(sizeof(real)))
     cdef double[::1] log_prob_ = log_prob
     cdef real[:, ::1] scratch_ = scratch
     cdef Blocks b = blocks(n_rows, 4 * n_columns)
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_mixture_f32(&X[b.begin, 0], &T[0, 0], &labels[b.begin], NULL, n, n_columns, n_classes,
-                                             &log_prob_[b.begin], &scratch_[b.begin, 0], NULL, n_team)
-            else:
-                status = k.saffu_mixture_f64(&X[b.begin, 0], &T[0, 0], &labels[b.begin], NULL, n, n_columns, n_classes,
-                                             &log_prob_[b.begin], &scratch_[b.begin, 0], NULL, n_team)
+            status = k.saffu_mixture(&X[b.begin, 0], &T[0, 0], &labels[b.begin], NULL, sizeof(real), n, n_columns,
+                                     n_classes, &log_prob_[b.begin], &scratch_[b.begin, 0], NULL, n_team)
         check(status)
     return log_prob
 
@@ -219,19 +185,15 @@ def mixture_backward(real[:, ::1] X not None, const real[:, ::1] T not None, con
     apart(&X[0, 0], n_bytes, &labels[0], 4 * n_rows, "X and labels")
     apart(&X[0, 0], n_bytes, &scale[0], 8 * n_rows, "X and scale")
     log_prob = np.empty(n_rows)
-    R = np.empty((n_rows, n_columns), np.float32 if real is float else np.float64)
+    R = np.empty((n_rows, n_columns), dtype_of(sizeof(real)))
     cdef double[::1] log_prob_ = log_prob
     cdef real[:, ::1] R_ = R
     cdef Blocks b = blocks(n_rows, 4 * n_columns)
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_mixture_f32(&X[b.begin, 0], &T[0, 0], &labels[b.begin], &scale[b.begin], n, n_columns,
-                                             n_classes, &log_prob_[b.begin], &R_[b.begin, 0], &X[b.begin, 0], n_team)
-            else:
-                status = k.saffu_mixture_f64(&X[b.begin, 0], &T[0, 0], &labels[b.begin], &scale[b.begin], n, n_columns,
-                                             n_classes, &log_prob_[b.begin], &R_[b.begin, 0], &X[b.begin, 0], n_team)
+            status = k.saffu_mixture(&X[b.begin, 0], &T[0, 0], &labels[b.begin], &scale[b.begin], sizeof(real), n,
+                                     n_columns, n_classes, &log_prob_[b.begin], &R_[b.begin, 0], &X[b.begin, 0], n_team)
         check(status)
     return log_prob, R
 
@@ -241,16 +203,13 @@ def exp(const real[::1] x not None, n_threads):
     cdef int n_team = team(n_threads), status
     cdef int64_t n = x.shape[0]
     aligned(<size_t>&x[0], sizeof(real))
-    y = np.empty(n, np.float32 if real is float else np.float64)
+    y = np.empty(n, dtype_of(sizeof(real)))
     cdef real[::1] y_ = y
     cdef Blocks b = blocks(n, 1, 4096)
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_exp_f32(&x[b.begin], n, &y_[b.begin], n_team)
-            else:
-                status = k.saffu_exp_f64(&x[b.begin], n, &y_[b.begin], n_team)
+            status = k.saffu_exp(&x[b.begin], sizeof(real), n, &y_[b.begin], n_team)
         check(status)
     return y
 
@@ -260,16 +219,13 @@ def log(const real[::1] x not None, n_threads):
     cdef int n_team = team(n_threads), status
     cdef int64_t n = x.shape[0]
     aligned(<size_t>&x[0], sizeof(real))
-    y = np.empty(n, np.float32 if real is float else np.float64)
+    y = np.empty(n, dtype_of(sizeof(real)))
     cdef real[::1] y_ = y
     cdef Blocks b = blocks(n, 1, 4096)
     while more(&b):
         n = b.end - b.begin
         with nogil:
-            if real is float:
-                status = k.saffu_log_f32(&x[b.begin], n, &y_[b.begin], n_team)
-            else:
-                status = k.saffu_log_f64(&x[b.begin], n, &y_[b.begin], n_team)
+            status = k.saffu_log(&x[b.begin], sizeof(real), n, &y_[b.begin], n_team)
         check(status)
     return y
 

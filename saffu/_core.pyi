@@ -29,6 +29,18 @@ def count(
     n_threads: int,
     max_pairs: int = ...,
 ) -> tuple[_Int64, _Int32, _Int64]: ...
+def merge(
+    a_indptr: _Int64,
+    a_indices: _Int32,
+    a_counts: _Int64,
+    a_rows: _Int64,
+    b_indptr: _Int64,
+    b_indices: _Int32,
+    b_counts: _Int64,
+    b_rows: _Int64,
+    n_rows: int,
+    n_threads: int,
+) -> tuple[_Int64, _Int32, _Int64, _Int64, _Int64]: ...
 def find(indptr: _Int64, indices: _Int32, rows: _Int32, cols: _Int32, n_threads: int) -> _Int32: ...
 
 BLOCK: int

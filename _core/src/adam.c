@@ -2,15 +2,16 @@
  *
  * Decisions. The bias corrections are folded into two scalars in double, so that an entry costs one square root and one
  * division. Moments of a parameter whose gradient stays zero decay until they are denormal, which many processors are
- * slow at; below TINY, where they move nothing, they become zero. Chunks lie on a fixed grid, so that no element changes
+ * slow at; below TINY, where they move nothing, they become zero. Spans lie on a fixed grid, so that no element changes
  * sides between a vector loop and its remainder.
  */
 #include <math.h>
 
 #include "parallel.h"
+#include "reals.h"
 #include "saffu.h"
 
-enum { CHUNK = 4096 };
+enum { ENTRIES_OF_SPAN = 4096 };
 
 #define REAL float
 #define SQRT sqrtf
@@ -31,3 +32,8 @@ enum { CHUNK = 4096 };
 #undef SQRT
 #undef TINY
 #undef NAME
+
+int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
+               int size, int64_t n, void *x, void *first, void *second, int n_threads) {
+    return BY_SIZE(size, adam, gradient, learning_rate, beta1, beta2, epsilon, step, n, x, first, second, n_threads);
+}

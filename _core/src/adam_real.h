@@ -1,17 +1,16 @@
 /* Adam for one type of real: included by adam.c with REAL, SQRT, TINY and NAME(name) defined. */
 
-SAFFU_SIMD int NAME(saffu_adam)(const REAL *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                                int64_t step, int64_t n, REAL *x, REAL *first, REAL *second, int n_threads) {
+SAFFU_SIMD static int NAME(adam)(const REAL *gradient, double learning_rate, double beta1, double beta2, double epsilon,
+                                 int64_t step, int64_t n, REAL *x, REAL *first, REAL *second, int n_threads) {
     if (step < 1) return SAFFU_OUT_OF_RANGE;
-    /* rate (first / c1) / (sqrt(second / c2) + epsilon) = rate sqrt(c2) / c1 first / (sqrt(second) + sqrt(c2) epsilon) */
+    /* rate (first / c1) / (sqrt(second / c2) + e) = rate sqrt(c2) / c1 first / (sqrt(second) + sqrt(c2) e) */
     double c1 = 1.0 - pow(beta1, (double)step), root2 = sqrt(1.0 - pow(beta2, (double)step));
     REAL rate = (REAL)(learning_rate * root2 / c1), floor = (REAL)(epsilon * root2);
     REAL keep1 = (REAL)beta1, keep2 = (REAL)beta2, add1 = (REAL)(1.0 - beta1), add2 = (REAL)(1.0 - beta2);
     int team = saffu_team(n_threads, n);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
-    for (int64_t from = 0; from < n; from += CHUNK) {
-        int64_t to = saffu_min(n, from + CHUNK);
+    SAFFU_PARALLEL_FOR(team, schedule(static))
+    for (int64_t from = 0; from < n; from += ENTRIES_OF_SPAN) {
+        int64_t to = saffu_min(n, from + ENTRIES_OF_SPAN);
         REAL *restrict p = x, *restrict a = first, *restrict b = second;
         const REAL *restrict g = gradient;
         for (int64_t i = from; i < to; i++) {

@@ -16,15 +16,18 @@
 #include <string.h>
 
 #include "parallel.h"
+#include "reals.h"
 #include "saffu.h"
+#include "vectors.h"
 #include "vmath.h"
 
-enum { LANES = 16, N_VECTORS = 4, AT_ONCE = 4, ROWS = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, AHEAD = 16 };
+enum { AT_ONCE = 4, ROWS_OF_BLOCK = 64, MAX_CHUNKS = 32, MIN_CHUNK = 128, WINDOWS_AHEAD = 16 };
 
 SAFFU_INLINE int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions) {
-    int64_t chunk = saffu_max(MIN_CHUNK, ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS - 1) / ROWS * ROWS);
+    int64_t n_blocks = ((n + MAX_CHUNKS - 1) / MAX_CHUNKS + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
+    int64_t chunk = saffu_max(MIN_CHUNK, n_blocks * ROWS_OF_BLOCK);
     return (saffu_attend_plan){chunk, saffu_max(1, (n + chunk - 1) / chunk),
                                (n_positions + 1) * whole_lanes(saffu_max(n_positions, 1))};
 }
@@ -61,31 +64,53 @@ SAFFU_INLINE uint32_t copy_ids(const saffu_view *v, int64_t m, int64_t n, int32_
     return high;
 }
 
-/* Where lane p of two vectors of n lanes, in blocks of b, takes its first summand; the second is b / 2 further. */
-#define FROM(p, b, n) ((p) / ((b) / 2) / 2 * (b) + (p) % ((b) / 2) + (p) / ((b) / 2) % 2 * (n))
-
 #define REAL float
-#define INTEGER int32_t
 #define EXP vexpf
-#define FROM_ALL(b, x)                                                                                      \
-    {FROM(0, b, 8) + x, FROM(1, b, 8) + x, FROM(2, b, 8) + x, FROM(3, b, 8) + x, FROM(4, b, 8) + x,         \
-     FROM(5, b, 8) + x, FROM(6, b, 8) + x, FROM(7, b, 8) + x}
 #define NAME(name) name##_f32
+#include "attend_sums_real.h"
+#include "attend_group_real.h"
 #include "attend_real.h"
+#include "attend_backward_real.h"
 #undef REAL
-#undef INTEGER
 #undef EXP
-#undef FROM_ALL
 #undef NAME
 
 #define REAL double
-#define INTEGER int64_t
 #define EXP vexp
-#define FROM_ALL(b, x) {FROM(0, b, 4) + x, FROM(1, b, 4) + x, FROM(2, b, 4) + x, FROM(3, b, 4) + x}
 #define NAME(name) name##_f64
+#include "attend_sums_real.h"
+#include "attend_group_real.h"
 #include "attend_real.h"
+#include "attend_backward_real.h"
 #undef REAL
-#undef INTEGER
 #undef EXP
-#undef FROM_ALL
 #undef NAME
+
+int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t from, int64_t to, void *C, int n_threads) {
+    return BY_SIZE(size, compare_all, X, n, d, from, to, C, n_threads);
+}
+
+int saffu_comparisons(const saffu_view *view, const void *X, const void *cache, int size, int64_t n_types, int64_t d,
+                      int64_t n_cached, void *S, int n_threads) {
+    return BY_SIZE(size, compare_windows, view, X, cache, n_types, d, n_cached, S, n_threads);
+}
+
+int saffu_attend(const saffu_view *view, const void *X, const void *cache, const void *W, const void *bias, int size,
+                 int64_t n_types, int64_t d, int64_t n_cached, int given, void *S, void *A, void *Z, int n_threads) {
+    return BY_SIZE(size, attend_windows, view, X, cache, W, bias, n_types, d, n_cached, given, S, A, Z, n_threads);
+}
+
+int saffu_attend_backward(const saffu_view *view, const void *X, const void *W, const void *S, const void *A,
+                          const void *dZ, int size, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
+                          void *dS, int n_threads) {
+    return BY_SIZE(size, attend_back, view, X, W, S, A, dZ, n_types, d, from, to, sums, dS, n_threads);
+}
+
+int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias) {
+    return BY_SIZE(size, fold_weights, view, sums, dW, dbias);
+}
+
+int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
+                            int size, int64_t d, void *dX, int n_threads) {
+    return BY_SIZE(size, attend_back_embeddings, view, X, dZ, A, dS, d, dX, n_threads);
+}

@@ -5,13 +5,10 @@
  * reads: only the tokens that its windows reach are looked at, each once for positions in ascending order.
  */
 #include "parallel.h"
+#include "reals.h"
 #include "saffu.h"
 
-enum { CHUNK = 1 << 13 };
-
-SAFFU_INLINE int64_t integer_at(const void *x, int size, int64_t i) {
-    return size == 4 ? ((const int32_t *)x)[i] : ((const int64_t *)x)[i];
-}
+enum { LOOKED_AT_ONCE = 1 << 13 };
 
 /* ---- ranges ------------------------------------------------------------------------------------------------------ */
 
@@ -36,11 +33,10 @@ SAFFU_SIMD int saffu_outside(const void *x, int size, int64_t n, int64_t low, in
     int team = saffu_team(n_threads, n / 8);
     int64_t first = INT64_MAX, least = size == 4 ? saffu_max(low, INT32_MIN) : low;
     int64_t most = size == 4 ? saffu_min(high, INT32_MAX) : high;
-    (void)team;
     if (most < least) first = n > 0 ? 0 : INT64_MAX; /* nothing is in an empty range */
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(min : first))
-    for (int64_t from = 0; from < (most < least ? 0 : n); from += CHUNK) {
-        int64_t to = saffu_min(n, from + CHUNK);
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(min : first))
+    for (int64_t from = 0; from < (most < least ? 0 : n); from += LOOKED_AT_ONCE) {
+        int64_t to = saffu_min(n, from + LOOKED_AT_ONCE);
         int bad = size == 4 ? any_outside_32(x, from, to, (int32_t)least, (uint32_t)(most - least))
                             : any_outside_64(x, from, to, least, most);
         for (int64_t i = from; bad && i < to; i++) {
@@ -57,10 +53,9 @@ SAFFU_SIMD int saffu_outside(const void *x, int size, int64_t n, int64_t low, in
 SAFFU_SIMD int saffu_descent(const void *x, int size, int64_t n, int strict, int64_t *place, int n_threads) {
     int team = saffu_team(n_threads, n / 8);
     int64_t first = INT64_MAX;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(min : first))
-    for (int64_t from = 1; from < n; from += CHUNK) {
-        int64_t to = saffu_min(n, from + CHUNK);
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(min : first))
+    for (int64_t from = 1; from < n; from += LOOKED_AT_ONCE) {
+        int64_t to = saffu_min(n, from + LOOKED_AT_ONCE);
         int bad = 0;
         if (size == 4) {
             const int32_t *y = x;
@@ -83,8 +78,7 @@ SAFFU_SIMD int saffu_descent(const void *x, int size, int64_t n, int strict, int
 int saffu_unsorted(const int64_t *indptr, const int32_t *indices, int64_t n_rows, int64_t *place, int n_threads) {
     int team = saffu_team(n_threads, (indptr[n_rows] - indptr[0]) / 8 + n_rows);
     int64_t first = INT64_MAX;
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 256) reduction(min : first))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 256) reduction(min : first))
     for (int64_t c = 0; c < n_rows; c++) {
         int bad = 0;
         for (int64_t i = indptr[c] + 1; i < indptr[c + 1]; i++) bad |= indices[i] <= indices[i - 1];

@@ -32,35 +32,56 @@ static int64_t document_of(const saffu_stream *s, int64_t t) {
     return low;
 }
 
-/* Count (bucket == NULL) or place the usable positions of [from, to): one pass over the documents it touches. */
-static int visit(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor, int32_t *restrict bucket) {
-    int64_t nearest = s->distances[0], farthest = s->distances[s->n_distances - 1];
+/* Add the usable positions of [from, to) to the histogram of their contexts: one pass over the documents it touches. */
+static int count_positions(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor) {
+    int64_t nearest = s->distances[0];
     if (from >= to) return SAFFU_OK;
-    for (int64_t d = document_of(s, from); d < s->n_documents; d++) {
-        int64_t end = document_end(s, d);
-        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - nearest, to);
-        if (s->documents[d] >= to) break;
-        if (!bucket) {
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c < 0) continue;
-                if (c >= s->n_rows) return SAFFU_OUT_OF_RANGE;
-                cursor[c]++;
-            }
-        } else if (s->n_distances == 1) {
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c >= 0) bucket[cursor[c]++] = s->targets[t + nearest];
-            }
-        } else {
-            int64_t inner = end - farthest;
-            for (; t < stop; t++) {
-                int32_t c = s->contexts[t];
-                if (c >= 0) bucket[cursor[c]++] = (int32_t)(t < inner ? t : ~t);
-            }
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(document_end(s, d) - nearest, to);
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t];
+            if (c < 0) continue;
+            if (c >= s->n_rows) return SAFFU_OUT_OF_RANGE;
+            cursor[c]++;
         }
     }
     return SAFFU_OK;
+}
+
+/* Place the usable positions of [from, to). */
+static void place_positions(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor,
+                            int32_t *restrict bucket) {
+    int64_t nearest = s->distances[0], farthest = s->distances[s->n_distances - 1];
+    if (from >= to) return;
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t end = document_end(s, d), inner = end - farthest;
+        int64_t t = saffu_max(s->documents[d], from), stop = saffu_min(end - nearest, to);
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t];
+            if (c >= 0) bucket[cursor[c]++] = (int32_t)(t < inner ? t : ~t);
+        }
+    }
+}
+
+/* Place the targets of the usable positions of [from, to), at the one distance; the highest of all targets at that
+ * distance and of those that no position of their document is before. One below 0 is higher than any. */
+static uint32_t place_targets(const saffu_stream *s, int64_t from, int64_t to, int64_t *restrict cursor,
+                              int32_t *restrict bucket) {
+    int64_t nearest = s->distances[0];
+    uint32_t high = 0;
+    if (from >= to) return 0;
+    for (int64_t d = document_of(s, from); d < s->n_documents && s->documents[d] < to; d++) {
+        int64_t begin = s->documents[d], end = document_end(s, d);
+        int64_t t = saffu_max(begin, from), stop = saffu_min(end - nearest, to);
+        for (int64_t i = begin; begin >= from && i < end && i - begin < nearest; i++)
+            high = (uint32_t)s->targets[i] > high ? (uint32_t)s->targets[i] : high;
+        for (; t < stop; t++) {
+            int32_t c = s->contexts[t], w = s->targets[t + nearest];
+            high = (uint32_t)w > high ? (uint32_t)w : high;
+            if (c >= 0) bucket[cursor[c]++] = w;
+        }
+    }
+    return high;
 }
 
 /* Where the given position of part m lies in the stream, at most where the part ends. */
@@ -76,10 +97,10 @@ int64_t saffu_bucket_parts(const saffu_stream *s, int n_threads) {
 
 int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors) {
     int status = SAFFU_OK;
-    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1) reduction(min : status))
+    SAFFU_PARALLEL_FOR((int)n_parts, schedule(static, 1) reduction(min : status))
     for (int64_t m = 0; m < n_parts; m++) {
-        int mine = visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
-                         cursors + m * s->n_rows, NULL);
+        int mine = count_positions(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to),
+                                   cursors + m * s->n_rows);
         status = mine < status ? mine : status;
     }
     return status;
@@ -101,10 +122,16 @@ int saffu_bucket_rows(const saffu_stream *s, int64_t n_parts, int64_t *cursors, 
 
 int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
                        int32_t *bucket) {
-    SAFFU_OMP(parallel for num_threads((int)n_parts) schedule(static, 1))
-    for (int64_t m = 0; m < n_parts; m++)
-        visit(s, place_in_part(s, m, n_parts, from), place_in_part(s, m, n_parts, to), cursors + m * s->n_rows, bucket);
-    return SAFFU_OK;
+    int bad = 0;
+    SAFFU_PARALLEL_FOR((int)n_parts, schedule(static, 1) reduction(| : bad))
+    for (int64_t m = 0; m < n_parts; m++) {
+        int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
+        int64_t *cursor = cursors + m * s->n_rows;
+        if (first >= end) continue;
+        if (s->n_distances == 1) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
+        else place_positions(s, first, end, cursor, bucket);
+    }
+    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
 /* ---- stage 2: rows ----------------------------------------------------------------------------------------------- */
@@ -114,15 +141,15 @@ typedef struct {
     int32_t *counter; /* (n_cols) zero between rows */
     int32_t *seen;    /* (n_cols + 1) the columns of this row, by first touch */
     uint64_t *bits;   /* (n_cols / 64 + 1) zero between rows */
-} Scratch;
+} Counters;
 
-SAFFU_INLINE Scratch scratch_of(const saffu_counters *all, int64_t thread) {
-    return (Scratch){all->counter + thread * all->stride, all->seen + thread * all->stride,
+SAFFU_INLINE Counters counters_of(const saffu_counters *all, int64_t thread) {
+    return (Counters){all->counter + thread * all->stride, all->seen + thread * all->stride,
                      all->bits + thread * (all->stride / 64 + 16)};
 }
 
 /* Add one pair; branch-free, so that a first touch costs no misprediction. */
-SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
+SAFFU_INLINE int64_t touch(Counters s, int32_t column, int64_t n_seen) {
     int32_t before = s.counter[column];
     s.seen[n_seen] = column;
     s.counter[column] = before + 1;
@@ -130,7 +157,7 @@ SAFFU_INLINE int64_t touch(Scratch s, int32_t column, int64_t n_seen) {
 }
 
 /* Accumulate bucket[from .. to) and return the number of distinct columns. */
-static int64_t accumulate(const saffu_stream *p, const int32_t *bucket, int64_t from, int64_t to, Scratch s) {
+static int64_t accumulate(const saffu_stream *p, const int32_t *bucket, int64_t from, int64_t to, Counters s) {
     int64_t n_seen = 0;
     if (p->n_distances == 1) {
         for (int64_t i = from; i < to; i++) n_seen = touch(s, bucket[i], n_seen);
@@ -174,7 +201,7 @@ SAFFU_INLINE int lowest_bit(uint64_t word) {
 }
 
 /* Write the seen columns in ascending order and clear the scratch. Few are sorted; many pass through a bitmap. */
-static void emit(Scratch s, int64_t n_seen, int32_t *restrict indices, int64_t *restrict counts) {
+static void emit(Counters s, int64_t n_seen, int32_t *restrict indices, int64_t *restrict counts) {
     if (n_seen <= 24) {
         sort_few(s.seen, n_seen);
     } else {
@@ -208,11 +235,11 @@ int64_t saffu_long_row(const saffu_stream *s, int64_t n_positions, int64_t n_pai
 int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_t *bucket, const int64_t *segment,
                      int64_t from, int64_t to, int64_t long_row, const saffu_counters *all, int64_t *length,
                      int32_t *indices, int64_t *counts) {
-    SAFFU_OMP(parallel for num_threads(all->team) schedule(dynamic, 16))
+    SAFFU_PARALLEL_FOR(all->team, schedule(dynamic, 16))
     for (int64_t c = from; c < to; c++) {
         int64_t first = row_ptr[c], end = row_ptr[c + 1];
         if (end - first > long_row) continue;
-        Scratch mine = scratch_of(all, saffu_thread());
+        Counters mine = counters_of(all, saffu_thread());
         int64_t n_seen = accumulate(s, bucket, first, end, mine);
         emit(mine, n_seen, indices + segment[c], counts + segment[c]);
         length[c] = n_seen;
@@ -224,15 +251,15 @@ int saffu_count_rows(const saffu_stream *s, const int64_t *row_ptr, const int32_
 int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from, int64_t to, const saffu_counters *all,
                      int64_t *totals) {
     int64_t team = all->team, n_cols = s->n_cols;
-    SAFFU_OMP(parallel num_threads(all->team)) {
+    SAFFU_PARALLEL(all->team, default(shared)) {
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team,
-                       scratch_of(all, m));
+                       counters_of(all, m));
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             for (int64_t other = 0; other < team; other++) {
-                int32_t *restrict counter = scratch_of(all, other).counter;
+                int32_t *restrict counter = counters_of(all, other).counter;
                 for (int64_t w = n_cols * m / team; w < n_cols * (m + 1) / team; w++) {
                     totals[w] += counter[w];
                     counter[w] = 0;
@@ -248,8 +275,7 @@ int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *i
                     int n_threads) {
     int64_t begin[PARTS + 1] = {0};
     int team = saffu_team(n_threads, n_cols);
-    (void)team;
-    SAFFU_OMP(parallel num_threads(team)) {
+    SAFFU_PARALLEL(team, default(shared)) {
         SAFFU_OMP(for schedule(static))
         for (int64_t m = 0; m < PARTS; m++) {
             int64_t n_found = 0;
@@ -284,39 +310,4 @@ int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *ind
         indptr[c + 1] = place + n_row;
     }
     return SAFFU_OK;
-}
-
-/* ---- lookup ------------------------------------------------------------------------------------------------------ */
-
-int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,
-               int64_t n_rows, int64_t n_entries, int64_t n, int32_t *entry, int n_threads) {
-    int team = saffu_team(n_threads, n * 4), bad = 0;
-    (void)team;
-    if (n_entries > INT32_MAX) return SAFFU_TOO_LARGE;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
-    for (int64_t i = 0; i < n; i++) {
-        int32_t c = rows[i], w = cols[i];
-        entry[i] = -1;
-        if (c < 0) continue;
-        if (c >= n_rows) {
-            bad |= 1;
-            continue;
-        }
-        int64_t low = indptr[c], end = indptr[c + 1], length = end - low;
-        if (low < 0 || low > end || end > n_entries) {
-            bad |= 1;
-            continue;
-        }
-        while (length > 0) { /* first place with a column >= w */
-            int64_t half = length / 2;
-            if (indices[low + half] < w) {
-                low += half + 1;
-                length -= half + 1;
-            } else {
-                length = half;
-            }
-        }
-        if (low < end && indices[low] == w) entry[i] = (int32_t)low;
-    }
-    return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }

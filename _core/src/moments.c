@@ -13,17 +13,8 @@
 #include <string.h>
 
 #include "parallel.h"
+#include "reals.h"
 #include "saffu.h"
-
-SAFFU_INLINE double real_at(const void *x, int size, int64_t i) {
-    return size == 4 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
-SAFFU_INLINE int64_t index_at(const void *x, int size, int64_t i) {
-    return size == 4 ? ((const int32_t *)x)[i] : ((const int64_t *)x)[i];
-}
-
-SAFFU_INLINE const void *real_from(const void *x, int size, int64_t i) { return (const char *)x + i * size; }
 
 /* ---- examples by class ------------------------------------------------------------------------------------------- */
 
@@ -150,8 +141,8 @@ static int64_t columns_per_task(const Order *o, int64_t n_features, int64_t clas
 }
 
 SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                                    int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
-                                    int n_threads) {
+                                    int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F,
+                                    double *mass, int n_threads) {
     Order order;
     int stream = n_classes * n_features * (int64_t)sizeof *F <= CACHED;
     int64_t chunk = stream ? saffu_max(16, CHUNK_BYTES / (h_size * saffu_max(n_features, 1))) : saffu_max(n, 1);
@@ -161,14 +152,14 @@ SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *la
     int64_t depth = saffu_max(1, stream ? n_classes : 1); /* classes a task */
     int64_t width = columns_per_task(&order, n_features, depth, team);
     int64_t n_blocks = saffu_max(1, (n_features + width - 1) / width);
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t task = 0; task < n_classes / depth * n_blocks; task++) {
         int64_t c = task / n_blocks * depth, first = task % n_blocks * width;
-        Columns x = {real_from(H, h_size, first), n_features, saffu_min(width, n_features - first), weights, &order};
+        Columns x = {real_from(H, h_size, first), stride, saffu_min(width, n_features - first), weights, &order};
         for (int64_t i = c; !add && i < c + depth; i++)
-            memset(F + i * n_features + first, 0, (size_t)x.n_columns * sizeof *F);
-        if (!add && first == 0) memset(mass + c, 0, (size_t)depth * sizeof *mass);
-        if (first == 0) add_mass(&order, c, c + depth, weights, mass);
+            memset(F + i * stride + first, 0, (size_t)x.n_columns * sizeof *F);
+        if (mass && !add && first == 0) memset(mass + c, 0, (size_t)depth * sizeof *mass);
+        if (mass && first == 0) add_mass(&order, c, c + depth, weights, mass);
         if (h_size == 4) add_classes(&x, c, c + depth, 4, F + first);
         else add_classes(&x, c, c + depth, 8, F + first);
     }
@@ -226,8 +217,7 @@ SAFFU_SIMD int saffu_moments_soft(const void *H, int h_size, const void *Y, int 
     int64_t blocks_n = (n_classes + BLOCK_N - 1) / BLOCK_N;
     int64_t blocks_d = saffu_max(1, (n_features + BLOCK_D - 1) / BLOCK_D);
     int team = saffu_team(n_threads, n * n_features);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t task = 0; task < blocks_n * blocks_d; task++) {
         double y_mc[BLOCK_M * BLOCK_N];
         int64_t c = task / blocks_d * BLOCK_N, j = task % blocks_d * BLOCK_D;
@@ -253,7 +243,7 @@ SAFFU_SIMD int saffu_moments_soft(const void *H, int h_size, const void *Y, int 
 SAFFU_INLINE void add_entries(const void *indices, int index_size, const void *data, int data_size, int64_t from,
                               int64_t to, double w, double *sums) {
     for (int64_t i = from; i < to; i++)
-        sums[index_at(indices, index_size, i)] += w * real_at(data, data_size, i);
+        sums[integer_at(indices, index_size, i)] += w * real_at(data, data_size, i);
 }
 
 int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int index_size, const void *data,
@@ -263,8 +253,7 @@ int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int ind
     int status = new_order(labels, n, saffu_max(n, 1), n_classes, &order);
     if (status != SAFFU_OK) return status;
     int team = saffu_team(n_threads, indptr[n] - indptr[0]);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t c = 0; c < n_classes; c++) {
         double *sums = F + c * n_features;
         if (!add) memset(sums, 0, (size_t)n_features * sizeof *sums);
@@ -283,45 +272,45 @@ int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int ind
     return SAFFU_OK;
 }
 
-enum { LANES = 8 };
+enum { CLASSES_AT_ONCE = 8 };
 
-/* sums (n_features, LANES) += h^T y of one example. */
+/* sums (n_features, CLASSES_AT_ONCE) += h^T y of one example. */
 SAFFU_INLINE void add_outer(const void *indices, int index_size, const void *data, int data_size, int64_t from,
-                            int64_t to, const double y[LANES], double *restrict sums) {
+                            int64_t to, const double y[CLASSES_AT_ONCE], double *restrict sums) {
     for (int64_t i = from; i < to; i++) {
-        double h = real_at(data, data_size, i), *cell = sums + index_at(indices, index_size, i) * LANES;
-        for (int l = 0; l < LANES; l++) cell[l] += h * y[l];
+        double h = real_at(data, data_size, i), *cell = sums + integer_at(indices, index_size, i) * CLASSES_AT_ONCE;
+        for (int l = 0; l < CLASSES_AT_ONCE; l++) cell[l] += h * y[l];
     }
 }
 
 /* Copy the classes c .. c + n_c of F (class-major) into sums (feature-major), or back. */
 static void transpose_in(const double *F, int64_t n_features, int64_t c, int64_t n_c, double *sums) {
     for (int64_t j = 0; j < n_features; j++)
-        for (int64_t l = 0; l < n_c; l++) sums[j * LANES + l] = F[(c + l) * n_features + j];
+        for (int64_t l = 0; l < n_c; l++) sums[j * CLASSES_AT_ONCE + l] = F[(c + l) * n_features + j];
 }
 
 static void transpose_out(const double *sums, int64_t n_features, int64_t c, int64_t n_c, double *F) {
     for (int64_t l = 0; l < n_c; l++)
-        for (int64_t j = 0; j < n_features; j++) F[(c + l) * n_features + j] = sums[j * LANES + l];
+        for (int64_t j = 0; j < n_features; j++) F[(c + l) * n_features + j] = sums[j * CLASSES_AT_ONCE + l];
 }
 
 SAFFU_SIMD int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index_size, const void *data,
                                       int data_size, const void *Y, int y_size, int64_t y_stride,
                                       const double *weights, int64_t n, int64_t n_features, int64_t n_classes,
                                       int add, double *F, double *mass, int n_threads) {
-    int64_t n_blocks = (n_classes + LANES - 1) / LANES;
+    int64_t n_blocks = (n_classes + CLASSES_AT_ONCE - 1) / CLASSES_AT_ONCE;
     int team = (int)saffu_max(1, saffu_min(saffu_team(n_threads, indptr[n] - indptr[0]), n_blocks));
-    double *scratch = malloc((size_t)(team * n_features * LANES + 1) * sizeof *scratch);
+    double *scratch = malloc((size_t)(team * n_features * CLASSES_AT_ONCE + 1) * sizeof *scratch);
     if (!scratch) return SAFFU_NO_MEMORY;
-    SAFFU_OMP(parallel for num_threads(team) schedule(dynamic, 1))
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t block = 0; block < n_blocks; block++) {
-        double *sums = scratch + saffu_thread() * n_features * LANES, total[LANES] = {0};
-        int64_t c = block * LANES, n_c = saffu_min(LANES, n_classes - c);
-        memset(sums, 0, (size_t)(n_features * LANES) * sizeof *sums);
+        double *sums = scratch + saffu_thread() * n_features * CLASSES_AT_ONCE, total[CLASSES_AT_ONCE] = {0};
+        int64_t c = block * CLASSES_AT_ONCE, n_c = saffu_min(CLASSES_AT_ONCE, n_classes - c);
+        memset(sums, 0, (size_t)(n_features * CLASSES_AT_ONCE) * sizeof *sums);
         if (add) transpose_in(F, n_features, c, n_c, sums);
         for (int64_t l = 0; add && l < n_c; l++) total[l] = mass[c + l];
         for (int64_t m = 0; m < n; m++) {
-            double y[LANES] = {0}, w = weights ? weights[m] : 1.0;
+            double y[CLASSES_AT_ONCE] = {0}, w = weights ? weights[m] : 1.0;
             for (int64_t l = 0; l < n_c; l++) {
                 y[l] = w * real_at(Y, y_size, m * y_stride + c + l);
                 total[l] += y[l];
@@ -369,8 +358,7 @@ SAFFU_INLINE double lowest_of(const void *x, int size, int64_t from, int64_t to)
 SAFFU_SIMD int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads) {
     double least = *lowest;
     int flawed = least != least, team = saffu_team(n_threads, n);
-    (void)team;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(min : least) reduction(| : flawed))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(min : least) reduction(| : flawed))
     for (int64_t from = 0; from < n; from += LOOK) {
         int64_t to = saffu_min(n, from + LOOK);
         double mine = size == 4 ? lowest_of(x, 4, from, to) : lowest_of(x, 8, from, to);

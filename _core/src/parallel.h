@@ -1,6 +1,9 @@
 /* Threads and SIMD variants: the only place that knows the compiler.
  *
- * SAFFU_OMP(directive)   an OpenMP pragma, or nothing in a sequential build
+ * SAFFU_PARALLEL_FOR(team, clauses)   put before a loop that a team of so many threads shares, or one thread in a
+ *                        sequential build
+ * SAFFU_PARALLEL(team, clauses)       put before a block that every thread of a team executes
+ * SAFFU_OMP(directive)   another OpenMP pragma inside of such a block, or nothing in a sequential build
  * SAFFU_SIMD             put before an outermost kernel: the compiler emits AVX-512, AVX2 and baseline
  *                        variants (the OpenMP bodies inside included) and the loader picks one.
  *                        Helpers called from such a kernel must be SAFFU_INLINE, or they stay baseline.
@@ -19,8 +22,12 @@
 #include <omp.h>
 #define SAFFU_PRAGMA(text) _Pragma(#text)
 #define SAFFU_OMP(directive) SAFFU_PRAGMA(omp directive)
+#define SAFFU_PARALLEL(team, ...) SAFFU_PRAGMA(omp parallel num_threads(team) __VA_ARGS__)
+#define SAFFU_PARALLEL_FOR(team, ...) SAFFU_PRAGMA(omp parallel for num_threads(team) __VA_ARGS__)
 #else
 #define SAFFU_OMP(directive)
+#define SAFFU_PARALLEL(team, ...) (void)(team);
+#define SAFFU_PARALLEL_FOR(team, ...) (void)(team);
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && \
@@ -58,45 +65,45 @@
 /* Eight partial sums that live in registers: a sum over words stays a vector whatever the optimiser thinks of
  * reordering, and is folded in one fixed order at the end. */
 #if defined(__GNUC__)
-typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+typedef double Doubles __attribute__((vector_size(64), aligned(8)));
 #else
 typedef struct {
     double v[8];
-} Lanes;
+} Doubles;
 #endif
-enum { N_LANES = 8 };
+enum { N_DOUBLES = 8 };
 
-SAFFU_INLINE Lanes lanes_load(const double *x) {
-    Lanes a;
+SAFFU_INLINE Doubles doubles_load(const double *x) {
+    Doubles a;
     memcpy(&a, x, sizeof a);
     return a;
 }
 
-SAFFU_INLINE Lanes lanes_zero(void) {
-    Lanes a;
+SAFFU_INLINE Doubles doubles_zero(void) {
+    Doubles a;
     memset(&a, 0, sizeof a);
     return a;
 }
 
-SAFFU_INLINE Lanes lanes_add(Lanes a, Lanes b) {
+SAFFU_INLINE Doubles doubles_add(Doubles a, Doubles b) {
 #if defined(__GNUC__)
     return a + b;
 #else
-    for (int i = 0; i < N_LANES; i++) a.v[i] += b.v[i];
+    for (int i = 0; i < N_DOUBLES; i++) a.v[i] += b.v[i];
     return a;
 #endif
 }
 
-SAFFU_INLINE Lanes lanes_multiply(Lanes a, Lanes b) {
+SAFFU_INLINE Doubles doubles_multiply(Doubles a, Doubles b) {
 #if defined(__GNUC__)
     return a * b;
 #else
-    for (int i = 0; i < N_LANES; i++) a.v[i] *= b.v[i];
+    for (int i = 0; i < N_DOUBLES; i++) a.v[i] *= b.v[i];
     return a;
 #endif
 }
 
-SAFFU_INLINE double lanes_sum(Lanes a) {
+SAFFU_INLINE double doubles_sum(Doubles a) {
     double x[8];
     memcpy(x, &a, sizeof x);
     return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));

@@ -1,9 +1,9 @@
 /* Rows of logits for one type of real: included by pool.c with REAL and NAME(name) defined. */
 
-/* row = z + g - log Z in nats, clearing z; returns Z. Most blocks are touched as a rule, so all are walked, a tile at a time: bits
- * beside their exponentials first, then the change of base and log Z. */
+/* row = z + g - log Z in nats, clearing z; returns Z. Most blocks are touched as a rule, so all are walked, a tile at a
+ * time: bits beside their exponentials first, then the change of base and log Z. */
 SAFFU_INLINE double NAME(write_logits)(Prior prior, int64_t n_words, double *restrict z, REAL *restrict row) {
-    Lanes low = lanes_zero(), high = lanes_zero();
+    Doubles low = doubles_zero(), high = doubles_zero();
     for (int64_t first = 0; first < n_words; first += TILE) {
         const double *restrict g = prior.g + first;
         double p[TILE], *restrict zt = z + first;
@@ -12,12 +12,12 @@ SAFFU_INLINE double NAME(write_logits)(Prior prior, int64_t n_words, double *res
         for (int64_t w = 0; w < n; w++) row[first + w] = (REAL)p[w];
         for (int64_t w = 0; w < n_padded; w++) p[w] = vexp2_bounded(p[w]);
         for (int64_t w = 0; w < n_padded; w += BLOCK) {
-            low = lanes_add(low, lanes_load(p + w));
-            high = lanes_add(high, lanes_load(p + w + N_LANES));
+            low = doubles_add(low, doubles_load(p + w));
+            high = doubles_add(high, doubles_load(p + w + N_DOUBLES));
         }
         memset(zt, 0, (size_t)n_padded * sizeof *zt);
     }
-    double sum = lanes_sum(lanes_add(low, high));
+    double sum = doubles_sum(doubles_add(low, high));
     REAL shift = (REAL)vlog(sum);
     for (int64_t w = 0; w < n_words; w++) row[w] = (REAL)LN_2 * row[w] - shift;
     return sum;

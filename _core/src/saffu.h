@@ -1,9 +1,11 @@
 /* The whole C API of saffu. Read this first.
  *
  * Conventions: no Python, no globals, no printing. Inputs are const, arrays are contiguous and row-major; the order of
- * arguments is inputs, shape, outputs, n_threads; sizes are int64_t. Every kernel returns a status, 0 or one
- * of the negative codes below, and gives the same bits for every n_threads: rows have one owner, and floating-point
- * sums over examples use a fixed grid of chunks folded in order. A shape in a comment reads name (rows, columns).
+ * arguments is inputs, shape, outputs, n_threads; sizes are int64_t. Reals that may be float or double come as void
+ * pointers; `size`, the first of the shape, is that of one of them, 4 or 8 bytes; where two matrices, or the indices of
+ * a CSR matrix, may differ, each has its own beside it. Every kernel returns a status, 0 or one of the negative codes
+ * below, and gives the same bits for every n_threads: rows have one owner, and floating-point sums over examples use a
+ * fixed grid of chunks folded in order. A shape in a comment reads name (rows, columns).
  */
 #ifndef SAFFU_H
 #define SAFFU_H
@@ -52,10 +54,11 @@ typedef struct {
  *      the target targets[t + distances[0]]   if n_distances = 1  (the rows can then be read without a gather)
  *      t, or ~t where t + max(distances) leaves the document, otherwise.
  *
- * The stream is cut into n_parts, a thread to each: saffu_bucket_parts says into how many. Histograms of positions
+ * The stream is cut into n_parts, a thread to each; saffu_bucket_parts is their number. Histograms of positions
  * [from, to) of each part, ceil(n / n_parts) positions at most, are added to cursors (n_parts, n_rows), zero at first;
- * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order.
- * Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
+ * saffu_bucket_rows turns them into first free places; the same ranges are then placed, in ascending order. At one
+ * distance saffu_bucket_place also looks at every target that a document holds: SAFFU_OUT_OF_RANGE if one is not a
+ * column. Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
 int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads);
 int saffu_bucket_count(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors);
 int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr);
@@ -92,10 +95,34 @@ int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t 
 int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
                     int n_threads);
 
-/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length of
- * row c and becomes its end; indptr[from] is the end of the row before. */
+/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length
+ * of row c and becomes its end; indptr[from] is the end of the row before. */
 int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
                   int64_t *counts);
+
+/* ---- merge.c: sums of tables of counts ------------------------------------------------------------------------------ */
+
+/* A CSR table of counts, its columns ascending, each of whose rows has a number among the rows of a sum. */
+typedef struct {
+    const int64_t *indptr;  /* (n_rows + 1) */
+    const int32_t *indices; /* (n_entries) */
+    const int64_t *counts;  /* (n_entries) */
+    const int64_t *rows;    /* (n_rows) ascending */
+    int64_t n_rows;
+} saffu_table;
+
+/* S[r, w] = A[i, w] + B[j, w] with r = a.rows[i] = b.rows[j]; entries of zero stay. Rows [from, to) of the sum.
+ *
+ * saffu_merge_lengths -> lengths (n rows of the sum): entries of each row. Their running sums are indptr of
+ * saffu_merge -> indices and counts of the sum, and the place in it of each entry of A and of B.
+ * Traffic of an entry of A or B: its column twice, its count, its place; of the sum: column and count. */
+int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
+                        int n_threads);
+int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
+                int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads);
+
+/* ---- find.c: lookup -------------------------------------------------------------------------------------------------
+ * */
 
 /* entry[i] = the place of column cols[i] in row rows[i] of a CSR matrix, or -1 if absent (or rows[i] < 0).
  * Places are kept in 32 bits: more than INT32_MAX entries are SAFFU_TOO_LARGE.
@@ -112,28 +139,32 @@ int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *row
  *     p[e]    = (n - D(n) + mass[c] q) / N(c)         interpolated probability, N(c) = sum_w n(c, w)
  *
  * Entries with n = 0 have u = 0. Negative counts, and rows of 2^62 or more, are SAFFU_NOT_A_COUNT; a row that frees no
- * mass, where u would be infinite, is SAFFU_NOT_FINITE. lower > 0; discounts between 0 and 1, 2, 3.
- * indptr (n_rows + 1), counts, parent (nnz), lower (any length), discounts (3)
+ * mass, where u would be infinite, is SAFFU_NOT_FINITE; a parent not in [0, n_lower) is SAFFU_OUT_OF_RANGE. lower > 0;
+ * discounts between 0 and 1, 2, 3.
+ * indptr (n_rows + 1), counts, parent (nnz), lower (n_lower), discounts (3)
  * -> total, mass (n_rows), u, p (nnz). One read of 12 bytes and a gather, one write of 16 bytes an entry. */
 int saffu_weigh(const int64_t *indptr, const int64_t *counts, const int32_t *parent, const double *lower,
-                const double *discounts, int64_t n_rows, double *total, double *mass, double *u, double *p,
-                int n_threads);
+                const double *discounts, int64_t n_rows, int64_t n_lower, double *total, double *mass, double *u,
+                double *p, int n_threads);
 
-/* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
+/* ---- pack.c: sparse rows for the pooled softmax -------------------------------------------------------------------
+ * */
 
-enum {
-    SAFFU_BLOCK = 16,  /* words in a block; heads of packed rows are whole blocks */
-    SAFFU_MOMENTS = 6, /* sums of the prior over a block that its exponentials are replaced from */
-};
+enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole blocks */
 
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
- * (tail_word, tail_u). Both functions take a CSR matrix of ascending columns below INT32_MAX - SAFFU_BLOCK; the first
- * gives the sizes that the second fills, going on from head_ptr[0] and tail_ptr[0], the ends of the rows before. */
+ * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills, going on from
+ * head_ptr[0] and tail_ptr[0], the ends of the rows before. It is SAFFU_OUT_OF_RANGE if the words of a row do not
+ * ascend from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. */
 int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
                      int n_threads);
 int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
                const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
                int n_threads);
+
+/* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
+
+enum { SAFFU_MOMENTS = 6 }; /* sums of the prior over a block that its exponentials are replaced from */
 
 typedef struct {
     int64_t vocab_size, n_states, n_contexts, n_windows;
@@ -156,7 +187,7 @@ typedef struct {
 /* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
  * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
  * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. */
-int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments);
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads);
 
 typedef struct {
     int64_t n, n_ids;
@@ -188,9 +219,9 @@ int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double
 /* distribution (n, vocab_size) of the next word; the targets are not read. */
 int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads);
 
-/* logits (n, vocab_size), float or double as size, 4 or 8 bytes, says: log-probabilities in nats of every word; the
+/* logits (n, vocab_size), float or double according to size: log-probabilities in nats of every word; the
  * targets are not read. An exp for each word of a touched block, one store for each word. */
-int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, void *logits, int size, int n_threads);
+int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, int size, void *logits, int n_threads);
 
 /* log_prob (n), and added to what gradient and hessian hold, the sums over positions of the derivatives of -log_prob by
  * the scalars of each state: gradient (n_states, 2 + n_features), sum_m E_p[x] - x(y), and hessian (n_states,
@@ -206,10 +237,12 @@ int saffu_pool_derivatives(const saffu_pool *pool, const saffu_batch *batch, dou
  * mass hold, term by term in the order of the examples, so that cutting a stream of examples into calls changes no bit;
  * otherwise both are overwritten. weights (n) may be NULL, which means 1. */
 
-/* F[c, j] (+)= sum of weights[m] H[m, j] over the examples m with labels[m] = c;  mass[c] (+)= their weights.
- * H (n, n_features), labels (n). Reads H once, in the order of the classes; 1 flop an entry. */
+/* F[c, j] (+)= sum of weights[m] H[m, j] over the examples m with labels[m] = c;  mass[c] (+)= their weights. H (n,
+ * n_features), labels (n); the rows of H and of F are stride apart, so that a call may see some of the features. mass
+ * may be NULL. Reads H once, in the order of the classes; 1 flop an entry. */
 int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
-                         int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads);
+                         int64_t n_features, int64_t n_classes, int64_t stride, int add, double *F, double *mass,
+                         int n_threads);
 
 /* F[c, j] (+)= sum_m weights[m] Y[m, c] H[m, j];  mass[c] (+)= sum_m weights[m] Y[m, c].  Y (n, n_classes).
  * 2 n n_features n_classes flops; H is read once for every 32 classes. */
@@ -229,22 +262,29 @@ int saffu_moments_csr_soft(const int64_t *indptr, const void *indices, int index
 /* lowest = min(lowest, min x), NaN if it was or if any entry is NaN or infinite.  x (n). One read. */
 int saffu_lowest(const void *x, int size, int64_t n, double *lowest, int n_threads);
 
-/* ---- weigh.c: counts to logarithms ------------------------------------------------------------------------------- */
+/* ---- log_weights.c: counts to logarithms ------------------------------------------------------------------------- */
 
 /* U = log(F + smoothing) - exponent log S,  S = sums of F + smoothing over the features of each class (double).
  * exponent = (K - 1) / K for the explicit solution, 1 for the likelihood alone. An empty class has U = -inf. Any finite
  * counts have finite logarithms: U is right also where S, or F + smoothing, exceeds the largest real (S may be inf).
  * An exponent so large that U would not be finite is SAFFU_NOT_FINITE.
- * F, U (n_classes, n_features) by_class or (n_features, n_classes) by_feature; S (n_classes).
- * One read (by_feature: two) and one write of memory; a logarithm an entry. */
-int saffu_log_weights_by_class_f32(const float *F, double smoothing, double exponent, int64_t n_classes,
-                                   int64_t n_features, float *U, double *S, int n_threads);
-int saffu_log_weights_by_class_f64(const double *F, double smoothing, double exponent, int64_t n_classes,
-                                   int64_t n_features, double *U, double *S, int n_threads);
-int saffu_log_weights_by_feature_f32(const float *F, double smoothing, double exponent, int64_t n_features,
-                                     int64_t n_classes, float *U, double *S, int n_threads);
-int saffu_log_weights_by_feature_f64(const double *F, double smoothing, double exponent, int64_t n_features,
-                                     int64_t n_classes, double *U, double *S, int n_threads);
+ * F, U (n_classes, n_features) by class or (n_features, n_classes) by feature; S (n_classes).
+ * One read (by feature: two) and one write of memory; a logarithm an entry. */
+int saffu_log_weights_by_class(const void *F, double smoothing, double exponent, int size, int64_t n_classes,
+                               int64_t n_features, void *U, double *S, int n_threads);
+
+/* The same for features in rows, in three stages, so that a caller can stop between blocks of features: S (n_classes)
+ * += the sums of a block, of a multiple of four features unless it is the last; *large = does the sum of a class exceed
+ * the largest real?, and then, unless it is NULL, shift (n_classes) = exponent log S in nats, from all of F; and U of a
+ * block, with shift or NULL. */
+int saffu_sums_by_feature(const void *F, double smoothing, int size, int64_t n_features, int64_t n_classes, double *S,
+                          int n_threads);
+int saffu_large_by_feature(const void *F, double smoothing, double exponent, int size, int64_t n_features,
+                           int64_t n_classes, double *S, double *shift, int *large);
+int saffu_logs_by_feature(const void *F, const double *S, const double *shift, double smoothing, double exponent,
+                          int size, int64_t n_features, int64_t n_classes, void *U, int n_threads);
+
+/* ---- leave_one_out.c --------------------------------------------------------------------------------------------- */
 
 /* The score of h = H[rows[e]] for class c = classes[e], as if it had not been counted there with weight a = amounts[e]:
  *   scores[e] = sum_j h_j log(F[c, j] - a h_j + smoothing) - |h| log(S[c] - a |h| + n_features smoothing)
@@ -260,48 +300,38 @@ int saffu_leave_one_out_csr(const int64_t *indptr, const int32_t *indices, const
 
 /* ---- product.c: sparse features times dense weights --------------------------------------------------------------
  *
- * H is CSR: indptr (n_rows + 1), indices (below n_inner), data. B has n_inner rows of n_columns, b_stride apart.
- * A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is read from the L2 cache once
- * an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros that are skipped. */
+ * H is CSR: indptr (n_rows + 1), indices, data; an index that is not below n_inner is SAFFU_OUT_OF_RANGE. B has n_inner
+ * rows of n_columns, b_stride apart. A multiply-add for every entry and column; a tile of B (n_inner x 256 bytes) is
+ * read from the L2 cache once an entry, which is the limit: half the arithmetic peak or less, made up for by the zeros
+ * that are skipped. */
 
-/* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first. */
-int64_t saffu_copy_size_f32(int64_t n_entries, int64_t n_inner, int64_t n_columns);
-int64_t saffu_copy_size_f64(int64_t n_entries, int64_t n_inner, int64_t n_columns);
-int saffu_copy_f32(const float *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, float *copy);
-int saffu_copy_f64(const double *B, int64_t b_stride, int64_t n_inner, int64_t n_columns, double *copy);
+/* Entries of a copy of B that the products below want for n_entries in all, 0 for none; and that copy, zeros at first.
+ * */
+int64_t saffu_copy_size(int size, int64_t n_entries, int64_t n_inner, int64_t n_columns);
+int saffu_copy(const void *B, int size, int64_t n_inner, int64_t n_columns, int64_t b_stride, void *copy);
 
 /* Z (n_rows, n_columns) = H B + bias;  bias (n_columns) or NULL. copy may be NULL if its size is 0 for these rows. */
-int saffu_product_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                      int64_t b_stride, const float *copy, const float *bias, int64_t n_rows, int64_t n_inner,
-                      int64_t n_columns, float *Z, int n_threads);
-int saffu_product_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                      int64_t b_stride, const double *copy, const double *bias, int64_t n_rows, int64_t n_inner,
-                      int64_t n_columns, double *Z, int n_threads);
+int saffu_product(const int64_t *indptr, const int32_t *indices, const void *data, const void *B, const void *copy,
+                  const void *bias, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns, int64_t b_stride,
+                  void *Z, int n_threads);
 
 /* F (n_rows rows of n_columns, f_stride apart) = H B in double: sums over many entries keep their digits. */
-int saffu_product_double_f32(const int64_t *indptr, const int32_t *indices, const float *data, const float *B,
-                             int64_t b_stride, const float *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                             double *F, int64_t f_stride, int n_threads);
-int saffu_product_double_f64(const int64_t *indptr, const int32_t *indices, const double *data, const double *B,
-                             int64_t b_stride, const double *copy, int64_t n_rows, int64_t n_inner, int64_t n_columns,
-                             double *F, int64_t f_stride, int n_threads);
+int saffu_product_double(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
+                         const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
+                         int64_t b_stride, int64_t f_stride, double *F, int n_threads);
+
+/* ---- sparse.c: the sparse form of dense features, and rows of it ------------------------------------------------- */
 
 /* counts (n_rows) = the number of non-zero entries of each row of X (n_rows, n_columns). One read. */
-int saffu_compress_count_f32(const float *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
-int saffu_compress_count_f64(const double *X, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
+int saffu_compress_count(const void *X, int size, int64_t n_rows, int64_t n_columns, int64_t *counts, int n_threads);
 
 /* The CSR form of X, given indptr: indices and data (indptr[n_rows]). One read, one write. */
-int saffu_compress_f32(const float *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                       float *data, int n_threads);
-int saffu_compress_f64(const double *X, const int64_t *indptr, int64_t n_rows, int64_t n_columns, int32_t *indices,
-                       double *data, int n_threads);
+int saffu_compress(const void *X, const int64_t *indptr, int size, int64_t n_rows, int64_t n_columns, int32_t *indices,
+                   void *data, int n_threads);
 
 /* Row m of the result, entries indptr[m] .. indptr[m + 1), is copied from entry begins[m] of the n_entries given. */
-int saffu_take_rows_f32(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const float *data,
-                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, float *taken_data, int n_threads);
-int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const double *data,
-                        int64_t n_rows, int64_t n_entries, int32_t *taken_indices, double *taken_data,
-                        int n_threads);
+int saffu_take_rows(const int64_t *begins, const int64_t *indptr, const int32_t *indices, const void *data, int size,
+                    int64_t n_rows, int64_t n_entries, int32_t *taken_indices, void *taken_data, int n_threads);
 
 /* ---- softmax.c: rows of logits -----------------------------------------------------------------------------------
  *
@@ -310,60 +340,44 @@ int saffu_take_rows_f64(const int64_t *begins, const int64_t *indptr, const int3
  * Two reads of a row (the second from cache) and an exp an entry. */
 
 /* P = softmax(X), log softmax(X); total (n_rows) = logsumexp of each row. */
-int saffu_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
-int saffu_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
-int saffu_log_softmax_f32(const float *X, int64_t n_rows, int64_t n_columns, float *P, int n_threads);
-int saffu_log_softmax_f64(const double *X, int64_t n_rows, int64_t n_columns, double *P, int n_threads);
-int saffu_logsumexp_f32(const float *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
-int saffu_logsumexp_f64(const double *X, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
+int saffu_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads);
+int saffu_log_softmax(const void *X, int size, int64_t n_rows, int64_t n_columns, void *P, int n_threads);
+int saffu_logsumexp(const void *X, int size, int64_t n_rows, int64_t n_columns, double *total, int n_threads);
 
 /* loss (n_rows) = - log softmax(X)[m, labels[m]], or - sum_i T[m, i] log softmax(X)[m, i], in nats. */
-int saffu_cross_entropy_labels_f32(const float *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                   double *loss, int n_threads);
-int saffu_cross_entropy_labels_f64(const double *X, const int32_t *labels, int64_t n_rows, int64_t n_columns,
-                                   double *loss, int n_threads);
-int saffu_cross_entropy_soft_f32(const float *X, const float *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                 int n_threads);
-int saffu_cross_entropy_soft_f64(const double *X, const double *T, int64_t n_rows, int64_t n_columns, double *loss,
-                                 int n_threads);
+int saffu_cross_entropy_labels(const void *X, const int32_t *labels, int size, int64_t n_rows, int64_t n_columns,
+                               double *loss, int n_threads);
+int saffu_cross_entropy_soft(const void *X, const void *T, int size, int64_t n_rows, int64_t n_columns, double *loss,
+                             int n_threads);
 
 /* The same loss of labels, and dX[m, i] = scale[m] (softmax(X)[m, i] - [i = labels[m]]), its gradient. scale (n_rows)
  * may be NULL, which means 1; dX may be X. Three reads and two writes of a row, all but one read from cache. */
-int saffu_cross_entropy_backward_f32(const float *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                     int64_t n_columns, double *loss, float *dX, int n_threads);
-int saffu_cross_entropy_backward_f64(const double *X, const int32_t *labels, const double *scale, int64_t n_rows,
-                                     int64_t n_columns, double *loss, double *dX, int n_threads);
+int saffu_cross_entropy_backward(const void *X, const int32_t *labels, const double *scale, int size, int64_t n_rows,
+                                 int64_t n_columns, double *loss, void *dX, int n_threads);
 
-/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c + 1]),
- * all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry. */
-int saffu_log_sums_f32(const float *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
-                       int64_t n_cells, float *Z, int n_threads);
-int saffu_log_sums_f64(const double *X, const int32_t *words, const int64_t *begins, int64_t n_rows, int64_t n_columns,
-                       int64_t n_cells, double *Z, int n_threads);
+/* Z (n_rows, n_cells) = the log of the sum of exp X[m, w] over the words w of each cell: words[begins[c] .. begins[c +
+ * 1]), all below n_columns; begins (n_cells + 1). A cell of one word is a copy. A gathered read of X, an exp an entry.
+ * */
+int saffu_log_sums(const void *X, const int32_t *words, const int64_t *begins, int size, int64_t n_rows,
+                   int64_t n_columns, int64_t n_cells, void *Z, int n_threads);
 
 /* Back through P = softmax(X): dX = P (dP - sum_i P_i dP_i). dX may be dP. Three reads, one write. */
-int saffu_softmax_backward_f32(const float *P, const float *dP, int64_t n_rows, int64_t n_columns, float *dX,
-                               int n_threads);
-int saffu_softmax_backward_f64(const double *P, const double *dP, int64_t n_rows, int64_t n_columns, double *dX,
-                               int n_threads);
+int saffu_softmax_backward(const void *P, const void *dP, int size, int64_t n_rows, int64_t n_columns, void *dX,
+                           int n_threads);
 
-/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes, n_columns)
- * the log probability of each class in each state, and labels (n_rows) the class c that was seen:
+/* Classes as a mixture over hidden states k: P(c | m) = sum_k softmax(X[m])_k exp T[c, k], with T (n_classes,
+ * n_columns) the log probability of each class in each state, and labels (n_rows) the class c that was seen:
  *   log_prob[m] = log sum_k exp(X[m, k] + T[c, k]) - log sum_k exp X[m, k]        never log 0: exact far below 1e-38
  *   R[m, k]     = scale[m] P(k | c, m)                                            posterior of the states
  *   dX[m, k]    = scale[m] (softmax(X[m])_k - P(k | c, m)) = d(-scale[m] log_prob[m]) / dX[m, k]
- * A class that no state can say (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior. dX may be X,
- * or NULL: then scale is not read, and R is scratch. Two exps an entry. */
-int saffu_mixture_f32(const float *X, const float *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                      int64_t n_columns, int64_t n_classes, double *log_prob, float *R, float *dX, int n_threads);
-int saffu_mixture_f64(const double *X, const double *T, const int32_t *labels, const double *scale, int64_t n_rows,
-                      int64_t n_columns, int64_t n_classes, double *log_prob, double *R, double *dX, int n_threads);
+ * A class that is impossible in every state (X[m] + T[c] nothing but -inf) has log_prob -inf and a uniform posterior.
+ * dX may be X, or NULL: then scale is not read, and R is scratch. Two exps an entry. */
+int saffu_mixture(const void *X, const void *T, const int32_t *labels, const double *scale, int size, int64_t n_rows,
+                  int64_t n_columns, int64_t n_classes, double *log_prob, void *R, void *dX, int n_threads);
 
 /* y = exp x, log x, element by element: the polynomials of vmath.h. */
-int saffu_exp_f32(const float *x, int64_t n, float *y, int n_threads);
-int saffu_exp_f64(const double *x, int64_t n, double *y, int n_threads);
-int saffu_log_f32(const float *x, int64_t n, float *y, int n_threads);
-int saffu_log_f64(const double *x, int64_t n, double *y, int n_threads);
+int saffu_exp(const void *x, int size, int64_t n, void *y, int n_threads);
+int saffu_log(const void *x, int size, int64_t n, void *y, int n_threads);
 
 /* ---- attend.c: attention over windows of a stream ----------------------------------------------------------------
  *
@@ -385,28 +399,21 @@ typedef struct {
     int64_t step;                  /* 1 or -1 */
 } saffu_view;
 
-/* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the table
- * that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one write of
- * C, which is the limit for d below about 64. */
-int saffu_compare_all_f32(const float *X, int64_t n, int64_t d, int64_t from, int64_t to, float *C, int n_threads);
-int saffu_compare_all_f64(const double *X, int64_t n, int64_t d, int64_t from, int64_t to, double *C, int n_threads);
+/* Columns [from, to) of C (n, n) = X X^T, from their diagonal down, and the same rows right of it; the whole is the
+ * table that the next kernels read. from is a multiple of 8. n^2 d flops for all, as only one half is computed; one
+ * write of C, which is the limit for d below about 64. */
+int saffu_compare_all(const void *X, int size, int64_t n, int64_t d, int64_t from, int64_t to, void *C, int n_threads);
 
 /* S (n, K): comparisons. Those of two ids below n_cached are read from cache (n_cached, n_cached); NULL and 0 for none.
  * Computed: 2 d flops and d entries of X a pair, gathered: the L2 or L3 cache is the limit. Read: one entry a pair. */
-int saffu_comparisons_f32(const saffu_view *view, const float *X, const float *cache, int64_t n_types, int64_t d,
-                          int64_t n_cached, float *S, int n_threads);
-int saffu_comparisons_f64(const saffu_view *view, const double *X, const double *cache, int64_t n_types, int64_t d,
-                          int64_t n_cached, double *S, int n_threads);
+int saffu_comparisons(const saffu_view *view, const void *X, const void *cache, int size, int64_t n_types, int64_t d,
+                      int64_t n_cached, void *S, int n_threads);
 
 /* S, A (n, K), Z (n, d), in one pass; with given, S is read. A window of K tokens gathers K d entries of X once
  * from the L2 or L3 cache, which is the limit for large d (small K and d: the steps of a row itself), and once more
  * from L1; it writes 2 K + d entries; 4 K d + 2 K^2 flops, K exps. */
-int saffu_attend_f32(const saffu_view *view, const float *X, const float *cache, const float *W, const float *bias,
-                     int64_t n_types, int64_t d, int64_t n_cached, int given, float *S, float *A, float *Z,
-                     int n_threads);
-int saffu_attend_f64(const saffu_view *view, const double *X, const double *cache, const double *W, const double *bias,
-                     int64_t n_types, int64_t d, int64_t n_cached, int given, double *S, double *A, double *Z,
-                     int n_threads);
+int saffu_attend(const saffu_view *view, const void *X, const void *cache, const void *W, const void *bias, int size,
+                 int64_t n_types, int64_t d, int64_t n_cached, int given, void *S, void *A, void *Z, int n_threads);
 
 /* From dZ (n, d), the gradient by Z, and the S and A of saffu_attend: dW (K, K) and dbias (K); dS (n, K), or NULL;
  * and dX (n_types, d) += the gradient by X, through z and s (it needs dS, and may not be X):
@@ -418,25 +425,20 @@ int saffu_attend_f64(const saffu_view *view, const double *X, const double *cach
  * flops, and K d entries read of X and read and written of dX, the limit.
  *
  * The windows are cut into chunks whose sums have rows of their own in sums (n_chunks, size), zeros at first. The first
- * kernel takes windows [from, to) of every chunk, from in ascending multiples of 64; the second folds the sums in order;
- * the third may be given the windows piece by piece, in ascending order. Windows must be good ones to the third. */
+ * kernel takes windows [from, to) of every chunk, from in ascending multiples of 64; the second folds the sums in
+ * order; the third may be given the windows piece by piece, in ascending order. Windows must be good ones to the third.
+ * */
 typedef struct {
     int64_t chunk, n_chunks; /* windows in a chunk; chunks */
     int64_t size;            /* doubles of a chunk */
 } saffu_attend_plan;
 saffu_attend_plan saffu_plan_attend(int64_t n, int64_t n_positions);
-int saffu_attend_backward_f32(const saffu_view *view, const float *X, const float *W, const float *S, const float *A,
-                              const float *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
-                              float *dS, int n_threads);
-int saffu_attend_backward_f64(const saffu_view *view, const double *X, const double *W, const double *S, const double *A,
-                              const double *dZ, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
-                              double *dS, int n_threads);
-int saffu_attend_weights_f32(const saffu_view *view, double *sums, float *dW, float *dbias);
-int saffu_attend_weights_f64(const saffu_view *view, double *sums, double *dW, double *dbias);
-int saffu_attend_embeddings_f32(const saffu_view *view, const float *X, const float *dZ, const float *A, const float *dS,
-                                int64_t d, float *dX, int n_threads);
-int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const double *dZ, const double *A, const double *dS,
-                                int64_t d, double *dX, int n_threads);
+int saffu_attend_backward(const saffu_view *view, const void *X, const void *W, const void *S, const void *A,
+                          const void *dZ, int size, int64_t n_types, int64_t d, int64_t from, int64_t to, double *sums,
+                          void *dS, int n_threads);
+int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias);
+int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
+                            int size, int64_t d, void *dX, int n_threads);
 
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
@@ -445,12 +447,9 @@ int saffu_attend_embeddings_f64(const saffu_view *view, const double *X, const d
  * x      <- x - learning_rate (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
  *
  * All (n), in place but for the gradient; step counts from 1 (below: SAFFU_OUT_OF_RANGE). Moments below 1e-36 (double:
- * 1e-300) become 0.
- * Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in float), 11 flops, a
- * square root and a division. */
-int saffu_adam_f32(const float *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                   int64_t step, int64_t n, float *x, float *first, float *second, int n_threads);
-int saffu_adam_f64(const double *gradient, double learning_rate, double beta1, double beta2, double epsilon,
-                   int64_t step, int64_t n, double *x, double *first, double *second, int n_threads);
+ * 1e-300) become 0. Kingma and Ba (arXiv 1412.6980), algorithm 1. One pass: 4 reads and 3 writes (28 bytes an entry in
+ * float), 11 flops, a square root and a division. */
+int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
+               int size, int64_t n, void *x, void *first, void *second, int n_threads);
 
 #endif

@@ -1,4 +1,4 @@
-/* What the recent past of a document offers: document windows and the induction window. Included by pool.c alone.
+/* What the recent past of a document offers: document windows and the induction window. Included by pool.h alone.
  *
  * Windows slide: a step adds one token to all of them and drops one from each, so that a position costs a few
  * logarithms, not a pass over its last thousands of tokens. A far jump fills them afresh: counts first, then a

@@ -274,13 +274,9 @@ def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows
 
     Entries of zero stay: they are contexts whose own occurrence was counted with an earlier piece of the stream.
     """
-    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
-    keys = np.union1d(a_keys, b_keys)
-    a_place, b_place = np.searchsorted(keys, a_keys), np.searchsorted(keys, b_keys)
-    data = np.zeros(keys.size, np.int64)
-    data[a_place] += a.data
-    data[b_place] += b.data
-    return _from_keys(keys, data, n_rows, a.shape[1]), a_place, b_place
+    threads = resolve_threads(None)
+    indptr, indices, counts, a_places, b_places = _core.merge(*_arrays(a), a_rows, *_arrays(b), b_rows, n_rows, threads)
+    return as_csr(indptr, indices, counts, (n_rows, a.shape[1])), a_places, b_places
 
 
 def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
@@ -296,11 +292,8 @@ def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n
     return as_csr(a.indptr, a.indices, data, a.shape), np.arange(a.nnz), place
 
 
-def _from_keys(keys: Int64, data: Int64, n_rows: int, n_cols: int) -> csr_array:
-    rows = keys // max(n_cols, 1)
-    indptr = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    return as_csr(indptr, (keys - rows * n_cols).astype(np.int32), data, (n_rows, n_cols))
+def _arrays(table: csr_array) -> tuple[Int64, Int32, Int64]:
+    return table.indptr.astype(np.int64, copy=False), table.indices.astype(np.int32, copy=False), table.data
 
 
 def _with_data(table: csr_array, data: Int64) -> csr_array:

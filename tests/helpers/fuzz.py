@@ -80,6 +80,15 @@ def raw_count(rng: Rng) -> Call:
     return _core.count, [*stream(rng), threads(rng), int(rng.choice([1, 7, 1 << 27]))]
 
 
+def raw_merge(rng: Rng) -> Call:
+    n_rows, bound = size(rng, 1, 20), size(rng, 1, 12)
+    tables = []
+    for _ in range(2):
+        rows = np.sort(rng.choice(n_rows, rng.integers(0, n_rows + 1), replace=False)).astype(np.int64)
+        tables += [*csr(rng, rows.size, bound, np.int64), rows]
+    return _core.merge, [*tables, n_rows, threads(rng)]
+
+
 def raw_find(rng: Rng) -> Call:
     n, bound = size(rng), size(rng, 1, 12)
     indptr, indices, _ = csr(rng, bound, bound)

@@ -1,5 +1,5 @@
-/* Dense log weights for one type of real: included by weigh.c with REAL, LARGEST, BITS, BITS_OF, LOG and NAME(name)
- * defined. */
+/* Dense log weights for one type of real: included by log_weights.c with REAL, LARGEST, BITS, BITS_OF, LOG and
+ * NAME(name) defined. */
 
 /* Sum of x + smoothing over a row; the sign bits of all entries go into *signs. */
 SAFFU_INLINE double NAME(sum_row)(const REAL *x, int64_t n, double smoothing, BITS *signs) {
@@ -53,12 +53,11 @@ SAFFU_RARE static void NAME(large_row)(const REAL *x, int64_t n, double smoothin
 }
 
 /* Each row of F is a class. */
-SAFFU_SIMD int NAME(saffu_log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
+SAFFU_SIMD static int NAME(log_weights_by_class)(const REAL *F, double smoothing, double exponent, int64_t n_classes,
                                                 int64_t n_features, REAL *U, double *S, int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing);
-    (void)team;
     if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad))
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
     for (int64_t c = 0; c < n_classes; c++) {
         const REAL *x = F + c * n_features;
         REAL *u = U + c * n_features;
@@ -76,14 +75,12 @@ SAFFU_SIMD int NAME(saffu_log_weights_by_class)(const REAL *F, double smoothing,
     return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
 }
 
-/* S (n_columns) = sums of x + smoothing over the rows of a block of columns, four rows at a time. Is one of them larger
- * than the largest REAL, or not a number? */
-SAFFU_INLINE int NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_rows, int64_t n_columns, int64_t stride,
-                                   double *restrict S, int *any_large) {
+/* S (n_columns) += sums of x + smoothing over the rows of a block of columns, four rows at a time; the sign bits of all
+ * entries are the result. */
+SAFFU_INLINE BITS NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_rows, int64_t n_columns, int64_t stride,
+                                    double *restrict S) {
     BITS signs = 0;
-    int bad = 0, large = 0;
     int64_t d = 0;
-    for (int64_t i = 0; i < n_columns; i++) S[i] = 0.0;
     for (; d + 4 <= n_rows; d += 4) {
         const REAL *x = F + d * stride;
         for (int64_t i = 0; i < n_columns; i++) {
@@ -97,10 +94,35 @@ SAFFU_INLINE int NAME(sum_columns)(const REAL *F, double smoothing, int64_t n_ro
             S[i] += (double)F[d * stride + i] + smoothing;
             signs |= BITS_OF(F[d * stride + i]);
         }
-    for (int64_t i = 0; i < n_columns; i++) large |= !(S[i] < LARGEST);
-    for (d = 0; d < n_rows && !bad; d++) bad |= NAME(any_negative)(F + d * stride, n_columns, signs);
-    *any_large |= large;
-    return bad;
+    return signs;
+}
+
+SAFFU_SIMD static int NAME(sums_by_feature)(const REAL *F, double smoothing, int64_t n_features, int64_t n_classes,
+                                           double *S, int n_threads) {
+    int team = saffu_team(n_threads, n_classes * n_features), bad = 0;
+    int64_t width = saffu_max(NARROW, saffu_min(WIDE, n_classes / team / NARROW * NARROW));
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
+    for (int64_t first = 0; first < n_classes; first += width) {
+        int64_t n = saffu_min(width, n_classes - first);
+        BITS signs = NAME(sum_columns)(F + first, smoothing, n_features, n, n_classes, S + first);
+        for (int64_t d = 0; d < n_features && !bad; d++)
+            bad |= NAME(any_negative)(F + d * n_classes + first, n, signs);
+    }
+    return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
+}
+
+static int NAME(large_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
+                                 int64_t n_classes, double *S, double *shift, int *large) {
+    int bad = !is_count(smoothing), any = 0;
+    if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
+    for (int64_t i = 0; i < n_classes; i++) any |= !(S[i] < LARGEST);
+    *large = any;
+    for (int64_t i = 0; any && shift && i < n_classes; i++) {
+        shift[i] = shift_of(S[i], exponent);
+        if (!(S[i] < LARGEST))
+            bad |= NAME(large_class)(F + i, n_features, n_classes, smoothing, exponent, S + i, shift + i);
+    }
+    return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
 }
 
 SAFFU_INLINE void NAME(log_columns)(const REAL *restrict x, int64_t n, double smoothing, const REAL *restrict shift,
@@ -108,43 +130,25 @@ SAFFU_INLINE void NAME(log_columns)(const REAL *restrict x, int64_t n, double sm
     for (int64_t i = 0; i < n; i++) u[i] = LOG((REAL)(x[i] + smoothing)) - shift[i];
 }
 
-/* The same where the sum of a column exceeds the largest REAL: the shifts of all, in double, and the weights. */
-SAFFU_RARE static int NAME(large_columns)(const REAL *F, double smoothing, double exponent, int64_t n_features,
-                                          int64_t n_classes, REAL *U, double *S) {
-    int bad = 0;
-    double *shift = malloc((size_t)(n_classes + 1) * sizeof *shift);
-    if (!shift) return SAFFU_NO_MEMORY;
-    for (int64_t i = 0; i < n_classes; i++) {
-        shift[i] = shift_of(S[i], exponent);
-        if (!(S[i] < LARGEST))
-            bad |= NAME(large_class)(F + i, n_features, n_classes, smoothing, exponent, S + i, shift + i);
-    }
-    for (int64_t j = 0; j < n_features * n_classes; j++)
-        U[j] = (REAL)(log_of_sum((double)F[j], smoothing) - shift[j % n_classes]);
-    free(shift);
-    return bad ? SAFFU_NOT_A_COUNT : SAFFU_OK;
+/* The same in double, where the sum of a class exceeds the largest REAL. */
+SAFFU_RARE static void NAME(large_columns)(const REAL *x, int64_t n, double smoothing, const double *shift, REAL *u) {
+    for (int64_t i = 0; i < n; i++) u[i] = (REAL)(log_of_sum((double)x[i], smoothing) - shift[i]);
 }
 
-/* Each column of F is a class. */
-SAFFU_SIMD int NAME(saffu_log_weights_by_feature)(const REAL *F, double smoothing, double exponent, int64_t n_features,
-                                                  int64_t n_classes, REAL *U, double *S, int n_threads) {
-    int team = saffu_team(n_threads, n_classes * n_features), bad = !is_count(smoothing), large = 0;
-    if (!(fabs(exponent) < LARGEST / 1024)) return SAFFU_NOT_FINITE; /* no logarithm of a double exceeds 746 */
-    int64_t width = saffu_max(NARROW, saffu_min(WIDE, n_classes / team / NARROW * NARROW));
-    REAL *shift = malloc((size_t)(n_classes + 1) * sizeof *shift);
-    if (!shift) return SAFFU_NO_MEMORY;
-    SAFFU_OMP(parallel for num_threads(team) schedule(static) reduction(| : bad, large))
-    for (int64_t first = 0; first < n_classes; first += width)
-        bad |= NAME(sum_columns)(F + first, smoothing, n_features, saffu_min(width, n_classes - first), n_classes,
-                                 S + first, &large);
-    if (bad || large) {
-        free(shift);
-        return bad ? SAFFU_NOT_A_COUNT : NAME(large_columns)(F, smoothing, exponent, n_features, n_classes, U, S);
+SAFFU_SIMD static int NAME(logs_by_feature)(const REAL *F, const double *S, const double *shift, double smoothing,
+                                           double exponent, int64_t n_features, int64_t n_classes, REAL *U,
+                                           int n_threads) {
+    int team = saffu_team(n_threads, n_classes * n_features);
+    REAL *rounded = malloc((size_t)(n_classes + 1) * sizeof *rounded);
+    if (!rounded) return SAFFU_NO_MEMORY;
+    for (int64_t i = 0; i < n_classes; i++) rounded[i] = (REAL)shift_of(S[i], exponent);
+    SAFFU_PARALLEL_FOR(team, schedule(static))
+    for (int64_t d = 0; d < n_features; d++) {
+        const REAL *x = F + d * n_classes;
+        REAL *u = U + d * n_classes;
+        if (shift) NAME(large_columns)(x, n_classes, smoothing, shift, u);
+        else NAME(log_columns)(x, n_classes, smoothing, rounded, u);
     }
-    for (int64_t i = 0; i < n_classes; i++) shift[i] = (REAL)shift_of(S[i], exponent);
-    SAFFU_OMP(parallel for num_threads(team) schedule(static))
-    for (int64_t d = 0; d < n_features; d++)
-        NAME(log_columns)(F + d * n_classes, n_classes, smoothing, shift, U + d * n_classes);
-    free(shift);
+    free(rounded);
     return SAFFU_OK;
 }

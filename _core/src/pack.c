@@ -1,0 +1,84 @@
+/* Packing rows: the sparse rows of all tables in the form that the pooled softmax adds up.
+ *
+ * Decisions. Frequent words have small ids, so a long row is nearly full at its beginning: that is stored as a vector,
+ * without indices, and the rest as (word, value) pairs. That words ascend is looked at while they are in cache, for
+ * many short rows together.
+ */
+#include <string.h>
+
+#include "parallel.h"
+#include "saffu.h"
+
+enum { BLOCK = SAFFU_BLOCK, PACKED_AT_ONCE = 256, SCAN = 1024 };
+
+/* How many entries of words [from, to) are not above the one before? */
+SAFFU_INLINE int64_t count_descents(const int32_t *words, int64_t from, int64_t to) {
+    int64_t n = 0;
+    for (int64_t i = from; i < to; i += SCAN) {
+        int32_t some = 0; /* few enough for narrow lanes */
+        for (int64_t j = i; j < saffu_min(to, i + SCAN); j++) some += words[j] <= words[j - 1];
+        n += some;
+    }
+    return n;
+}
+
+/* Do the words of rows [from, to) ascend, from 0 to at most what places of 32 bits can pad to a block? Then all
+ * descents are at the beginnings of rows: many short rows are looked at as one long one. */
+SAFFU_SIMD static int rows_ascend(const int64_t *indptr, const int32_t *words, int64_t from, int64_t to) {
+    int64_t first = indptr[from], n_descents = count_descents(words, first + 1, indptr[to]);
+    int bad = 0;
+    for (int64_t c = from; c < to; c++) {
+        int64_t begin = indptr[c], end = indptr[c + 1];
+        if (begin == end) continue;
+        n_descents -= begin > first && words[begin] <= words[begin - 1];
+        bad |= (words[begin] < 0) | (words[end - 1] > INT32_MAX - BLOCK);
+    }
+    return !bad && n_descents == 0;
+}
+
+/* Length of the dense beginning of a row, the largest multiple of BLOCK of which at least half is seen; *inside words
+ * lie in it. A word that has a place there is below twice the number of words up to it. */
+SAFFU_INLINE int64_t head_length(const int32_t *words, int64_t n, int64_t *inside) {
+    int64_t best = 0; /* words that lie within the longest beginning so far */
+    for (int64_t i = 0; i < n && words[i] < 2 * n; i++)
+        best = 2 * (i + 1) >= ((int64_t)words[i] / BLOCK + 1) * BLOCK ? i + 1 : best;
+    *inside = best;
+    return best ? ((int64_t)words[best - 1] / BLOCK + 1) * BLOCK : 0;
+}
+
+int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
+                     int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]), bad = 0;
+    SAFFU_PARALLEL_FOR(team, schedule(static) reduction(| : bad))
+    for (int64_t from = 0; from < n_rows; from += PACKED_AT_ONCE) {
+        int64_t to = saffu_min(n_rows, from + PACKED_AT_ONCE), inside;
+        bad |= !rows_ascend(indptr, words, from, to);
+        for (int64_t c = from; c < to; c++) {
+            int64_t n = indptr[c + 1] - indptr[c];
+            head_ptr[c + 1] = head_length(words + indptr[c], n, &inside);
+            tail_ptr[c + 1] = n - inside;
+        }
+    }
+    if (bad) return SAFFU_OUT_OF_RANGE;
+    for (int64_t c = 0; c < n_rows; c++) { /* on from the ends of the rows before */
+        head_ptr[c + 1] += head_ptr[c];
+        tail_ptr[c + 1] += tail_ptr[c];
+    }
+    return SAFFU_OK;
+}
+
+int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
+               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
+               int n_threads) {
+    int team = saffu_team(n_threads, indptr[n_rows] - indptr[0]);
+    SAFFU_PARALLEL_FOR(team, schedule(static, 256))
+    for (int64_t c = 0; c < n_rows; c++) {
+        int64_t n_tail = tail_ptr[c + 1] - tail_ptr[c], first_tail = indptr[c + 1] - n_tail;
+        double *restrict dense = head + head_ptr[c];
+        memset(dense, 0, (size_t)(head_ptr[c + 1] - head_ptr[c]) * sizeof *dense);
+        for (int64_t i = indptr[c]; i < first_tail; i++) dense[words[i]] = u[i];
+        memcpy(tail_word + tail_ptr[c], words + first_tail, (size_t)n_tail * sizeof *words);
+        memcpy(tail_u + tail_ptr[c], u + first_tail, (size_t)n_tail * sizeof *u);
+    }
+    return SAFFU_OK;
+}
