@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saffu.text import LINE_END_ID, Chunk, Corpus, Vocabulary
+from saffu.utils.streams import TokenStream
 
 CHILDREN = ("aochildes", "fairytales", "tinystories")
 WORDS = ("brown", *CHILDREN)  # corpora with a validation part
@@ -107,10 +108,8 @@ def _members(name: str) -> tuple[str, ...]:
 def joined(texts: Iterable[Chunk]) -> Chunk:
     """Texts one after the other."""
     chunks = list(texts)
-    ends = np.cumsum([chunk.ids.size for chunk in chunks])
-    documents = [chunk.starts + end - chunk.ids.size for chunk, end in zip(chunks, ends, strict=True)]
-    ids = np.concatenate([chunk.ids for chunk in chunks])
-    return Chunk(ids, np.concatenate(documents), sum(chunk.n_characters for chunk in chunks))
+    whole = TokenStream.concat(chunk.stream for chunk in chunks)
+    return Chunk(whole.ids, whole.starts, sum(chunk.n_characters for chunk in chunks))
 
 
 def sample(text: Chunk, tokens: int, runs: int = 8) -> Chunk:
@@ -126,9 +125,8 @@ def sample(text: Chunk, tokens: int, runs: int = 8) -> Chunk:
 
 
 def _span(text: Chunk, first: int, last: int) -> Chunk:
-    inside = text.starts[(text.starts > first) & (text.starts < last)] - first
-    share = (last - first) / text.ids.size
-    return Chunk(text.ids[first:last], np.concatenate([[0], inside]), round(text.n_characters * share))
+    span, share = text.stream.slice(first, last), (last - first) / text.ids.size
+    return Chunk(span.ids, span.starts, round(text.n_characters * share))
 
 
 def beginning(text: Chunk, tokens: int) -> Chunk:

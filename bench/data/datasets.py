@@ -45,7 +45,7 @@ def _images(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.in
 
 
 def with_complements(split: Split) -> Split:
-    """Features x and 1 - x, so that an absent feature is evidence too."""
+    """Features x and 1 - x, so that an absent feature counts too."""
     return split._replace(train=np.hstack([split.train, 1 - split.train]), test=np.hstack([split.test, 1 - split.test]))
 
 

@@ -48,7 +48,7 @@ FILLERS = ("um", "uh", "well", "er", "you know", "like")
 CORRECTIONS = ("no {}", "no I mean {}", "sorry {}", "I mean {}")
 ACTIONS = tuple(f"{device} {wish}" for device in DEVICES for wish in ("on", "off"))
 
-VOCAB_SIZE = 1_000  # actions, a token for words never heard, words
+VOCAB_SIZE = 1_000  # actions, a token for unknown words, words
 
 COMPLAINT, POLITE, FILLER, CORRECTION, MISSPELT = 0.05, 0.5, 0.15, 0.03, 0.1  # chances, the last of each word
 
@@ -84,7 +84,7 @@ def _utterance(rng: np.random.Generator) -> Utterance:
 
 
 class Lexicon:
-    """Numbers for words as they are heard; a misspelling takes the number of the word it is a slip of.
+    """Numbers for words as they come; a misspelling takes the number of the word it is a slip of.
 
     Words of more than three letters are the same if they share a form with one letter left out, as they do after any
     one letter has been swapped with the next, dropped, doubled or replaced.
@@ -92,7 +92,7 @@ class Lexicon:
     Parameters
     ----------
     first, end : int
-        Numbers to give out: ``first`` stands for words never heard, those above it up to ``end`` for a word each.
+        Numbers to give out: ``first`` is that of unknown words, those above it up to ``end`` for a word each.
     """
 
     def __init__(self, first: int, end: int) -> None:
@@ -100,19 +100,19 @@ class Lexicon:
         self._number: dict[str, int] = {}  # of every form
         self._next = first + 1
 
-    def hear(self, text: str) -> list[int]:
+    def learn(self, text: str) -> list[int]:
         """Numbers of the words, new ones for new words as long as there are any."""
-        return [self._number_of(word) or self._learn(word) for word in text.split()]
+        return [self._number_of(word) or self._add(word) for word in text.split()]
 
     def known(self, text: str) -> list[int]:
-        """Numbers of the words; nothing is learnt."""
+        """Numbers of the words; nothing is learned."""
         return [self._number_of(word) or self.unknown for word in text.split()]
 
     def _number_of(self, word: str) -> int | None:
         found = (self._number.get(form) for form in _forms(word))
         return next((number for number in found if number is not None), None)
 
-    def _learn(self, word: str) -> int:
+    def _add(self, word: str) -> int:
         if self._next == self.end:
             return self.unknown
         for form in _forms(word):

@@ -46,7 +46,7 @@ class Model(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The architecture, without whether there is an explicit model beneath."""
+        """The architecture, without whether it has a residual base."""
         return str(replace(self.architecture, residual=False))
 
 

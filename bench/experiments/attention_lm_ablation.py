@@ -19,7 +19,7 @@ from bench.data.texts import Text, text_of
 from bench.report.command import Options, closing, options, write
 from bench.report.tables import markdown_table, mean_and_spread
 from bench.trials.attention_lm import RATES, SCALES, Moment, best, best_setting, remembered, solve, trained
-from saffu.attention_lm.model import SaffuLM
+from saffu import SaffuLM
 
 ARCHITECTURE: dict[str, Any] = {"bits": 32, "hidden": 32, "radius": 8, "block": 8}
 TOKENS, TYPES = 100_000, 2000

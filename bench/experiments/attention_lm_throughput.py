@@ -2,8 +2,8 @@
 
 ``python -m bench.experiments.attention_lm_throughput [--print]`` takes about a minute. Needs SAFFU_DATA and torch.
 
-The same parameters, the same batches, the same Adam, float32, every core; the logits of the explicit model beneath are
-made by the same code for both. Both losses of the first batch must agree.
+The same parameters, the same batches, the same Adam, float32, every core; the logits of the residual base are made
+by the same code for both. Both losses of the first batch must agree.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bench.report.command import Options, closing, options, write
 from bench.report.tables import markdown_table
 from bench.trials.attention_lm import solve
 from bench.trials.refiner_steps import Refiner
-from saffu import ExplicitLM
-from saffu.attention_lm.model import BATCH_TOKENS, SaffuLM
+from saffu import ExplicitLM, SaffuLM
+from saffu.attention_lm.backprop import BATCH_TOKENS
 from saffu.utils.threads import available_cpus
 
 AGREEMENT = 1e-4  # of the losses, relative

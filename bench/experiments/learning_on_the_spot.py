@@ -1,14 +1,14 @@
-"""Learning from each utterance heard: accuracy on new ones, and milliseconds on one core.
+"""Learning from one utterance at a time: accuracy on new ones, and milliseconds on one core.
 
 ``python -m bench.experiments.learning_on_the_spot [--print]`` takes about three minutes. The peers need torch.
 
-A switch for a house hears short commands one after the other, each followed by the action that was meant, and has to
-act on the next one: accuracy on new commands against the number heard, from none.
+A switch for a house is given short commands one after the other, each followed by the action that was meant, and has to
+act on the next one: accuracy on new commands against the number learned, from none.
 
 The explicit model is a language model in which the action stands before every word: an utterance is the document
 ``a w_1 a w_2 a ...``, so that a word follows the action, the word before it, and both. It is asked for the action under
-which the utterance is likeliest. Hearing is one ``update``. The scalars are primed when the number of utterances heard
-is a power of two, which is timed apart: it can wait until nobody speaks. The peers get the same tokens.
+which the utterance is likeliest. Learning is one ``update``. The scalars are primed when the number of utterances
+learned is a power of two, which is timed apart: it can wait until nobody speaks. The peers get the same tokens.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from bench.report.tables import markdown_table, mean_and_spread
 from bench.trials.one_core import on_one_core
 from bench.trials.tuning import RATES, settings_tried
 
-HEARD = (0, 5, 10, 20, 50, 100, 200, 400)
+LEARNED = (0, 5, 10, 20, 50, 100, 200, 400)
 N_TEST = 300
 SEEDS = (10, 11, 12)  # the grammar and the encoding were settled on others
-TUNING_SEED, TUNING_HEARD = 99, 100
+TUNING_SEED, TUNING_LEARNED = 99, 100
 SETTINGS: dict[str, Any] = {"radius": 2, "order": 3, "windows": (), "induction": 0, "n_threads": 1}
 MEGABYTES = 512
 
 
 class Learner(Protocol):
-    """What hears and answers. Tokens are numbers below ``VOCAB_SIZE``, actions those below ``len(ACTIONS)``."""
+    """What learns and answers. Tokens are numbers below ``VOCAB_SIZE``, actions those below ``len(ACTIONS)``."""
 
     @property
     def n_weights(self) -> int:
@@ -45,13 +45,13 @@ class Learner(Protocol):
         ...
 
     def update(self, tokens: list[int], action: int) -> None:
-        """Hear an utterance and what was meant."""
+        """Learn an utterance and what was meant."""
 
     def rest(self) -> None:
         """Do what can wait until nobody speaks."""
 
     def answer(self, tokens: list[int]) -> int:
-        """Say what is meant."""
+        """The action that is meant."""
 
 
 class Explicit:
@@ -59,7 +59,7 @@ class Explicit:
 
     def __init__(self) -> None:
         self.model = saffu.ExplicitLM(**SETTINGS).partial_fit([], vocab_size=VOCAB_SIZE)
-        self.n_heard = 0
+        self.n_learned = 0
 
     @property
     def n_weights(self) -> int:
@@ -69,16 +69,16 @@ class Explicit:
     def update(self, tokens: list[int], action: int) -> None:
         """Count the utterance."""
         self.model.update(documents_of(tokens, [action]), documents=[0])
-        self.n_heard += 1
+        self.n_learned += 1
 
     def rest(self) -> None:
         """Prime at 1, 2, 4, 8, ... utterances."""
-        if self.n_heard & (self.n_heard - 1) == 0:
-            self.model.solve()
+        if self.n_learned & (self.n_learned - 1) == 0:
+            self.model.prime()
 
     def answer(self, tokens: list[int]) -> int:
         """The action under which the utterance is likeliest."""
-        if self.n_heard == 0:
+        if self.n_learned == 0:
             return 0
         length, n_actions = 2 * len(tokens), len(ACTIONS)
         log_prob = self.model.log_prob(documents_of(tokens, range(n_actions)), documents=length * np.arange(n_actions))
@@ -93,15 +93,15 @@ class Lesson(NamedTuple):
     """What one learner did with one stream of utterances; milliseconds of each update, rest and answer."""
 
     accuracy: dict[int, float]
-    right: list[bool]  # answers before each utterance was heard
+    right: list[bool]  # answers before each utterance was learned
     n_weights: int
     update: list[float]
     rest: list[float]
     answer: list[float]
 
 
-def taught(build: Callable[[], Learner], seed: int, heard: Sequence[int], n_test: int) -> Lesson:
-    """Let a learner answer and then hear every utterance of a seed; score it on fresh ones at some numbers heard."""
+def taught(build: Callable[[], Learner], seed: int, learned: Sequence[int], n_test: int) -> Lesson:
+    """Let a learner answer and then learn every utterance of a seed; score it on fresh ones at some numbers learned."""
     learner, lexicon = build(), Lexicon(len(ACTIONS), VOCAB_SIZE)
     fresh = utterances(n_test, seed + 1_000_000)
     lesson = Lesson({}, [], 0, [], [], [])
@@ -110,20 +110,20 @@ def taught(build: Callable[[], Learner], seed: int, heard: Sequence[int], n_test
         right = [learner.answer(lexicon.known(spoken.text)) == spoken.action for spoken in fresh]
         lesson.accuracy[n] = float(np.mean(right))
 
-    for n, spoken in enumerate(utterances(max(heard), seed)):
-        if n in heard and n_test:
+    for n, spoken in enumerate(utterances(max(learned), seed)):
+        if n in learned and n_test:
             score(n)
         began = time.perf_counter()
         lesson.right.append(learner.answer(lexicon.known(spoken.text)) == spoken.action)
         answered = time.perf_counter()
-        learner.update(lexicon.hear(spoken.text), spoken.action)
+        learner.update(lexicon.learn(spoken.text), spoken.action)
         updated = time.perf_counter()
         learner.rest()
         moments = np.array([began, answered, updated, time.perf_counter()])
         for times, spent in zip((lesson.answer, lesson.update, lesson.rest), 1e3 * np.diff(moments), strict=True):
             times.append(float(spent))
     if n_test:
-        score(max(heard))
+        score(max(learned))
     return lesson._replace(n_weights=learner.n_weights)
 
 
@@ -134,14 +134,14 @@ def contenders(quick: bool) -> dict[str, Callable[[], Learner]]:
         from bench.peers import torch_learners
 
         for name, build in torch_learners.LEARNERS.items():
-            rate = best_rate(build, RATES[settings_tried(quick)], 4 if quick else TUNING_HEARD)
+            rate = best_rate(build, RATES[settings_tried(quick)], 4 if quick else TUNING_LEARNED)
             found[f"{name}, rate {rate:g}"] = functools.partial(build, rate, 0)
     return found
 
 
-def best_rate(build: Callable[[float, int], Learner], rates: Sequence[float], heard: int) -> float:
-    """The rate with the most right answers, each before the utterance was heard, on the stream kept for tuning."""
-    right = [np.mean(taught(functools.partial(build, rate, 0), TUNING_SEED, [heard], 0).right) for rate in rates]
+def best_rate(build: Callable[[float, int], Learner], rates: Sequence[float], learned: int) -> float:
+    """The rate with the most right answers, each before the utterance was learned, on the stream kept for tuning."""
+    right = [np.mean(taught(functools.partial(build, rate, 0), TUNING_SEED, [learned], 0).right) for rate in rates]
     return rates[int(np.argmax(right))]
 
 
@@ -149,13 +149,13 @@ def best_rate(build: Callable[[float, int], Learner], rates: Sequence[float], he
 
 
 def accuracy_table(lessons: dict[str, list[Lesson]]) -> str:
-    """Accuracy on fresh utterances by the number heard, mean and spread over the seeds."""
-    heard = list(next(iter(lessons.values()))[0].accuracy)
+    """Accuracy on fresh utterances by the number learned, mean and spread over the seeds."""
+    learned = list(next(iter(lessons.values()))[0].accuracy)
     rows = [
-        [name, f"{runs[0].n_weights:,}", *(mean_and_spread([run.accuracy[n] for run in runs], 2) for n in heard)]
+        [name, f"{runs[0].n_weights:,}", *(mean_and_spread([run.accuracy[n] for run in runs], 2) for n in learned)]
         for name, runs in lessons.items()
     ]
-    return markdown_table(["accuracy after", "weights", *(f"{n} heard" for n in heard)], rows)
+    return markdown_table(["accuracy after", "weights", *(f"{n} learned" for n in learned)], rows)
 
 
 def time_table(lessons: dict[str, list[Lesson]]) -> str:
@@ -172,27 +172,28 @@ def time_table(lessons: dict[str, list[Lesson]]) -> str:
 
 
 def draw(lessons: dict[str, list[Lesson]], figure: Any) -> None:
-    """Accuracy against utterances heard."""
+    """Accuracy against utterances learned."""
     figure.set_size_inches(7, 4.5)
     axes = figure.subplots()
     for name, runs in lessons.items():
-        heard = np.array(list(runs[0].accuracy))
+        learned = np.array(list(runs[0].accuracy))
         accuracy = np.array([list(run.accuracy.values()) for run in runs])
-        axes.errorbar(heard + 1, accuracy.mean(axis=0), accuracy.std(axis=0), marker="o", ms=3, label=name)
+        axes.errorbar(learned + 1, accuracy.mean(axis=0), accuracy.std(axis=0), marker="o", ms=3, label=name)
     axes.axhline(0.9, color="grey", lw=0.5)
-    axes.set(xscale="log", xlabel="1 + utterances heard", ylabel="accuracy on new utterances", ylim=(0, 1))
+    axes.set(xscale="log", xlabel="1 + utterances learned", ylabel="accuracy on new utterances", ylim=(0, 1))
     axes.legend()
 
 
 def run(given: Options) -> None:
     """Measure and write."""
     began = time.perf_counter()
-    heard, n_test, seeds = ((0, 4), 10, SEEDS[:2]) if given.quick else (HEARD, N_TEST, SEEDS)
+    learned, n_test, seeds = ((0, 4), 10, SEEDS[:2]) if given.quick else (LEARNED, N_TEST, SEEDS)
     lessons = {
-        name: [taught(build, seed, heard, n_test) for seed in seeds] for name, build in contenders(given.quick).items()
+        name: [taught(build, seed, learned, n_test) for seed in seeds]
+        for name, build in contenders(given.quick).items()
     }
     records = [
-        {"contender": name, "seed": seed, "heard": n, "accuracy": accuracy}
+        {"contender": name, "seed": seed, "learned": n, "accuracy": accuracy}
         for name, runs in lessons.items()
         for seed, lesson in zip(seeds, runs, strict=True)
         for n, accuracy in lesson.accuracy.items()
@@ -204,8 +205,8 @@ def run(given: Options) -> None:
         f"{small['answer'] / 100:.1f} ms, peak memory {small['megabytes']:.0f} MB (of {MEGABYTES})."
     )
     budget = (
-        f"{max(heard)} utterances, {n_test} fresh ones to score on; peers: 8 steps of Adam for each utterance heard, "
-        "on 32 of all heard so far, the new one among them; rate tuned on another stream, not counted"
+        f"{max(learned)} utterances, {n_test} fresh ones to score on; peers: 8 steps of Adam for each utterance, "
+        "on 32 of all learned so far, the new one among them; rate tuned on another stream, not counted"
     )
     words = ", ".join(map(str, seeds))
     libraries = [*filter(installed, ["torch"])]

@@ -72,7 +72,7 @@ def moments_rows() -> Iterator[Row]:
 
 def _moments_contenders(H, y, n_classes):
     return {
-        "saffu": lambda: saffu.moments(H, y, n_classes, n_threads=1),
+        "saffu": lambda: saffu.moments(H, y, n_classes=n_classes, n_threads=1),
         "scipy": lambda: one_hot_product(H, y, n_classes),
         "read": lambda: _core.lowest(H.reshape(-1), 1),
     }

@@ -42,7 +42,7 @@ def n_pairs(n_tokens: int, radius: int) -> int:
 
 def by_saffu(ids: Ids, radius: int, n_threads: int = 1) -> Any:
     """One table of all distances."""
-    return saffu.cooccurrence(ids, range(1, radius + 1), VOCAB_SIZE, n_threads=n_threads)
+    return saffu.cooccurrence(ids, range(1, radius + 1), vocab_size=VOCAB_SIZE, n_threads=n_threads)
 
 
 def by_numpy(ids: Ids, radius: int) -> Any:

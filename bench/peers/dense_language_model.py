@@ -14,10 +14,10 @@ from saffu.text import Chunk
 Float64 = NDArray[np.float64]
 
 
-def fit(split: Split, n_threads: int | None = None, **settings) -> ExplicitLM:
+def fit(split: Split, *, n_threads: int | None = None, **settings) -> ExplicitLM:
     """An ExplicitLM of the training part."""
     model = ExplicitLM(n_threads=n_threads, **settings)
-    return model.fit(split.train.ids, vocab_size=len(split.vocabulary), documents=split.train.starts)
+    return model.fit(split.train.ids, documents=split.train.starts, vocab_size=len(split.vocabulary))
 
 
 # ---- the same logits, densely ----------------------------------------------------------------------------------------
@@ -31,10 +31,10 @@ class DenseTwin:
     """
 
     def __init__(self, model: ExplicitLM, text: Chunk) -> None:
-        self.pooled, self.scalars = model._solved()
-        self.ids, self.documents = text.ids, text.starts
+        self.pooled, self.scalars = model.solution.solved()
+        self.stream = text.stream
         weights = self.pooled.weights
-        rows = weights.contexts(text.ids, text.starts)
+        rows = weights.contexts(self.stream)
         self.states = self.pooled.states(rows)
         self.rows = rows.T.copy()
         self.masses = window_mass(self.pooled.windows)
@@ -46,7 +46,6 @@ class DenseTwin:
         return np.array([self._log_prob(t) for t in positions.tolist()])
 
     def _log_prob(self, t: int) -> float:
-        begin = int(self.documents[np.searchsorted(self.documents, t, side="right") - 1])
         theta = self.scalars[self.states[t]]
         z = self.priors[self.states[t]].copy()
         tables = self.pooled.weights.tables
@@ -54,16 +53,17 @@ class DenseTwin:
             if row >= 0:
                 first, last = table.counts.indptr[row : row + 2]
                 z[table.counts.indices[first:last]] += scalar * table.u[first:last]
-        for scalar, words, mass in zip(theta[2 + len(tables) :], *self._recent(t, begin), strict=True):
+        for scalar, words, mass in zip(theta[2 + len(tables) :], *self._recent(t), strict=True):
             distinct, n = np.unique(words, return_counts=True)
             z[distinct] += scalar * np.log1p(n / (mass * self.pooled.weights.unigram[distinct]))
         largest = z.max()
-        return float(z[self.ids[t]] - largest - np.log(np.exp(z - largest).sum()))
+        return float(z[self.stream.ids[t]] - largest - np.log(np.exp(z - largest).sum()))
 
-    def _recent(self, t: int, begin: int) -> tuple[list[NDArray[np.int32]], list[float]]:
+    def _recent(self, t: int) -> tuple[list[NDArray[np.int32]], list[float]]:
         """Words of each document window and of the induction window, and their masses."""
-        words = [self.ids[max(begin, t - length) : t] for length in self.pooled.windows]
-        past = self.ids[max(begin, t - self.pooled.induction) : t]
+        ids, begin = self.stream.ids, int(self.stream.begins(np.array([t]))[0])
+        words = [ids[max(begin, t - length) : t] for length in self.pooled.windows]
+        past = ids[max(begin, t - self.pooled.induction) : t]
         words.append(past[1:][past[:-1] == past[-1]] if past.size else past)
         return words, [*self.masses, INDUCTION_MASS]
 

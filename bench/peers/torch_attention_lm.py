@@ -1,7 +1,7 @@
 """The network of :class:`saffu.SaffuLM` in torch: the same parameters, the same batches, the same Adam.
 
 Every formulation is the quickest found in torch. Positions of a batch go through each operation together; the bias of
-the output is one more column of its weights, added in the same product as the logits of the model beneath; means
+the output is one more column of its weights, added in the same product as the logits of the residual base; means
 over the document are differences of running sums where embeddings are fixed, and sums by ``embedding_bag`` where they
 move. One layer of units.
 """
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from saffu import SaffuLM
 from saffu.attention_lm.contexts import SEGMENT
-from saffu.attention_lm.model import EMBEDDINGS, SaffuLM
-from saffu.attention_lm.segments import Passage, Passages
-from saffu.attention_lm.units import Unit
+from saffu.attention_lm.segments import SegmentBatch, SegmentedText
+from saffu.attention_lm.units import EMBEDDINGS, Unit
 from saffu.training.run import BETA1, BETA2, EPSILON
 
 NEVER = -1e30  # logit of a place where there is no token
@@ -35,7 +35,7 @@ class BlockwiseLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, H: Tensor, O: Tensor, base: Tensor | None, targets: Tensor) -> Tensor:  # noqa: E741
-        """Loss of hidden states (n, h), output weights (V, h), logits (n, V) that come on top (lost), targets (n,)."""
+        """Loss of hidden states (n, h), output weights (V, h), logits (n, V) to add (overwritten), targets (n,)."""
         n = len(H)
         dH, dO = torch.empty_like(H), torch.zeros_like(O)
         logits, loss = H.new_empty(min(ROWS, n), len(O)), 0.0
@@ -68,8 +68,8 @@ class TorchSaffu:
     ----------
     model : SaffuLM
         Whose parameters to copy.
-    text : Passages
-        The training text as that model prepared it; its logits of another model are used too.
+    text : SegmentedText
+        The training text as that model prepared it, with the logits of its residual base.
     frozen : bool
         Whether embeddings are fixed.
     learning_rate : float
@@ -78,13 +78,14 @@ class TorchSaffu:
     """
 
     def __init__(
-        self, model: SaffuLM, text: Passages, frozen: bool, learning_rate: float = 3e-3, blockwise: bool = True
+        self, model: SaffuLM, text: SegmentedText, frozen: bool, learning_rate: float = 3e-3, blockwise: bool = True
     ) -> None:
         if model.layers > 1:
             raise ValueError(f"model must have one layer, got {model.layers}")
-        self.units: list[Unit] = model._network.units
+        session = model.session()  # has the units and the parameters as they are now
+        self.units: list[Unit] = session.network.units
         self.span, self.text, self.blockwise = model.span, text, blockwise
-        values = {name: torch.tensor(value, dtype=torch.float32) for name, value in model._solved.items()}
+        values = {name: torch.tensor(value, dtype=torch.float32) for name, value in session.parameters.items()}
         self.X = torch.softmax(values.pop(EMBEDDINGS), 1) if frozen else None
         self.parameters = {name: value.requires_grad_() for name, value in values.items()}
         self.optimiser = torch.optim.Adam(
@@ -92,7 +93,7 @@ class TorchSaffu:
         )
         self._read(text)
 
-    def _read(self, text: Passages) -> None:
+    def _read(self, text: SegmentedText) -> None:
         """What does not change: tokens, how far each place is from the start of its document, running sums."""
         places = np.arange(text.stream.ids.size)
         offset = places - text.stream.begins(places)
@@ -109,7 +110,7 @@ class TorchSaffu:
 
     # ---- steps ----
 
-    def step(self, batch: Passage) -> float:
+    def step(self, batch: SegmentBatch) -> float:
         """One step of the optimiser; the loss before it, nats per token."""
         loss = self.loss(batch)
         self.optimiser.zero_grad()
@@ -117,7 +118,7 @@ class TorchSaffu:
         self.optimiser.step()
         return float(loss.detach())
 
-    def loss(self, batch: Passage) -> Tensor:
+    def loss(self, batch: SegmentBatch) -> Tensor:
         """Mean loss of a batch."""
         places = torch.from_numpy(batch.text.positions(batch.segments))
         X = torch.softmax(self.parameters[EMBEDDINGS], 1) if self.X is None else self.X
@@ -136,8 +137,8 @@ class TorchSaffu:
         assert base is not None
         return functional.cross_entropy(torch.addmm(base, wide_H, wide_O.T), targets)
 
-    def _base(self, batch: Passage) -> tuple[Tensor | None, float]:
-        """Logits of the model beneath, and nats from outputs to words, by the code that the other network uses."""
+    def _base(self, batch: SegmentBatch) -> tuple[Tensor | None, float]:
+        """Logits of the residual base, and nats from outputs to words, by the code that the other network uses."""
         if self.text.source is None:
             return None, 0.0
         logits = self.text.buffer(batch.n_positions)
@@ -194,7 +195,7 @@ def _bags(ids: Tensor, first: Tensor, last: Tensor, X: Tensor) -> Tensor:
     return functional.embedding_bag(ids[at], X, begins, mode="sum")
 
 
-def train(network: TorchSaffu, batches: Iterable[Passage], rates: Iterable[float] | None = None) -> list[float]:
+def train(network: TorchSaffu, batches: Iterable[SegmentBatch], rates: Iterable[float] | None = None) -> list[float]:
     """A step for each batch, at the network's learning rate or at one for each; the losses."""
     losses = []
     group = network.optimiser.param_groups[0]

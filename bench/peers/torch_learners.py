@@ -1,4 +1,4 @@
-"""Learners by backprop in torch: random weights, Adam, every utterance heard replayed."""
+"""Learners by backprop in torch: random weights, Adam, every utterance learned so far replayed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HIDDEN = 64
 
 
 class Replay:
-    """Hears by a few steps on the utterances heard so far; the new one is in each of them."""
+    """Learns by a few steps on the utterances given so far; the new one is in each of them."""
 
     def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None:
         torch.set_num_threads(1)
         self.network, self.optimiser = network, optimiser
-        self.heard: list[tuple[list[int], int]] = []
+        self.given: list[tuple[list[int], int]] = []
         self.rng = np.random.default_rng(seed)
 
     @property
@@ -33,10 +33,10 @@ class Replay:
 
     def update(self, tokens: list[int], action: int) -> None:
         """A few steps."""
-        self.heard.append((tokens, action))
+        self.given.append((tokens, action))
         for _ in range(STEPS):
-            others = self.rng.choice(len(self.heard) - 1, min(BATCH, len(self.heard)) - 1, replace=False)
-            batch = [self.heard[-1], *(self.heard[j] for j in others)]
+            others = self.rng.choice(len(self.given) - 1, min(BATCH, len(self.given)) - 1, replace=False)
+            batch = [self.given[-1], *(self.given[j] for j in others)]
             self.optimiser.zero_grad()
             self.loss(batch).backward()
             self.optimiser.step()
@@ -45,7 +45,7 @@ class Replay:
         """Nothing is left to do."""
 
     def loss(self, batch: list[tuple[list[int], int]]) -> Tensor:
-        """Mean negative log-probability of what is to be said."""
+        """Mean negative log-probability of the actions."""
         logits = self.network([tokens for tokens, _ in batch])
         return functional.cross_entropy(logits, torch.tensor([action for _, action in batch]))
 

@@ -26,7 +26,7 @@ class Problem:
         rng = np.random.default_rng(0)
         p = 1 / np.arange(1, n_types + 1)
         ids = rng.choice(n_types, N_TOKENS, p=p / p.sum())
-        self.windows = Windows.radial(ids, None, rng.integers(K, N_TOKENS, N), K)
+        self.windows = Windows.radial(ids, documents=None, positions=rng.integers(K, N_TOKENS, N), radius=K)
         self.X = aligned(rng.random((n_types, d), np.float32))
         self.X /= self.X.sum(1, keepdims=True)
         self.W, self.bias = rng.normal(0, 1, (K, K)).astype(np.float32), rng.normal(0, 1, K).astype(np.float32)
@@ -162,7 +162,7 @@ def test_thawed(benchmark, problem):
     _, A, S = attend(p.windows, p.X, p.W, p.bias, n_threads=1)
 
     def run():
-        return attend_backward(p.windows, p.X, p.W, p.dZ, A, S, dX, n_threads=1)
+        return attend_backward(p.windows, p.X, p.W, p.dZ, A, S, dX=dX, n_threads=1)
 
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     report(benchmark, 4 * N * 4 * p.K * p.d, N * (8 * p.K * p.d + 4 * p.K**2), run)
@@ -181,8 +181,9 @@ def test_cached_comparisons(benchmark, shape, n_types):
     """From a table of all types, or in 64 MB of the most frequent if embeddings are wide, beside the same computed."""
     p = Problem(*shape, n_types)
     cache = ComparisonCache(p.X, n_threads=1)
-    S = benchmark.pedantic(comparisons, args=(p.windows, p.X, cache, 1), rounds=ROUNDS, warmup_rounds=1)
-    cached, computed = (lambda: comparisons(p.windows, p.X, cache, 1)), (lambda: comparisons(p.windows, p.X, None, 1))
+    cached = lambda: comparisons(p.windows, p.X, cache=cache, n_threads=1)  # noqa: E731
+    computed = lambda: comparisons(p.windows, p.X, n_threads=1)  # noqa: E731
+    S = benchmark.pedantic(cached, rounds=ROUNDS, warmup_rounds=1)
     report(benchmark, 4 * N * p.K, 0, cached, computed=computed)
     n = len(cache.table)
     known = (p.context_ids() < n) & (p.windows.ids[p.windows.head] < n)[:, None]
@@ -193,7 +194,9 @@ def test_cached_comparisons(benchmark, shape, n_types):
 def test_filling_the_cache(benchmark, problem):
     """The table of 64 MB beside BLAS."""
     X = problem.X[:4096]
-    cache = benchmark.pedantic(ComparisonCache, args=(X, 1 << 26, 1), rounds=3, warmup_rounds=1)
+    cache = benchmark.pedantic(
+        ComparisonCache, args=(X,), kwargs={"max_bytes": 1 << 26, "n_threads": 1}, rounds=3, warmup_rounds=1
+    )
     n = len(cache.table)
     report(benchmark, 4 * n**2, n**2 * problem.d, lambda: cache.refresh(X), blas=lambda: X[:n] @ X[:n].T)
     np.testing.assert_allclose(cache.table, X[:n] @ X[:n].T, rtol=1e-4)

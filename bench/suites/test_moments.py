@@ -25,7 +25,7 @@ def report(benchmark, H, n_threads, **ratios):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_saffu(benchmark, problem, n_threads):
     H, y, n_classes = problem
-    benchmark.pedantic(lambda: saffu.moments(H, y, n_classes, n_threads=n_threads), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(lambda: saffu.moments(H, y, n_classes=n_classes, n_threads=n_threads), rounds=5, warmup_rounds=1)
     read = quickest(lambda: _core.lowest(H.reshape(-1), n_threads))
     peer = quickest(lambda: one_hot_product(H, y, n_classes))
     report(benchmark, H, n_threads)
@@ -38,7 +38,7 @@ def test_scipy_one_hot(benchmark, problem):
     H, y, n_classes = problem
     F = benchmark.pedantic(one_hot_product, args=(H, y, n_classes), rounds=5, warmup_rounds=1)
     report(benchmark, H, 1)
-    np.testing.assert_allclose(saffu.moments(H, y, n_classes), F.T, rtol=1e-3)  # scipy's sums are float32
+    np.testing.assert_allclose(saffu.moments(H, y, n_classes=n_classes), F.T, rtol=1e-3)  # scipy's sums are float32
 
 
 def test_torch_index_add(benchmark, problem):

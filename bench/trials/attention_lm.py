@@ -11,7 +11,7 @@ from bench.data.corpora import MIN_COUNT
 from bench.data.texts import Text
 from bench.measure.clock import timed
 from bench.trials.tuning import tuned
-from saffu.attention_lm.model import SaffuLM
+from saffu import SaffuLM
 from saffu.text import Chunk
 
 RATES: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -26,8 +26,8 @@ Train = Callable[[Any, int], Sequence["Moment"]]
 def solve(text: Text, **architecture: Any) -> tuple[SaffuLM, float]:
     """A solved model and the seconds that it took."""
     model, spent = timed(
-        lambda: SaffuLM(min_count=MIN_COUNT, **architecture).solve(
-            text.train.ids, vocab_size=text.n_types, documents=text.train.starts
+        lambda: SaffuLM(min_count=MIN_COUNT, **architecture).fit(
+            text.train.ids, documents=text.train.starts, vocab_size=text.n_types
         )
     )
     return model, spent.wall

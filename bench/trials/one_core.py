@@ -43,7 +43,7 @@ def main() -> None:
         return 1e3 * timed(lambda: [run() for _ in range(repeats)])[1].wall
 
     spent = {
-        "fit": milliseconds(lambda: model.fit(ids, vocab_size=VOCAB_SIZE, documents=np.arange(0, N_TOKENS, LENGTH))),
+        "fit": milliseconds(lambda: model.fit(ids, documents=np.arange(0, N_TOKENS, LENGTH), vocab_size=VOCAB_SIZE)),
         "update": milliseconds(lambda: model.update(utterance, documents=[0]), REPEATS),
         "answer": milliseconds(lambda: model.update(utterance, documents=[0]).distribution(utterance), REPEATS),
     }

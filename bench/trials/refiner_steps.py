@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.data.texts import Text
-from saffu.attention_lm import SaffuLM
+from saffu import SaffuLM
 from saffu.attention_lm.backprop import BATCH_TOKENS
 from saffu.attention_lm.contexts import SEGMENT
 from saffu.attention_lm.scoring import fixed_embeddings
@@ -19,7 +19,10 @@ from saffu.utils.threads import available_cpus, one_blas_thread
 
 
 class Refiner:
-    """Steps of a refinement, without what goes on between epochs."""
+    """Steps of a refinement, without what goes on between epochs.
+
+    The public interface refines whole epochs only, so this uses private methods of the model and of the run.
+    """
 
     RATE = 1e-3
 
@@ -27,7 +30,8 @@ class Refiner:
         start = model._copy()
         start.history = []  # nothing is softened
         start._frozen = fixed_embeddings(start) if frozen else None
-        data = TrainingData(start, text.train.ids, text.train.starts, None, 0, available_cpus())
+        ids, documents = text.train.ids, text.train.starts
+        data = TrainingData(start, ids, documents, validation=None, seed=0, n_threads=available_cpus())
         options = Options(epochs=1, batch_size=batch_tokens // SEGMENT, learning_rate=self.RATE, soften=1.0)
         self.run = Run(start, data, options)
         self.text: Any = data.rows
@@ -36,6 +40,10 @@ class Refiner:
     def batches(self, n: int) -> list[SegmentBatch]:
         """The first so many batches of the first epoch."""
         return [batch for _, batch in itertools.islice(self.run._batches(), n)]
+
+    def rates(self, n: int) -> list[float]:
+        """The learning rates of the first so many steps."""
+        return [self.RATE * self.run._decay(step) for step in range(1, n + 1)]
 
     def loss(self, batch: SegmentBatch) -> float:
         """Loss of a batch."""

@@ -44,7 +44,7 @@ def solved_growths(text: Text, quick: bool, seeds: Sequence[int]) -> Iterator[Gr
     """Growths of an explicit model, which takes no seed, of compact ones, and of those on an explicit model."""
     ids, documents = text.train.ids, text.train.starts
     explicit = ExplicitLM(radius=2, order=3, windows=(), induction=0).fit(
-        ids, vocab_size=text.n_types, documents=documents
+        ids, documents=documents, vocab_size=text.n_types
     )
     steps: list[dict[str, Any]] = [{"radius": 5}, {"order": 4}, {"windows": (60, 500)}, {"induction": 2000}]
     for step in steps:
@@ -53,7 +53,7 @@ def solved_growths(text: Text, quick: bool, seeds: Sequence[int]) -> Iterator[Gr
     for name, residual in (("units", None), ("units on the explicit", explicit)):
         shape: dict[str, Any] = size | {"contexts": ("radial",), "radius": 2, "min_count": MIN_COUNT}
         models = [
-            SaffuLM(**shape, residual=residual, seed=seed).solve(ids, vocab_size=text.n_types, documents=documents)
+            SaffuLM(**shape, residual=residual, seed=seed).fit(ids, documents=documents, vocab_size=text.n_types)
             for seed in seeds
         ]
         steps = [

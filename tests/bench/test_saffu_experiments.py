@@ -1,6 +1,7 @@
 """The experiments with units of self-attention run, on made-up text, and their tables say what was measured."""
 
 import csv
+import functools
 import importlib
 import itertools
 import math
@@ -109,15 +110,15 @@ def test_roadmap_gives_the_best_of_each_size(tmp_path):
 
 
 def test_roadmap_table_keeps_to_the_sizes():
-    model = architecture_roadmap.Model
+    model, of = architecture_roadmap.Model, functools.partial(Architecture, radius=4)
     found = [
-        model(Architecture(bits=16), 900_000, 120.04, None),
-        model(Architecture(bits=32), 900_000, 110.0, None),
-        model(Architecture(bits=64), 2_000_000, 100.0, None),
-        model(Architecture(bits=128), 17_260_000, 99.0, None),
-        model(Architecture(bits=16, residual=True), 950_000, 50.0, 48.0),
-        model(Architecture(bits=64, residual=True), 2_900_000, 45.0, 44.0),
-        model(Architecture(bits=128, residual=True), 9_000_000, 46.0, 41.26),
+        model(of(bits=16), 900_000, 120.04, None),
+        model(of(bits=32), 900_000, 110.0, None),
+        model(of(bits=64), 2_000_000, 100.0, None),
+        model(of(bits=128), 17_260_000, 99.0, None),
+        model(of(bits=16, residual=True), 950_000, 50.0, 48.0),
+        model(of(bits=64, residual=True), 2_900_000, 45.0, 44.0),
+        model(of(bits=128, residual=True), 9_000_000, 46.0, 41.26),
     ]
     lines = architecture_roadmap.table(found).splitlines()[2:]
     rest = "radial 4 + document, 1 head, 1 layer, 64 hidden"
@@ -170,7 +171,7 @@ def test_epochs_are_numbered_on_when_embeddings_are_thawed(text):
     assert [moment.epoch for moment in moments] == [0, 1, 2, 3]
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(moments))
     assert moments[0].seconds == seconds
-    assert moments[0].perplexity == pytest.approx(model.perplexity(text.test.ids, text.test.starts))
+    assert moments[0].perplexity == pytest.approx(model.perplexity(text.test.ids, documents=text.test.starts))
 
 
 def run_of(contender, *moments, seed=0):
@@ -246,7 +247,7 @@ def test_torch_network_has_the_same_loss_gradients_and_steps(residual, frozen, b
     for name, parameter in theirs.parameters.items():
         np.testing.assert_allclose(ours.run.gradients[name], parameter.grad.numpy(), rtol=2e-3, atol=2e-6)
     ours.train(batches)
-    losses = train(theirs, batches, [ours.RATE * ours.run._decay(step) for step in range(1, 5)])
+    losses = train(theirs, batches, ours.rates(4))
     assert losses[0] == pytest.approx(before, rel=1e-5)
     after = ours.loss(batches[0])
     assert float(theirs.loss(batches[0]).detach()) == pytest.approx(after, rel=1e-5)
