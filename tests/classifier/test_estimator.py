@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,7 +147,9 @@ assert pickle.loads(pickle.dumps(model)).score(X, np.arange(20) // 5) == 1.0
 assert not any(name.startswith("sklearn.") for name in sys.modules)
 print("done")
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", script]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.stdout == "done\n", run.stderr
 
 

@@ -10,6 +10,7 @@ import pytest
 
 estimator_checks = pytest.importorskip("sklearn.utils.estimator_checks")
 
+import saffu
 from saffu import ExplicitNetwork, SoftmaxLayer  # noqa: E402
 
 NEGATIVE = "feeds negative input, whatever the tag positive_only says"
@@ -73,6 +74,7 @@ for estimator in (SoftmaxLayer(), ExplicitNetwork(hidden=(12,), rounds=3, correc
     {APART}(type(estimator).__name__, estimator, array_namespace="numpy", expect_only_array_outputs=False)
 print("done")
 """
-    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    environment = os.environ | {"SCIPY_ARRAY_API": "1", "PYTHONPATH": str(Path(saffu.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", script]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.stdout == "done\n", run.stderr
