@@ -5,12 +5,13 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 estimator_checks = pytest.importorskip("sklearn.utils.estimator_checks")
 
-import saffu
+import saffu  # noqa: E402
 from saffu import ExplicitNetwork, SoftmaxLayer  # noqa: E402
 
 NEGATIVE = "feeds negative input, whatever the tag positive_only says"
