@@ -107,10 +107,6 @@ def run(arguments: argparse.Namespace) -> None:
     inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
     check_folder(arguments.out, roadmap.outputs(arguments.out), inputs)
     roadmap.check_free(arguments.out)
-    try:
-        figures.check()
-    except ImportError as error:
-        warnings.warn(f"{error}; there will be none", stacklevel=1)
     split = text_split.read_split(
         arguments.files,
         tokens=arguments.tokens,
@@ -125,6 +121,10 @@ def run(arguments: argparse.Namespace) -> None:
         chosen = architectures.default_grid()
     if arguments.limit is not None:
         chosen = architectures.balanced_sample(chosen, arguments.limit)
+    try:
+        figures.check()
+    except ImportError as error:
+        warnings.warn(f"{error}; there will be none", stacklevel=1)
     found = _search(split, chosen, arguments)
     failures = [result for result in found.results if result.error]
     if found.results and len(failures) == len(found.results):

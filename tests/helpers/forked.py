@@ -15,6 +15,14 @@ from pathlib import Path
 import saffu
 
 LIMIT = 10.0  # seconds that a command may take
+NO_FIGURE = (
+    "saffu roadmap: warning: a figure needs matplotlib; pip install 'saffu[plot]' installs it; there will be none\n"
+)
+
+
+def but_for_the_figure(errors):
+    """Error output without the line that a figure will be missing, where matplotlib is."""
+    return errors.removeprefix(NO_FIGURE)
 
 
 class CommandLine:
