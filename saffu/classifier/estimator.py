@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -71,7 +72,7 @@ class Fitted(Protocol):
 F = TypeVar("F", bound=Fitted)
 
 
-class Classifier(Routed, Generic[F]):
+class Classifier(Routed, ABC, Generic[F]):
     """A classifier of rows with non-negative features.
 
     A subclass fits an object of the class F, and has ``predict`` and ``_prepare``.
@@ -181,9 +182,9 @@ class Classifier(Routed, Generic[F]):
 
     # ---- predicting --------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def predict(self, X: Any) -> Array:
         """Label of the most probable class of each row, shape (M,)."""
-        raise NotImplementedError
 
     def score(self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy: the share of rows whose label is predicted.
@@ -246,9 +247,9 @@ class Classifier(Routed, Generic[F]):
     def _parameters(self, soften: float, dtype: DTypeLike) -> dict[str, Array]:
         return self._found().parameters(soften, dtype)
 
+    @abstractmethod
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
         """Check rows and labels as ``fit`` does."""
-        raise NotImplementedError
 
     def _loss_and_gradients(
         self, parameters: dict[str, Array], batch: Batch, gradients: dict[str, Array], n_threads: int
