@@ -29,6 +29,8 @@ return n < omp_get_max_threads(); }
 GNU_FLAGS = [
     "-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
+    # Loops begin where a fetch of instructions does: without this, unrelated changes move short loops by up to 10 %.
+    "-falign-functions=64", "-falign-loops=32",
 ]  # fmt: skip
 # Only the module's initialiser is exported. Hidden visibility alone does not do that: the functions that gcc dispatches
 # between SIMD variants, and locks of clang's OpenMP, ignore it.
