@@ -10,7 +10,8 @@ from statistics import median
 import numpy as np
 import pytest
 
-from saffu.attention_lm.windows import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
+from saffu import _core
+from saffu.attention_lm.windows import ComparisonCache, Windows
 
 N, N_TYPES, N_TOKENS, ROUNDS = 4096, 20_000, 1_000_000, 15
 LONG_ENOUGH = 0.3  # seconds of rounds: what takes a tenth of a millisecond needs more of them
@@ -27,7 +28,7 @@ class Problem:
         p = 1 / np.arange(1, n_types + 1)
         ids = rng.choice(n_types, N_TOKENS, p=p / p.sum())
         self.windows = Windows.radial(ids, documents=None, positions=rng.integers(K, N_TOKENS, N), radius=K)
-        self.X = aligned(rng.random((n_types, d), np.float32))
+        self.X = rng.random((n_types, d), np.float32)
         self.X /= self.X.sum(1, keepdims=True)
         self.W, self.bias = rng.normal(0, 1, (K, K)).astype(np.float32), rng.normal(0, 1, K).astype(np.float32)
         self.dZ = rng.normal(0, 1, (N, d)).astype(np.float32)
@@ -70,10 +71,10 @@ def report(benchmark, n_bytes, flops, mine, **peers):
 
 
 def saffu_pass(p, backward):
-    Z, A, S = attend(p.windows, p.X, p.W, p.bias, n_threads=1)
+    Z, A, S = _core.attend(p.windows.view, p.X, None, p.W, p.bias, None, 1)
     if not backward:
         return (Z,)
-    dW, dbias, _ = attend_backward(p.windows, p.X, p.W, p.dZ, A, S, n_threads=1)
+    dW, dbias, _ = _core.attend_backward(p.windows.view, p.X, p.W, S, A, p.dZ, False, None, 1)
     return Z, dW, dbias
 
 
@@ -159,10 +160,10 @@ def test_attend(benchmark, problem, backward):
 def test_thawed(benchmark, problem):
     """Backward with the gradient by the embeddings."""
     p, dX = problem, np.zeros_like(problem.X)
-    _, A, S = attend(p.windows, p.X, p.W, p.bias, n_threads=1)
+    _, A, S = _core.attend(p.windows.view, p.X, None, p.W, p.bias, None, 1)
 
     def run():
-        return attend_backward(p.windows, p.X, p.W, p.dZ, A, S, dX=dX, n_threads=1)
+        return _core.attend_backward(p.windows.view, p.X, p.W, S, A, p.dZ, False, dX, 1)
 
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1)
     report(benchmark, 4 * N * 4 * p.K * p.d, N * (8 * p.K * p.d + 4 * p.K**2), run)
@@ -181,8 +182,8 @@ def test_cached_comparisons(benchmark, shape, n_types):
     """From a table of all types, or in 64 MB of the most frequent if embeddings are wide, beside the same computed."""
     p = Problem(*shape, n_types)
     cache = ComparisonCache(p.X, n_threads=1)
-    cached = lambda: comparisons(p.windows, p.X, cache=cache, n_threads=1)  # noqa: E731
-    computed = lambda: comparisons(p.windows, p.X, n_threads=1)  # noqa: E731
+    cached = lambda: _core.comparisons(p.windows.view, p.X, cache.table_of(p.X), 1)  # noqa: E731
+    computed = lambda: _core.comparisons(p.windows.view, p.X, None, 1)  # noqa: E731
     S = benchmark.pedantic(cached, rounds=ROUNDS, warmup_rounds=1)
     report(benchmark, 4 * N * p.K, 0, cached, computed=computed)
     n = len(cache.table)

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import reference
+from helpers.attention import aligned, attend, attend_backward, comparisons
 from saffu import _core
 from saffu.attention_lm import windows as attention
-from saffu.attention_lm.windows import ComparisonCache, Windows, aligned, attend, attend_backward, comparisons
+from saffu.attention_lm.windows import ComparisonCache, Windows
 
 pytestmark = pytest.mark.kernels
 
