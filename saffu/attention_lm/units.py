@@ -196,7 +196,7 @@ def aggregate(
         return chunk.means.forward(source), None, None
     view = chunk.windows[unit.layer][unit.view].view
     W, bias = parameters[f"{unit.name}.attention"], parameters[f"{unit.name}.attention_bias"]
-    table = cache.table if cache is not None and unit.layer == 0 else None
+    table = cache.table_of(source) if cache is not None and unit.layer == 0 else None
     return _core.attend(view, source, table, W, bias, None, n_threads)
 
 
