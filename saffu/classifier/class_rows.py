@@ -89,6 +89,8 @@ class Rows:
         """Equal rows as one, with the sum of their weights."""
         new = np.ones(self.keys.size, bool)
         new[1:] = (self.keys[1:] != self.keys[:-1]) | (self.targets[1:] != self.targets[:-1])
+        known = np.flatnonzero(~new)
+        new[known] = ~self.features.repeat_previous(known)  # different rows can have one key
         if new.all():
             return self
         first = np.flatnonzero(new)
