@@ -82,7 +82,7 @@ class Batches:
         def rows() -> Iterator[Rows]:
             for matrix, labels, weights in self._read():
                 features = SparseRows.of(matrix.astype(survey.dtype, copy=False), self.n_threads)
-                yield Rows(features, numbers_of(labels, survey.classes), survey.classes.size, weights)
+                yield Rows(features, numbers_of(labels, survey.classes), survey.classes.size, weights).distinct()
 
         return rows
 

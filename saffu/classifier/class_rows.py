@@ -1,4 +1,4 @@
-"""Rows of features in the order of their classes, as hidden layers are solved from them."""
+"""Rows of features in an order that follows from their content, as hidden layers are solved from them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64
+from saffu.classifier.row_keys import row_keys
+from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64, UInt64
 from saffu.utils.sparse import SparseRows
 
 
 class Rows:
-    """Rows of features in the order of their classes, and the transpose of each class's part.
+    """Rows of features, and the transpose of each class's part.
+
+    They are in the order of their classes, and within a class in that of their keys, whatever order they come in.
 
     Parameters
     ----------
@@ -23,14 +26,25 @@ class Rows:
         N.
     weights : ndarray of float64, shape (M,), optional
         A positive weight for each row: one of weight k counts as k rows.
+    keys : ndarray of uint64, shape (M,), optional
+        The key of each row; by default that of its features.
     """
 
-    def __init__(self, features: SparseRows, targets: Int32, n_classes: int, weights: Float64 | None = None):
-        order = np.argsort(targets, kind="stable")
+    def __init__(
+        self,
+        features: SparseRows,
+        targets: Int32,
+        n_classes: int,
+        weights: Float64 | None = None,
+        keys: UInt64 | None = None,
+    ):
+        keys = row_keys(features, targets) if keys is None else keys
+        order = np.lexsort((keys, targets) if weights is None else (weights, keys, targets))
         in_order = bool((order[1:] > order[:-1]).all())
         self.features = features if in_order else features.take(order)
         self.targets = targets if in_order else targets[order]
         self.weights = weights if weights is None or in_order else weights[order]
+        self.keys = keys if in_order else keys[order]
         self.starts = np.searchsorted(self.targets, np.arange(n_classes + 1))
         self._transposed: dict[int, SparseRows] = {}
 
@@ -49,6 +63,11 @@ class Rows:
         """How many rows these count as."""
         return float(self.targets.size if self.weights is None else self.weights.sum())
 
+    @property
+    def repeats(self) -> Float64:
+        """How many rows each of these counts as (M,)."""
+        return np.ones(self.targets.size) if self.weights is None else self.weights
+
     def weighted(self, values: Array, rows: slice | Int64) -> Array:
         """``values`` of some rows (.., H), each times the weight of its row, in the dtype of the values."""
         if self.weights is None:
@@ -66,6 +85,19 @@ class Rows:
             self._transposed[number] = self.part(number).transposed()
         return self._transposed[number]
 
+    def distinct(self) -> Rows:
+        """Equal rows as one, with the sum of their weights."""
+        new = np.ones(self.keys.size, bool)
+        new[1:] = (self.keys[1:] != self.keys[:-1]) | (self.targets[1:] != self.targets[:-1])
+        known = np.flatnonzero(~new)
+        new[known] = ~self.features.repeat_previous(known)  # different rows can have one key
+        if new.all():
+            return self
+        first = np.flatnonzero(new)
+        rows = self.take(first)
+        rows.weights = np.add.reduceat(self.repeats, first)
+        return rows
+
     def split(self, held: Bools) -> tuple[Rows, Rows]:
         """The rows that are not marked, and those that are."""
         return self.take(np.flatnonzero(~held)), self.take(np.flatnonzero(held))
@@ -77,7 +109,7 @@ class Rows:
     def with_features(self, features: SparseRows, numbers: Int64 | slice = slice(None)) -> Rows:
         """Other features of the rows with these numbers."""
         weights = None if self.weights is None else self.weights[numbers]
-        return Rows(features, self.targets[numbers], self.n_classes, weights)
+        return Rows(features, self.targets[numbers], self.n_classes, weights, self.keys[numbers])
 
 
 Source = Callable[[], Iterable[Rows]]  # a fresh pass over all rows, batch by batch

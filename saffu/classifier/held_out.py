@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from saffu.classifier.class_rows import Rows, Source, in_memory
+from saffu.classifier.row_keys import derived, equal_parts
 from saffu.utils.arrays import Int64
 from saffu.utils.sparse import SparseRows
 
-MANY_ROWS = 10_000  # from here on one fold is held out, below each of five in turn
+MANY_ROWS = 10_000  # different ones; from here on one fold is held out, below each of five in turn
 N_FOLDS = 5
 SAMPLE_ROWS = 10_000  # held-out rows that are used: three scalars need no more
 SAMPLE_VALUES = 1 << 25  # rows times units
+THINNING = -1  # number of the keys by which rows are chosen: none of a seed
 
 
 @dataclass
@@ -25,11 +28,7 @@ class Fold:
 
 
 def folds_of(rows: Rows) -> list[Fold]:
-    """Consecutive rows of every class held out: one fold where there are many rows, each of five where there are few.
-
-    Rows beside each other tend to belong together (the replies to a message, the frames of a film), so that
-    rows held out one by one would look easier than new ones.
-    """
+    """Rows of every class held out: one fold where there are many rows, each of five where there are few."""
     fold = _fold_numbers(rows)
     chosen = [N_FOLDS - 1] if rows.targets.size >= MANY_ROWS else list(range(N_FOLDS))
     splits = [rows.split(fold == number) for number in chosen if (fold == number).any()]
@@ -46,30 +45,32 @@ def folds_of_batches(source: Source, n_batches: int) -> list[Fold]:
     stacked = SparseRows.stacked(features, features[0].n_columns, features[0].dtype, features[0].n_threads)
     weights = None
     if any(rows.weights is not None for rows in held):
-        weights = np.concatenate(
-            [np.ones(len(rows.features)) if rows.weights is None else rows.weights for rows in held]
-        )
-    together = Rows(stacked, np.concatenate([rows.targets for rows in held]), held[0].n_classes, weights)
+        weights = np.concatenate([rows.repeats for rows in held])
+    targets, keys = (np.concatenate([getattr(rows, name) for rows in held]) for name in ("targets", "keys"))
+    together = Rows(stacked, targets, held[0].n_classes, weights, keys)
     if not together.targets.size:
         return []
     return [Fold(lambda: (rows.split(_fold_numbers(rows) == N_FOLDS - 1)[0] for rows in source()), together)]
 
 
 def _fold_numbers(rows: Rows) -> Int64:
-    """The fold of each row; a class with fewer rows than folds is in the last ones, its first row in none (-1)."""
-    sizes = rows.class_sizes[rows.targets]
-    rank = np.arange(rows.targets.size) - rows.starts[rows.targets]
-    few = sizes < N_FOLDS
-    fold = np.where(few, N_FOLDS - sizes + rank, rank * N_FOLDS // np.maximum(sizes, 1))
-    return np.where(few & (rank == 0), -1, fold)
+    """The fold of each row: parts of equal weight in the order of the keys.
+
+    The last row of a class is in the last fold, so that this is never empty, and the only row of a class in none (-1).
+    So no fold has all rows of a class: its first row lies before the middle, if not alone.
+    """
+    fold = np.empty(rows.targets.size, np.int64)
+    for first, last in pairwise(rows.starts):
+        fold[first:last] = equal_parts(rows.repeats[first:last], N_FOLDS)
+        fold[last - 1 : last] = -1 if last - first == 1 else N_FOLDS - 1
+    return fold
 
 
 def thinned(rows: Rows, n_rows: int) -> Rows:
-    """At most so many rows, by chance: evenly spaced ones can all come from one of two sources that take turns."""
+    """At most so many rows, chosen by their keys."""
     if rows.targets.size <= n_rows:
         return rows
-    chosen = np.sort(np.random.default_rng(0).choice(rows.targets.size, n_rows, replace=False))
-    return rows.take(chosen)
+    return rows.take(np.sort(np.argsort(derived(rows.keys, THINNING), kind="stable")[:n_rows]))
 
 
 def sampled(held: Rows, n_units: int) -> Rows:

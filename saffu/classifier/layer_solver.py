@@ -79,17 +79,16 @@ class LayerSolver:
 
     def prime_classes(self, folds: list[Fold]) -> None:
         """The scale of the log-likelihood of one unit a class: by how much the features repeat one another."""
-        rng = np.random.default_rng(self.options.seed)
         pieces = []
         for fold in folds:
-            units = self.classes.units(self.classes.random_counts(fold.source, self.n_features, rng))
+            units = self.classes.units(self.classes.random_counts(fold.source, self.n_features, self.options.seed))
             pieces.append(self._scores(self.classes, units, fold, 1.0))
         self.class_scale = class_scale(pieces)
 
     def units(self, source: Source) -> Units:
         """Sub-classes found by EM from one random start."""
-        options, rng = self.options, np.random.default_rng(self.options.seed)
-        counts = self.subclasses.random_counts(source, self.n_features, rng)
+        options = self.options
+        counts = self.subclasses.random_counts(source, self.n_features, options.seed)
         scale = min(1.0, SHARPNESS * self.class_scale)
         stepwise = options.batches > 1
         steps = (max(1.0 / options.batches, (t + 2.0) ** -0.6) for t in range(options.rounds * options.batches))

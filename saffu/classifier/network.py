@@ -55,7 +55,8 @@ class ExplicitNetwork(Classifier[Solution]):
     smoothing : float
         Added to the counts of all rows; positive.
     seed : int
-        Of the random partition of the rows into sub-classes before the first round.
+        Of the random partition of the rows into sub-classes before the first round. The part of a row follows from the
+        seed and its content.
     n_threads : int, optional
         By default every available CPU. The solution does not depend on it.
 
@@ -87,8 +88,9 @@ class ExplicitNetwork(Classifier[Solution]):
     It is an estimator as scikit-learn defines them, and can be used in its pipelines and searches; scikit-learn need
     not be installed. The arguments of the constructor take effect in ``fit``.
 
-    A row of weight k counts as k rows in every sum. The random start and the held-out folds go by rows, whatever their
-    weights, so that k equal rows give a similar network, not the same; rows of weight zero are left out first.
+    A row of weight k is k equal rows, a row of weight zero none, and the order of the rows does not matter: ``fit``
+    counts equal rows as one with the sum of their weights, and what is left to chance, the random start and the choice
+    of held-out rows, follows from a hash of what a row contains.
 
     The explicit solution: Williams and Zhao, arXiv 2311.07498. With EM in each class it is a mixture of naive Bayes
     models, tempered by the primed scalars. Corrections: Gopalakrishnan, Kanevsky, Nadas and

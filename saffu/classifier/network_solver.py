@@ -79,8 +79,8 @@ def solve_in_memory(
 ) -> Solution:
     """Solve a network from checked rows, class numbers and positive weights."""
     settings.check_classes(classes)
-    rows = Rows(SparseRows.of(matrix, n_threads), targets, classes.size, weights)
-    mass = rows.class_sizes if weights is None else np.bincount(targets, weights, classes.size)
+    rows = Rows(SparseRows.of(matrix, n_threads), targets, classes.size, weights).distinct()
+    mass = rows.class_sizes if rows.weights is None else np.bincount(rows.targets, rows.weights, classes.size)
     survey = Survey(classes, class_sizes(classes, mass), rows.features.ceiling(), rows.features.dtype, 1)
     folds = folds_of(rows) if settings.priming == "primed" else []
     return solve(settings, in_memory(rows), folds, survey, n_threads, progress)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from saffu import _core
 from saffu.classifier.class_rows import Rows, Source
+from saffu.classifier.row_keys import derived, equal_parts
 from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.sparse import SparseRows
 
@@ -165,13 +167,15 @@ class SubClasses:
 
     # ---- EM ----
 
-    def random_counts(self, source: Source, n_features: int, rng: np.random.Generator) -> Counts:
-        """Counts of rows that are dealt out at random, evenly, over the units of their class."""
+    def random_counts(self, source: Source, n_features: int, seed: int) -> Counts:
+        """Counts of rows that are dealt out by their keys, evenly, over the units of their class."""
 
         def dealt(rows: Rows) -> Iterator[tuple[int, Array]]:
-            for number, size in enumerate(rows.class_sizes):
-                posterior = np.zeros((size, self.blocks[number + 1] - self.blocks[number]), rows.features.dtype)
-                posterior[np.arange(size), rng.permutation(size) % posterior.shape[1]] = 1
+            keys = derived(rows.keys, seed)
+            for number, (first, last) in enumerate(pairwise(rows.starts)):
+                order = np.argsort(keys[first:last], kind="stable")
+                posterior = np.zeros((last - first, self.blocks[number + 1] - self.blocks[number]), rows.features.dtype)
+                posterior[order, equal_parts(rows.repeats[first:last][order], posterior.shape[1])] = 1
                 yield number, posterior
 
         total = Counts.zeros(n_features, self.n_units)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from saffu import _core
-from saffu.utils.arrays import Array, Float64, Int32, Int64, Matrix
+from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64, Matrix
 from saffu.utils.validate import INT32_MAX
 
 CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
+COMPARED_ROWS = 1 << 16  # rows that are copied at once to be compared
 
 
 class SparseRows:
@@ -52,7 +53,7 @@ class SparseRows:
 
     @classmethod
     def of(cls, matrix: Matrix, n_threads: int) -> SparseRows:
-        """From what ``validate.features`` returns."""
+        """From what ``validate.features`` returns; zeros that are stored are left out."""
         if not issparse(matrix):
             indptr, indices, data = _core.compress(matrix, n_threads)
             return cls(indptr, indices, data, matrix.shape[1], n_threads)
@@ -61,6 +62,9 @@ class SparseRows:
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
+        if not matrix.data.all():
+            matrix = matrix.copy()
+            matrix.eliminate_zeros()
         indptr, indices = matrix.indptr.astype(np.int64, copy=False), matrix.indices.astype(np.int32, copy=False)
         return cls(indptr, indices, matrix.data, matrix.shape[1], n_threads)
 
@@ -94,6 +98,24 @@ class SparseRows:
         begins = np.ascontiguousarray(self.indptr[:-1][rows])
         indices, data = _core.take_rows(begins, indptr, self.indices, self.data, self.n_threads)
         return SparseRows(indptr, indices, data, self.n_columns, self.n_threads)
+
+    def repeat_previous(self, rows: Int64) -> Bools:
+        """Which of some rows, none of them the first, equal the row before them.
+
+        Examples
+        --------
+        >>> rows = SparseRows.of(np.array([[0.0, 2.0], [0.0, 2.0], [2.0, 0.0]]), n_threads=1)
+        >>> rows.repeat_previous(np.array([1, 2])).tolist()
+        [True, False]
+        """
+        lengths = np.diff(self.indptr)
+        equal: Bools = lengths[rows] == lengths[rows - 1]
+        for begin in range(0, rows.size, COMPARED_ROWS):
+            chosen = begin + np.flatnonzero(equal[begin : begin + COMPARED_ROWS])
+            these, before = self.take(rows[chosen]), self.take(rows[chosen] - 1)
+            differ = (these.indices != before.indices) | (these.data != before.data)
+            equal[chosen[np.searchsorted(these.indptr, np.flatnonzero(differ), side="right") - 1]] = False
+        return equal
 
     def transposed(self) -> SparseRows:
         """Columns as rows."""

@@ -15,16 +15,9 @@ import saffu  # noqa: E402
 from saffu import ExplicitNetwork, SoftmaxLayer  # noqa: E402
 
 NEGATIVE = "feeds negative input, whatever the tag positive_only says"
-BY_CHANCE = (
-    "rows are dealt out to sub-classes at random, and held out in consecutive runs, one row at a time: a row of weight "
-    "k goes where it goes as a whole, and rows in another order are dealt out differently"
-)
 EXPECTED_FAILURES = {
     "SoftmaxLayer": {"check_decision_proba_consistency": NEGATIVE},
-    "ExplicitNetwork": {
-        "check_sample_weight_equivalence_on_dense_data": BY_CHANCE,
-        "check_sample_weight_equivalence_on_sparse_data": BY_CHANCE,
-    },
+    "ExplicitNetwork": {},
 }
 APART = "check_array_api_input"  # needs an environment variable from the start of the process
 
@@ -59,12 +52,6 @@ def test_at_least_45_checks_of_each_run():
     for name, expected in EXPECTED_FAILURES.items():
         marked = [case for case in CASES if hasattr(case, "marks") and type(case.values[0]).__name__ == name]
         assert len(marked) == len(expected)
-
-
-@pytest.mark.parametrize("name", EXPECTED_FAILURES["ExplicitNetwork"])
-def test_weights_are_repetitions_where_nothing_is_left_to_chance(name):
-    """One unit a class, so that there is nothing to deal out, and nothing primed on held-out rows."""
-    getattr(estimator_checks, name)("ExplicitNetwork", ExplicitNetwork(hidden=(3,), priming="mean-norm"))
 
 
 def test_array_api_dispatch_changes_nothing():

@@ -634,21 +634,18 @@ def test_primed_scalars_fit_the_held_out_rows():
     np.testing.assert_allclose(theta, truth, rtol=0.3)
 
 
-@pytest.mark.parametrize("name", ["iris", "wine"])
-def test_one_row_moves_no_scalar_by_much_and_orders_hardly_matter(name):
+@pytest.mark.parametrize(("name", "largest"), [("iris", 0.05), ("wine", 0.08)])
+def test_one_row_moves_no_scalar_by_much_and_orders_do_not_matter(name, largest):
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     X, y = getattr(sklearn_datasets, f"load_{name}")(return_X_y=True)
     network = ExplicitNetwork((12,)).fit(X, y)
     for row in range(0, len(y), 40):
         kept = np.arange(len(y)) != row
         moved = ExplicitNetwork((12,)).fit(X[kept], y[kept])._fitted.scalars
-        np.testing.assert_allclose(moved, network._fitted.scalars, rtol=0.08)
-    losses = []
-    for order in (slice(None), np.random.default_rng(0).permutation(len(y))):
-        log_p = ExplicitNetwork((12,)).fit(X[order], y[order]).predict_log_proba(X)
-        losses.append(-log_p[np.arange(len(y)), y].mean())
-    assert abs(losses[0] - losses[1]) < 0.01
-    assert losses[0] < np.log(3) / 2
+        np.testing.assert_allclose(moved, network._fitted.scalars, rtol=largest)
+    order = np.random.default_rng(0).permutation(len(y))
+    assert_same(network, ExplicitNetwork((12,)).fit(X[order], y[order]))
+    assert -network.predict_log_proba(X)[np.arange(len(y)), y].mean() < np.log(3) / 2
 
 
 # ---- refinement --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from helpers import reference
 from saffu.classifier import subclass_em as subclasses
 from saffu.classifier.class_rows import Rows
+from saffu.classifier.row_keys import row_keys
 from saffu.classifier.subclass_em import Counts, SubClasses, Units, shared_out
 from saffu.utils.sparse import SparseRows
 
@@ -38,7 +39,7 @@ def solver(X, y, n_units, complement, n_threads=1):
 
 
 def start(rows, classes, seed=0):
-    return classes.random_counts(lambda: [rows], rows.features.n_columns, np.random.default_rng(seed))
+    return classes.random_counts(lambda: [rows], rows.features.n_columns, seed)
 
 
 def loss(X, y, classes, units, scale):
@@ -68,12 +69,12 @@ def test_units_are_shared_out(class_sizes, more):
 
 
 @given(st.integers(0, 40), st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_rows_are_in_the_order_of_their_classes(n, n_classes, seed):
+def test_rows_are_in_the_order_of_their_classes_and_keys(n, n_classes, seed):
     rng = np.random.default_rng(seed)
     X, y = rng.random((n, 3)), rng.integers(0, n_classes, n).astype(np.int32)
     rows = Rows(SparseRows.of(X, 1), y, n_classes)
     np.testing.assert_array_equal(rows.class_sizes, np.bincount(y, minlength=n_classes))
-    order = np.argsort(y, kind="stable")
+    order = np.lexsort((row_keys(SparseRows.of(X, 1), y), y))
     np.testing.assert_array_equal(rows.targets, y[order])
     np.testing.assert_array_equal(rows.features._as_scipy().toarray(), X[order])
     held = rng.random(n) < 0.3
@@ -82,8 +83,8 @@ def test_rows_are_in_the_order_of_their_classes(n, n_classes, seed):
         np.testing.assert_array_equal(part.targets, y[order][chosen])
         assert part.starts.size == n_classes + 1
     for c in range(n_classes):
-        np.testing.assert_array_equal(rows.part(c)._as_scipy().toarray(), X[y == c])
-        np.testing.assert_array_equal(rows.transposed(c)._as_scipy().toarray(), X[y == c].T)
+        np.testing.assert_array_equal(rows.part(c)._as_scipy().toarray(), X[order][y[order] == c])
+        np.testing.assert_array_equal(rows.transposed(c)._as_scipy().toarray(), X[order][y[order] == c].T)
 
 
 @pytest.mark.parametrize("complement", [False, True])

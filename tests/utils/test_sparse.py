@@ -124,3 +124,28 @@ def test_activations_in_chunks_are_the_softmax(monkeypatch, values):
             np.testing.assert_allclose(np.log(row), whole.pop(m), rtol=1e-10)
     assert not whole
     assert max(sizes) == min(33, max(1, values // 20))
+
+
+@given(matrices(), st.integers(0, 2**32 - 1))
+def test_zeros_that_are_stored_are_left_out_in_a_copy(X, seed):
+    stored = np.flatnonzero((X != 0).ravel() | (np.random.default_rng(seed).random(X.size) < 0.3))
+    row, column = np.unravel_index(stored, X.shape)
+    indptr = np.searchsorted(row, np.arange(len(X) + 1)).astype(np.int32)
+    matrix = csr_array((X[row, column], column.astype(np.int32), indptr), shape=X.shape)
+    rows = SparseRows.of(matrix, 1)
+    same(rows, X)
+    assert rows.data.all()
+    assert matrix.nnz == stored.size
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_rows_that_repeat_the_one_before_are_found(seed, at_once):
+    rng = np.random.default_rng(seed)
+    X = rng.integers(0, 2, (30, 3)).astype(float)
+    numbers = rng.permutation(np.arange(1, 30))[: rng.integers(0, 30)]
+    whole, sparse.COMPARED_ROWS = sparse.COMPARED_ROWS, at_once
+    try:
+        found = SparseRows.of(X, 1).repeat_previous(numbers)
+    finally:
+        sparse.COMPARED_ROWS = whole
+    assert found.tolist() == [X[number].tolist() == X[number - 1].tolist() for number in numbers]
