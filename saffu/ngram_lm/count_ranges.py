@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,7 @@ def balanced_cuts(samples: Sequence[NgramCounts], n_ranges: int) -> Int64:
     ]  # entries of each table up to the end of what follows from an entry of the first
     for table in largest.suffix:
         below.append(table.indptr[below[-1]])
-    weights = [np.sum(below, axis=0, dtype=np.int64), *(np.arange(1, table.nnz + 1) for table in far)]
+    weights: list[Int64] = [np.sum(below, axis=0), *(np.arange(1, table.nnz + 1) for table in far)]
     return np.stack([_cuts(table, n, n_ranges) for table, n in zip(largest.distance, weights, strict=True)])
 
 
@@ -112,7 +113,8 @@ def _cuts(table: csr_array, running: Int64, n_ranges: int) -> Int64:
     shares = running[-1] * np.arange(1, n_ranges) // n_ranges
     entries = np.minimum(np.searchsorted(running, shares, side="right"), table.nnz - 1)
     rows = np.searchsorted(table.indptr, entries, side="right") - 1
-    return (rows * table.shape[1] + table.indices[entries]).astype(np.int64)
+    cuts: Int64 = rows * table.shape[1] + table.indices[entries]
+    return cuts
 
 
 def cut(counts: NgramCounts, cuts: Int64) -> list[CountsRange]:
@@ -184,7 +186,7 @@ class JoinedRanges:
         self._first = np.concatenate([np.zeros((1, sizes.shape[1]), np.int64), np.cumsum(sizes, axis=0)])
         n_entries = self._first[-1].tolist()
         distances = [_rows_between(which, *table.shape) for which, table in zip(cuts, empty.distance, strict=True)]
-        chained = [[slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)] for ends in self._first.T]
+        chained = [list(starmap(slice, pairwise(ends))) for ends in self._first.T]
         self._rows = [distances[0], *chained[: n_chain - 1], *distances[1:]]
         n_rows = [empty.chain[0].shape[0], *n_entries[: n_chain - 1], *(t.shape[0] for t in empty.distance[1:])]
         self._lengths = [np.zeros(n, np.int64) for n in n_rows]
