@@ -148,6 +148,8 @@ def document_tokens(text: str, tokenizer: str, documents: str, whole: bool = Fal
 
     A file that does not end with a line end is given one; the text only if it is ``whole``.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"texts must be strings, got {type(text).__name__}")
     text = as_read(text, tokenizer)
     if whole and text and text[-1] != "\n":
         text += "\n"

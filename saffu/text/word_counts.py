@@ -11,7 +11,7 @@ from saffu.text.vocabulary import NO_TYPES, Vocabulary
 
 
 class WordCounts(NamedTuple):
-    """Types of a part of a text.
+    """Types of a part of a text; line ends are among them, so that only a part without text has none.
 
     Attributes
     ----------
@@ -35,8 +35,6 @@ class WordCounts(NamedTuple):
         counts: Counter[str] = Counter()
         for tokens in token_lists:
             counts.update(tokens)
-        for special in NO_TYPES:
-            del counts[special]
         return cls(counts, dict(zip(counts, range(number << 40, (number + 1) << 40), strict=False)))
 
     def divided(self, n: int) -> list[WordCounts]:
@@ -52,8 +50,8 @@ class WordCounts(NamedTuple):
         return WordCounts(self.counts + other.counts, other.first | self.first)
 
     def frequent(self, min_count: int) -> WordCounts:
-        """Without types seen less often."""
-        kept = {kind: count for kind, count in self.counts.items() if count >= min_count}
+        """Without types seen less often, but with line ends."""
+        kept = {kind: count for kind, count in self.counts.items() if count >= min_count or kind in NO_TYPES}
         return WordCounts(Counter(kept), {kind: self.first[kind] for kind in kept})
 
 
