@@ -176,7 +176,7 @@ def test_a_worker_that_is_killed_with_what_it_has_counted(client, tmp_path):
 
 
 def holders(dask_scheduler):
-    """Workers that hold results, not busy with one that waits."""
+    """Workers that hold results and are not busy with a part that waits."""
     return [
         address
         for address, worker in dask_scheduler.workers.items()
@@ -212,14 +212,22 @@ def of_one_machine(corpus, vocabulary):
 
 
 @pytest.mark.filterwarnings("ignore:.*holds no text")
-@pytest.mark.parametrize("blocksize", [20, "64 MiB"])
+@pytest.mark.parametrize("blocksize", [50, "64 MiB"])
 def test_files(client, corpus, blocksize):
-    for min_count in (None, 1):
+    settings = {"blocksize": blocksize, "client": client}
+    expected = corpus.build_vocabulary(1)
+    assert saffu.dask.build_vocabulary(corpus, min_count=1, **settings) == expected
+    model = saffu.dask.fit(corpus.paths, vocabulary=expected, **settings, **UNPRIMED)
+    assert_same_models(model, of_one_machine(corpus, expected))
+
+
+@pytest.mark.filterwarnings("ignore:.*holds no text")
+@pytest.mark.parametrize("blocksize", [20, 50, "64 MiB"])
+def test_files_without_a_cluster(corpus, blocksize):
+    for min_count in (None, 2):
         expected = corpus.build_vocabulary(min_count)
-        for source in (corpus, corpus.paths):
-            found = saffu.dask.build_vocabulary(source, min_count=min_count, blocksize=blocksize, client=client)
-            assert found == expected
-    model = saffu.dask.fit(corpus.paths, vocabulary=expected, blocksize=blocksize, client=client, **UNPRIMED)
+        assert saffu.dask.build_vocabulary(corpus.paths, min_count=min_count, blocksize=blocksize) == expected
+    model = saffu.dask.fit(corpus, vocabulary=expected, blocksize=blocksize, **UNPRIMED)
     assert_same_models(model, of_one_machine(corpus, expected))
     one_file = saffu.dask.count(corpus.paths[0], vocabulary=expected, blocksize=blocksize)
     assert one_file.counts.n_tokens == Corpus(corpus.paths[0]).read(expected).ids.size
@@ -233,6 +241,13 @@ def test_a_bag_of_texts(corpus):
     assert_same_models(saffu.dask.fit(texts, vocabulary=vocabulary, **UNPRIMED), of_one_machine(corpus, vocabulary))
     by_blank_lines = dask.bag.read_text(corpus.paths, linedelimiter="\n\n", blocksize=64)
     assert saffu.dask.fit(by_blank_lines, vocabulary=vocabulary, **UNPRIMED).n_tokens > 0
+
+
+def test_documents_of_two_tokens_are_no_pairs():
+    documents = [(1, 2), (0, 3), (2, 0)]
+    expected = saffu.ExplicitLM(**UNPRIMED).fit([1, 2, 0, 3, 2, 0], documents=[0, 2, 4], vocab_size=V)
+    assert_same_models(saffu.dask.fit(dask.bag.from_sequence(documents), vocab_size=V, **UNPRIMED), expected)
+    assert_same_models(saffu.dask.fit(documents, vocab_size=V, **UNPRIMED), expected)
 
 
 def test_a_bag_of_documents():

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.ngram_lm.contexts import Contexts
-from saffu.ngram_lm.count_ranges import CountsRange, JoinedRanges, balanced_cuts, cut
+from saffu.ngram_lm.count_ranges import CountsRange, JoinedRanges, balanced_cuts
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.ngram_lm.text_counts import TextCounts, TextSummary
-from saffu.ngram_lm.text_parts import Read, count_part, read_bag, read_files, read_ids, stream_of
+from saffu.ngram_lm.text_parts import Read, count_beginning, count_part, read_bag, read_files, read_ids, stream_of
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.text.dask_vocabulary import corpus_or_none
 from saffu.utils import dask_computation, validate
@@ -58,8 +58,8 @@ def count(
     documents : array_like of int, optional
         Of a ``dask.array``: offsets at which documents start; by default it is one document, and one part.
     blocksize : int or str
-        About how many bytes of files are a part, such as ``"64 MiB"``. A worker needs some ten times as much memory
-        for each thread; larger parts are fewer tasks.
+        About how many bytes of files are a part, such as ``"64 MiB"``. A worker needs some twenty times as much
+        memory for each thread; larger parts are fewer tasks.
     n_ranges : int, optional
         Into how many ranges tables are cut; by default two for each thread of the cluster, at least eight.
     client : distributed.Client, optional
@@ -207,15 +207,14 @@ def _graph(
     parts: Sequence[Any], read: Read, vocabulary: Vocabulary | None, contexts: Contexts, vocab_size: int, n_ranges: int
 ) -> tuple[Any, Any, list[Any], list[Any]]:
     """Delayed cuts, summary of the text, ranges of its counts, and a mark for each part that says it is counted."""
-    shared = delayed(vocabulary, traverse=False)  # sent once, not with each part
-    count_one = delayed(count_part, nout=2)
-    counted = [count_one(part, read, shared, contexts, vocab_size) for part in parts]
-    samples = sorted({0, len(parts) // 2, len(parts) - 1})
-    cuts = delayed(balanced_cuts)([counted[i][0] for i in samples], n_ranges)
-    pieces = [delayed(cut, nout=n_ranges)(counts, cuts) for counts, _ in counted]
-    ranges = [summed([of_part[i] for of_part in pieces], CountsRange.add) for i in range(n_ranges)]
-    summary = summed([text for _, text in counted], TextSummary.merge)
-    return cuts, summary, ranges, [delayed(done)(text) for _, text in counted]
+    # The vocabulary is sent once, not with each part.
+    how = (read, delayed(vocabulary, traverse=False), contexts, vocab_size)
+    samples = [parts[i] for i in sorted({0, len(parts) // 2, len(parts) - 1})]
+    cuts = delayed(balanced_cuts)([delayed(count_beginning)(part, *how) for part in samples], n_ranges)
+    count_one = delayed(count_part, nout=1 + n_ranges)
+    texts, *ranges = zip(*(count_one(part, *how, cuts) for part in parts), strict=True)
+    marks = [delayed(done)(text) for text in texts]
+    return cuts, summed(texts, TextSummary.merge), [summed(of_parts, CountsRange.add) for of_parts in ranges], marks
 
 
 def _sizes(piece: CountsRange) -> Int64:

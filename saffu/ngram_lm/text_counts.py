@@ -78,11 +78,13 @@ def count_streams(streams: Iterable[TokenStream], contexts: Contexts, vocab_size
 def _gathered(streams: Iterable[TokenStream]) -> Iterable[TokenStream]:
     """The same text in larger stretches."""
     held: list[TokenStream] = []
+    n_held = 0
     for stream in streams:
         held.append(stream)
-        if sum(part.ids.size for part in held) >= PIECE:
+        n_held += stream.ids.size
+        if n_held >= PIECE:
             yield TokenStream.concat(held)
-            held = []
+            held, n_held = [], 0
     last = TokenStream.concat(held)
     if last.ids.size:
         yield last
