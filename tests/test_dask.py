@@ -72,6 +72,11 @@ def client(cluster):
         yield client
 
 
+@pytest.fixture(scope="module")
+def primed():
+    return fitted(**SHAPE)
+
+
 def processes(client):
     return client.run(os.getpid)
 
@@ -86,13 +91,13 @@ def read_by(ids, starts, folder):
 
 
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
-def test_a_model_is_that_of_one_machine_with_any_number_of_workers(client, tmp_path, n_workers):
+def test_a_model_is_that_of_one_machine_with_any_number_of_workers(client, tmp_path, primed, n_workers):
     workers = dict(sorted(processes(client).items())[:n_workers])
-    parts = [dask.delayed(read_by)(*part, str(tmp_path)) for part in pieces(12)]
+    parts = [dask.delayed(read_by)(*part, str(tmp_path)) for part in pieces(9)]
     with dask.annotate(workers=list(workers), allow_other_workers=False):
-        model = saffu.dask.fit(parts, vocab_size=V, client=client, **SHAPE)
+        model = saffu.dask.fit(parts, vocab_size=V, n_ranges=3, client=client, **SHAPE)
     assert {int(path.name) for path in tmp_path.iterdir()} <= set(workers.values())
-    assert_same_models(model, fitted(**SHAPE))
+    assert_same_models(model, primed)
 
 
 @pytest.mark.parametrize("priming", ["kneser-ney", "leave-one-out"])
@@ -138,7 +143,7 @@ def when_there(ids, starts, marker):
     return ids, starts
 
 
-def test_a_worker_that_is_killed_while_it_counts(client, tmp_path):
+def test_a_worker_that_is_killed_while_it_counts(client, primed, tmp_path):
     before = processes(client)
     parts = [
         dask.delayed(killing)(*part, str(tmp_path / "killed")) if i == 5 else part for i, part in enumerate(pieces(8))
@@ -147,7 +152,7 @@ def test_a_worker_that_is_killed_while_it_counts(client, tmp_path):
     assert (tmp_path / "killed").exists()
     client.wait_for_workers(4, timeout=WAIT)
     assert set(processes(client).values()) != set(before.values())
-    assert_same_models(model, fitted(**SHAPE))
+    assert_same_models(model, primed)
 
 
 def test_a_worker_that_is_killed_with_what_it_has_counted(client, tmp_path):
@@ -212,12 +217,13 @@ def of_one_machine(corpus, vocabulary):
 
 
 @pytest.mark.filterwarnings("ignore:.*holds no text")
-@pytest.mark.parametrize("blocksize", [50, "64 MiB"])
+@pytest.mark.parametrize("blocksize", [60, "64 MiB"])
 def test_files(client, corpus, blocksize):
-    settings = {"blocksize": blocksize, "client": client}
     expected = corpus.build_vocabulary(1)
-    assert saffu.dask.build_vocabulary(corpus, min_count=1, **settings) == expected
-    model = saffu.dask.fit(corpus.paths, vocabulary=expected, **settings, **UNPRIMED)
+    found = saffu.dask.build_vocabulary(corpus, min_count=1, blocksize=blocksize, client=client)
+    assert found == expected
+    settings = {"blocksize": blocksize, "n_ranges": 3, **UNPRIMED}
+    model = saffu.dask.fit(corpus.paths, vocabulary=expected, client=client, **settings)
     assert_same_models(model, of_one_machine(corpus, expected))
 
 
@@ -342,6 +348,7 @@ VOCABULARY = Vocabulary(["a"])
         ([[], []], {"vocab_size": V}, ValueError, "source must hold at least one token, got none"),
         ([[0]], {"vocab_size": V, "documents": [0]}, ValueError, "documents must be given with a dask.array only"),
         ([[0]], {"vocab_size": V, "n_ranges": 0}, ValueError, "n_ranges must be at least 1"),
+        ([[0]], {"vocab_size": V, "windos": ()}, TypeError, "must be those of ExplicitLM.from_counts, got windos"),
         ([[0]], {"vocab_size": V, "order": 1}, ValueError, "order must be at least 2"),
         (["text.txt"], {"vocab_size": V}, TypeError, "vocabulary must be given to read files"),
         (["no such file.txt"], {"vocabulary": VOCABULARY}, FileNotFoundError, "no such file"),

@@ -28,7 +28,7 @@ from bench.report.tables import machine_line, markdown_table, publish
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.count_ranges import CountsRange, JoinedRanges, TableRange, balanced_cuts, cut
 from saffu.ngram_lm.counts import NgramCounts
-from saffu.ngram_lm.text_counts import count_streams
+from saffu.ngram_lm.text_counts import PIECE, count_streams
 from saffu.text import Corpus, Vocabulary
 from saffu.utils.streams import TokenStream
 
@@ -36,10 +36,12 @@ CONTEXTS = Contexts.of(5, 4, (60, 500, 2000), 2000, "k-fold")
 N_RANGES = 64
 N_TASKS = 2000
 SENT_BYTES = 1 << 27
-TARGETS = {1e10: 2**28, 1e11: 2**31}  # tokens: bytes of text that are a part
+TARGETS = {1e10: 2**27, 1e11: 2**28}  # tokens: bytes of text that are a part
 # The cluster of the estimate.
+RANGES_PER_THREAD = 2
 CORES, MEMORY, NETWORK = 16, 128e9, 10e9 / 8  # of a worker: cores, bytes, bytes a second
-HEADROOM = 3  # memory of all workers, over the ranges of all counts: sums under way, parts, what Dask keeps
+HEADROOM = 2  # what all workers keep at a time, over the ranges of all counts
+COPIES = 3  # two tables and their sum, while a thread adds them
 
 
 class Growth(NamedTuple):
@@ -248,8 +250,8 @@ def estimate(rates: Rates, n_tokens: float, part_bytes: int) -> Estimate:
         "cut": summands[0] * rates.cut / 3600,
         "sum": sum(summands) * rates.add / 3600,
     }
-    n_workers = int(np.ceil(HEADROOM * n_entries * rates.sent / MEMORY))
-    n_ranges = max(2 * CORES * n_workers, 8)
+    n_workers = workers(rates, part, entries(part), n_entries)
+    n_ranges = RANGES_PER_THREAD * CORES * n_workers
     n_tasks = n_parts * (4 + 2 * n_ranges)  # count, pick summary and ranges, sum these, mark
     rate = min(NETWORK, rates.cluster.transfer)
     hours = {
@@ -262,6 +264,19 @@ def estimate(rates: Rates, n_tokens: float, part_bytes: int) -> Estimate:
     return Estimate(
         n_parts, n_ranges, n_tasks, rates.growth.entries(n_tokens), core_hours, sent, kept, n_workers, hours
     )
+
+
+def workers(rates: Rates, part: float, part_entries: float, n_entries: float) -> int:
+    """The least number whose memory suffices, for what is kept and for what every core works on."""
+    counting = min(part, PIECE) * rates.cluster.peak / rates.growth.n_tokens + COPIES * part_entries * rates.kept
+    if CORES * counting >= MEMORY:
+        raise ValueError(f"parts of {part:.0f} tokens are too large for a worker")
+    n = 1
+    while True:
+        adding = COPIES * n_entries * rates.kept / (RANGES_PER_THREAD * CORES * n)
+        if n * (MEMORY - CORES * max(counting, adding)) >= HEADROOM * n_entries * rates.sent:
+            return n
+        n += 1
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -319,10 +334,11 @@ def notes(limit: float) -> str:
 Assumed: the vocabulary is that of the measurement, and each table keeps growing with the power measured over its last
 factor of four, which is too much, since that power falls; files are on storage that feeds all workers; a part is
 {parts}; each summand is sent once, at the rate of the network
-or the one above, whichever is less; memory of all workers is {HEADROOM} times the ranges of all counts, which gives
-their number; cores are as fast when all are at work. Where Dask's scheduler takes longer than the rest, make parts
-larger or ranges fewer. Weighing and priming follow in the process that has the counts, and are not in the table. The
-largest table reaches 2^31 entries, the most that a model takes, at {limit:.1f} billion tokens."""
+or the one above, whichever is less; workers are as many as have memory for {HEADROOM} times the ranges of all counts
+and, for each core, a part that is counted or {COPIES} ranges of a sum; cores are as fast when all are at work. Where
+Dask's scheduler takes longer than the rest, make parts larger or ranges fewer, on workers with more memory. Weighing
+and priming follow in the process that has the counts, and are not in the table. The largest table reaches 2^31 entries,
+the most that a model takes, at {limit:.1f} billion tokens."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

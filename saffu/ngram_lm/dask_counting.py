@@ -67,7 +67,8 @@ def count(
     progress : bool, optional
         Show a bar on a terminal: parts that are counted, then ranges that are there.
     **settings
-        Those of :class:`saffu.ExplicitLM`; ``order``, ``radius`` and ``priming`` matter to counts.
+        ``radius``, ``order``, ``windows``, ``induction``, ``priming`` and ``n_threads`` of :class:`saffu.ExplicitLM`;
+        the first two and ``priming`` matter to counts.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def count(
     >>> count([[0, 1, 2], [1, 2]], vocab_size=3, order=3).counts.suffix[0].toarray().sum()
     np.int64(1)
     """
-    contexts = ExplicitLM(**settings).contexts
+    contexts = _contexts(settings)
     size = ModelVocabulary.size(vocabulary, None if vocab_size is None else validate.size(vocab_size, "vocab_size"))
     if size is None:
         raise TypeError("vocab_size must be given for token ids, or vocabulary for texts")
@@ -125,7 +126,7 @@ def fit(
     source, vocabulary, vocab_size, documents, blocksize, n_ranges, client, progress
         As in :func:`count`. The vocabulary becomes that of the model.
     **settings
-        Those of :class:`saffu.ExplicitLM`.
+        As in :func:`count`.
 
     Returns
     -------
@@ -161,6 +162,14 @@ def fit(
     model.seconds["count"] = time.perf_counter() - began
     model.vocabulary = vocabulary
     return model.prime(progress=progress)
+
+
+def _contexts(settings: dict[str, Any]) -> Contexts:
+    """The contexts of a model, of settings that :meth:`saffu.ExplicitLM.from_counts` takes; TypeError for others."""
+    others = sorted(settings.keys() - {"radius", "order", "windows", "induction", "priming", "n_threads"})
+    if others:
+        raise TypeError(f"settings must be those of ExplicitLM.from_counts, got {', '.join(others)}")
+    return ExplicitLM(**settings).contexts
 
 
 # ---- the graph -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ RATES = Rates(
     join=5e-9,
     sent=6.0,
     kept=14.0,
-    cluster=ClusterRates(peak=1e6, transfer=1e8, task=1e-3),
+    cluster=ClusterRates(peak=1e5, transfer=1e8, task=1e-3),
 )
 
 
@@ -30,7 +30,7 @@ def test_tables_grow_with_their_powers():
 
 
 def test_the_estimate_adds_up_every_level_of_the_tree():
-    n = 4e12
+    n = 4e8
     found = cluster.estimate(RATES, n, int(n * 5 / 4))  # four parts
     summands = [k * GROWTH.entries(n / k).sum() for k in (4, 2)]
     assert found.n_parts == 4
@@ -38,9 +38,24 @@ def test_the_estimate_adds_up_every_level_of_the_tree():
     expected = {"read": 1e-6 * n, "count": 2e-6 * n, "cut": 3e-9 * summands[0], "sum": 4e-9 * sum(summands)}
     assert found.core_hours == pytest.approx({step: seconds / 3600 for step, seconds in expected.items()})
     n_entries = GROWTH.entries(n).sum()
-    assert found.n_workers == np.ceil(3 * 6 * n_entries / 128e9)
+    assert found.n_ranges == 32 * found.n_workers
     assert found.kept == pytest.approx(14 * n_entries)
     assert found.hours["sending"] == pytest.approx(6 * sum(summands) / 1e8 / found.n_workers / 3600)
+
+
+def test_workers_have_memory_for_what_they_keep_and_what_they_do():
+    n_entries, part = 1e11, 1e7
+    n = cluster.workers(RATES, part, 5e6, n_entries)
+
+    def needed(n):
+        counting = 1e7 * 1e5 / 1000 + 3 * 5e6 * 14
+        adding = 3 * n_entries / (32 * n) * 14
+        return 2 * 6 * n_entries + n * 16 * max(counting, adding)
+
+    assert needed(n) <= n * 128e9
+    assert needed(n - 1) > (n - 1) * 128e9
+    with pytest.raises(ValueError, match="parts of 10000000 tokens are too large"):
+        cluster.workers(RATES, part, 5e9, n_entries)
 
 
 def test_rates_are_measured_on_a_text(tmp_path, monkeypatch):
