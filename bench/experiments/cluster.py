@@ -42,6 +42,7 @@ RANGES_PER_THREAD = 2
 CORES, MEMORY, NETWORK = 16, 128e9, 10e9 / 8  # of a worker: cores, bytes, bytes a second
 HEADROOM = 2  # what all workers keep at a time, over the ranges of all counts
 COPIES = 3  # two tables and their sum, while a thread adds them
+LEVELS = 3  # of sums of two, in a task
 
 
 class Growth(NamedTuple):
@@ -243,7 +244,7 @@ def estimate(rates: Rates, n_tokens: float, part_bytes: int) -> Estimate:
     n_parts = int(np.ceil(n_tokens / part))
     # A tree of sums of two: at level k there are n_parts / 2^k summands, each with the entries of 2^k parts.
     summands = [n_parts / 2**k * entries(part * 2**k) for k in range(int(np.ceil(np.log2(n_parts))))]
-    n_entries, sent = entries(n_tokens), sum(summands) * rates.sent
+    n_entries, sent = entries(n_tokens), sum(summands[::LEVELS]) * rates.sent
     core_hours = {
         "read": n_tokens * rates.read / 3600,
         "count": n_tokens * rates.count / 3600,
@@ -252,7 +253,7 @@ def estimate(rates: Rates, n_tokens: float, part_bytes: int) -> Estimate:
     }
     n_workers = workers(rates, part, entries(part), n_entries)
     n_ranges = RANGES_PER_THREAD * CORES * n_workers
-    n_tasks = n_parts * (4 + 2 * n_ranges)  # count, pick summary and ranges, sum these, mark
+    n_tasks = n_parts * (3 + n_ranges * (1 + 1 / (2**LEVELS - 1)))  # count, pick, mark; pick each range, sum
     rate = min(NETWORK, rates.cluster.transfer)
     hours = {
         "computing": sum(core_hours.values()) / (CORES * n_workers),
@@ -333,7 +334,7 @@ def notes(limit: float) -> str:
     return f"""\
 Assumed: the vocabulary is that of the measurement, and each table keeps growing with the power measured over its last
 factor of four, which is too much, since that power falls; files are on storage that feeds all workers; a part is
-{parts}; each summand is sent once, at the rate of the network
+{parts}; summands of a task are sent to it, at the rate of the network
 or the one above, whichever is less; workers are as many as have memory for {HEADROOM} times the ranges of all counts
 and, for each core, a part that is counted or {COPIES} ranges of a sum; cores are as fast when all are at work. Where
 Dask's scheduler takes longer than the rest, make parts larger or ranges fewer, on workers with more memory. Weighing

@@ -34,6 +34,7 @@ __all__ = [
 Client: TypeAlias = "distributed.Client | None"
 BLOCKSIZE = "64 MiB"
 RANGES_PER_THREAD, FEWEST_RANGES = 2, 8
+FAN_IN = 8  # summands of a task: fewer tasks, and less that is sent, for a third more memory than with two
 
 delayed = dask.delayed
 
@@ -52,12 +53,19 @@ def n_bytes(blocksize: int | str) -> int:
 
 
 def summed(parts: Sequence[Any], add: Callable[[Any, Any], Any]) -> Any:
-    """The delayed sum of delayed parts, of neighbours first, so that their order is kept."""
-    add_two = delayed(add)
+    """The delayed sum of delayed parts: a tree of sums of neighbours, so that their order is kept."""
+    sum_of = delayed(_sum_of)
     parts = list(parts)
     while len(parts) > 1:
+        parts = [sum_of(parts[first : first + FAN_IN], add) for first in range(0, len(parts), FAN_IN)]
+    return parts[0]
+
+
+def _sum_of(parts: list[Any], add: Callable[[Any, Any], Any]) -> Any:
+    """The sum of some neighbours, two at a time, so that large sums are not read again for each small part."""
+    while len(parts) > 1:
         odd = parts[len(parts) // 2 * 2 :]
-        parts = [*(add_two(*pair) for pair in zip(parts[::2], parts[1::2], strict=False)), *odd]
+        parts = [*(add(*pair) for pair in zip(parts[::2], parts[1::2], strict=False)), *odd]
     return parts[0]
 
 

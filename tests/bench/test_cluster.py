@@ -31,16 +31,17 @@ def test_tables_grow_with_their_powers():
 
 def test_the_estimate_adds_up_every_level_of_the_tree():
     n = 4e8
-    found = cluster.estimate(RATES, n, int(n * 5 / 4))  # four parts
-    summands = [k * GROWTH.entries(n / k).sum() for k in (4, 2)]
-    assert found.n_parts == 4
-    np.testing.assert_allclose(found.sent, 6 * sum(summands))
+    found = cluster.estimate(RATES, n, int(n * 5 / 16))
+    summands = [k * GROWTH.entries(n / k).sum() for k in (16, 8, 4, 2)]
+    assert found.n_parts == 16
+    sent = summands[0] + summands[3]  # the first task adds eight parts
+    np.testing.assert_allclose(found.sent, 6 * sent)
     expected = {"read": 1e-6 * n, "count": 2e-6 * n, "cut": 3e-9 * summands[0], "sum": 4e-9 * sum(summands)}
     assert found.core_hours == pytest.approx({step: seconds / 3600 for step, seconds in expected.items()})
     n_entries = GROWTH.entries(n).sum()
     assert found.n_ranges == 32 * found.n_workers
     assert found.kept == pytest.approx(14 * n_entries)
-    assert found.hours["sending"] == pytest.approx(6 * sum(summands) / 1e8 / found.n_workers / 3600)
+    assert found.hours["sending"] == pytest.approx(6 * sent / 1e8 / found.n_workers / 3600)
 
 
 def test_workers_have_memory_for_what_they_keep_and_what_they_do():
