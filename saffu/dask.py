@@ -6,9 +6,9 @@ sums are put side by side where the model shall be. Sums are exact, so that neit
 they are done can be seen in the model: it equals, to the bit, the one that :class:`saffu.ExplicitLM` fits to all text
 at once. A part whose worker is lost is counted again.
 
-What memory holds: a worker, for each of its threads, the tokens and the counts of one part, or three ranges; the
-workers together, the ranges that have not been added yet, in narrow integers; the process that calls, all counts of the
-model and one range. No worker ever holds all counts.
+What memory holds: a worker, for each of its threads, the tokens and the counts of one part, or up to eight neighbouring
+ranges and their sum; the workers together, the ranges that have not been added yet, in narrow integers; the process
+that calls, all counts of the model and one range. No worker ever holds all counts.
 
 Workers must have saffu installed and see the files; each task computes on one thread. Without a cluster the scheduler
 that Dask is set to on this machine is used, threads by default.
