@@ -190,10 +190,48 @@ class Corpus:
 
     def parts(self) -> list[Corpus]:
         """A corpus of each file. Any of them may hold no text: pass them to :meth:`check_parts` when they are read."""
-        found = [Corpus(path, tokenizer=self.tokenizer, documents=self.documents) for path in self.paths]
-        for part in found:
-            part._is_part = True
-        return found
+        return [self._part([file]) for file in self._files]
+
+    def split(self, n_bytes: int) -> list[Corpus]:
+        """Parts of whole documents, of about so many bytes each, which can be read by as many processes.
+
+        Large files are cut behind blank lines, if these separate documents and nothing is compressed; small ones that
+        follow each other are together. Token lists and chunks of the parts, one after the other, are those of the
+        corpus. Any part may hold no text.
+
+        Parameters
+        ----------
+        n_bytes : int
+
+        Returns
+        -------
+        list of Corpus
+
+        Raises
+        ------
+        ValueError
+            If standard input or a pipe is among the files, or ``n_bytes`` is not positive.
+        """
+        n_bytes = validate.integer(n_bytes, "n_bytes", 1)
+        if self.n_bytes is None:
+            raise ValueError("paths must be files that can be read by several processes, not standard input or a pipe")
+        can_cut = self.documents == "blank-line"
+        pieces = [piece for file in self._files for piece in (file.parts(n_bytes) if can_cut else [file])]
+        groups: list[list[TextFile]] = []
+        held = 0
+        for piece in pieces:
+            size = piece.n_bytes or 0
+            if not groups or held + size > n_bytes:
+                groups.append([])
+                held = 0
+            groups[-1].append(piece)
+            held += size
+        return [self._part(files) for files in groups]
+
+    def _part(self, files: list[TextFile]) -> Corpus:
+        part = Corpus([file.path for file in files], tokenizer=self.tokenizer, documents=self.documents)
+        part._files, part._is_part = files, True
+        return part
 
     @staticmethod
     def check_parts(parts: Sequence[Corpus]) -> None:

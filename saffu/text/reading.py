@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import shutil
 import stat
 import sys
@@ -12,13 +13,18 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import IO, Any, TypeAlias
 
 from saffu.text import compressed
 from saffu.text.tokenizers import BYTE_ORDER_MARK
 
 BLOCK_BYTES = 1 << 22
+BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")  # some of those that separate documents; enough to cut a file at
 STANDARD_INPUT = "-"
+
+_TO_THE_END = sys.maxsize
+_LOOK_AHEAD = 1 << 16
 
 Advance: TypeAlias = Callable[[int], Any]
 
@@ -44,6 +50,7 @@ class TextFile:
 
     def __init__(self, path: str, as_bytes: bool) -> None:
         self.path, self.as_bytes = path, as_bytes
+        self.first, self.last = 0, _TO_THE_END  # the bytes that are read
         self._copy: IO[bytes] | None = None
         if path == STANDARD_INPUT and sys.stdin is None:
             raise ValueError("standard input ('-') is closed")
@@ -63,8 +70,8 @@ class TextFile:
 
     @property
     def n_bytes(self) -> int | None:
-        """Size on disk; None if it is standard input or a pipe."""
-        return None if self.is_pipe else os.path.getsize(self.path)
+        """Bytes on disk that are read; None if it is standard input or a pipe."""
+        return None if self.is_pipe else min(self.last, os.path.getsize(self.path)) - self.first
 
     def blocks(self, advance: Advance | None = None) -> Iterator[str]:
         """Text in blocks cut after a line end, or at least after a space; the last one ends with a line end.
@@ -79,7 +86,7 @@ class TextFile:
         ValueError
             If the file is damaged, or holds bytes that are not UTF-8; the message says where.
         """
-        decode = _decode_latin_1 if self.as_bytes else _Utf8(self.name)
+        decode = _decode_latin_1 if self.as_bytes else _Utf8(self.name, self.first, self._line)
         rest, last = "", "\n"
         for data, final in self._pieces(advance):
             text = rest + decode(data, final)
@@ -95,14 +102,42 @@ class TextFile:
     def _pieces(self, advance: Advance | None) -> Iterator[tuple[bytes, bool]]:
         """Decompressed bytes, each time with whether the file has ended; the last ones are none."""
         with self._open() as raw:
-            stream = compressed.stream(raw, self.name)
-            position, data = 0, b"-"
+            stream = compressed.stream(raw, self.name) if self._is_whole else raw
+            raw.seek(self.first)
+            position, left, data = self.first, self.last - self.first, b"-"
             while data:
-                data = compressed.read(stream, BLOCK_BYTES, self.name)
+                data = compressed.read(stream, min(BLOCK_BYTES, left), self.name)
+                left -= len(data)
                 if advance is not None:
                     advance(raw.tell() - position)
                     position = raw.tell()
                 yield data, not data
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.first == 0 and self.last == _TO_THE_END
+
+    def _line(self) -> int:
+        """The number of the line at which reading begins."""
+        with self._open() as raw:
+            pieces = range(0, self.first, BLOCK_BYTES)
+            return 1 + sum(raw.read(min(BLOCK_BYTES, self.first - begin)).count(b"\n") for begin in pieces)
+
+    def parts(self, n_bytes: int) -> list[TextFile]:
+        """The file cut behind blank lines into parts of about so many bytes; a compressed one is a single part.
+
+        Their text, where blank lines separate documents, is the documents of the file.
+        """
+        with self._open() as raw:
+            if not self._is_whole or compressed.stream(raw, self.name) is not raw:
+                return [self]
+            cuts = list(_cuts(raw, n_bytes, os.path.getsize(self.path)))
+        parts = []
+        for first, last in pairwise([0, *cuts, _TO_THE_END]):
+            part = TextFile(self.path, self.as_bytes)
+            part.first, part.last = first, last
+            parts.append(part)
+        return parts
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
@@ -127,6 +162,27 @@ class TextFile:
         return self._copy
 
 
+def _cuts(raw: IO[bytes], n_bytes: int, size: int) -> Iterator[int]:
+    """Places behind blank lines, each the first at least ``n_bytes`` behind the one before."""
+    place = _blank_line_end(raw, n_bytes)
+    while place is not None and place < size:
+        yield place
+        place = _blank_line_end(raw, place + n_bytes)
+
+
+def _blank_line_end(raw: IO[bytes], begin: int) -> int | None:
+    """Where the first blank line of a file that is not before ``begin`` ends."""
+    raw.seek(begin)
+    rest = b""
+    while more := raw.read(_LOOK_AHEAD):
+        data = rest + more
+        found = BLANK_LINE.search(data)
+        if found:
+            return raw.tell() - len(data) + found.end()
+        rest = data[data.rfind(b"\n") :] if b"\n" in data else b""
+    return None
+
+
 def _last_cut(text: str) -> int:
     """Where to cut a block so that no line is cut if possible, and no word unless it fills the block."""
     return text.rfind("\n") + 1 or text.rfind(" ") + 1 or len(text)
@@ -141,13 +197,17 @@ def _decode_latin_1(data: bytes, final: bool) -> str:
 
 
 class _Utf8:
-    """Incremental UTF-8 decoder that reads every kind of line end as one and says where it failed."""
+    """Incremental UTF-8 decoder that reads every kind of line end as one and says where it failed.
 
-    def __init__(self, name: str) -> None:
+    It may begin ``first`` bytes into the file, at the start of the line whose number ``line`` finds out.
+    """
+
+    def __init__(self, name: str, first: int, line: Callable[[], int]) -> None:
         self.name = name
         self.bytes = codecs.getincrementaldecoder("utf-8")("strict")
         self.lines = io.IncrementalNewlineDecoder(self.bytes, translate=True)
-        self.position, self.line, self.begun = 0, 1, False
+        self.position, self.begun = first, first > 0
+        self.n_lines, self.first_line = 0, line
 
     def __call__(self, data: bytes, final: bool) -> str:
         """Decode the next bytes; ``final`` says that they are the last."""
@@ -158,13 +218,13 @@ class _Utf8:
             text = self.lines.decode(data, final)
         except UnicodeDecodeError as error:
             position = self.position - len(held_back) + error.start
-            line = self.line + (held_back + data)[: error.start].count(b"\n")
+            line = self.first_line() + self.n_lines + (held_back + data)[: error.start].count(b"\n")
             byte = f"byte 0x{error.object[error.start]:02x} at position {position} (line {line})"
             raise ValueError(f"{self.name} is not UTF-8: {byte}; convert it, or use the bytes tokenizer") from None
         if text and not self.begun:
             text, self.begun = text.removeprefix(BYTE_ORDER_MARK), True
         self.position += len(data)
-        self.line += data.count(b"\n")
+        self.n_lines += data.count(b"\n")
         return text
 
 

@@ -143,6 +143,22 @@ def as_read(text: str, tokenizer: str) -> str:
         raise ValueError(surrogate_message("text", text, error)) from None
 
 
+def document_tokens(text: str, tokenizer: str, documents: str, whole: bool = False) -> list[str]:
+    """Tokens of a text, line ends and document ends included, as they would be read from a file.
+
+    A file that does not end with a line end is given one; the text only if it is ``whole``.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"texts must be strings, got {type(text).__name__}")
+    text = as_read(text, tokenizer)
+    if whole and text and text[-1] != "\n":
+        text += "\n"
+    if documents == "blank-line":
+        blank = LEADING_BLANK_LINES.match(text)
+        text = BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
+    return splitter(tokenizer, documents)(text)
+
+
 def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
     """The message for a text that no file can hold: it names the lone surrogate."""
     return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, repeat
 from typing import Any
 
@@ -11,21 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.text.tokenizers import (
-    BLANK_LINES,
     DOCUMENTS,
-    LEADING_BLANK_LINES,
     LINE_END,
     UNKNOWN,
-    as_read,
     default_documents,
     detokenize,
-    splitter,
+    document_tokens,
     surrogate_message,
 )
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array, Int32, Int64
 
 UNKNOWN_ID, LINE_END_ID = 0, 1
+NO_TYPES = (UNKNOWN, LINE_END, "\n", "\n\n")  # tokens that stand for types outside the vocabulary, or for line ends
 DOCUMENT_END_ID = -1  # within one block only: a line end after which a document begins; abs() makes it LINE_END_ID
 
 
@@ -115,17 +113,45 @@ class Vocabulary:
         >>> Vocabulary.build([["a", "b"], ["b"]]).types
         ['<unk>', '<eos>', 'b', 'a']
         """
-        min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
         counts: Counter[str] = Counter()
         for tokens in token_lists:
             if isinstance(tokens, str):
                 raise TypeError("token_lists must yield lists of tokens, got a string; split it with tokenize first")
             counts.update(tokens)
-        for special in (UNKNOWN, LINE_END, "\n", "\n\n"):
-            del counts[special]
+        return cls.from_counts(counts, min_count=min_count, tokenizer=tokenizer, documents=documents)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], *, min_count: int = 1, tokenizer: str = "words", documents: str | None = None
+    ) -> Vocabulary:
+        """The types of a text of which is known how often each was seen.
+
+        Parameters
+        ----------
+        counts : mapping of str to int
+            Line ends and special tokens in it are passed over.
+        min_count, tokenizer, documents
+            As in :meth:`build`.
+
+        Returns
+        -------
+        Vocabulary
+            Types by descending frequency, ties in the order of the mapping.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``min_count`` is not a positive integer, or a type is none; see :class:`Vocabulary`.
+
+        Examples
+        --------
+        >>> Vocabulary.from_counts({"a": 1, "b": 5, "c": 2}, min_count=2).types
+        ['<unk>', '<eos>', 'b', 'c']
+        """
+        min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
+        frequent = [(kind, n) for kind, n in counts.items() if n >= min_count and kind not in NO_TYPES]
         # Counter keeps the order of first appearance and sorted is stable, so ties fall as they came.
-        ranked = sorted(counts.items(), key=lambda item: -item[1])
-        types = [kind for kind, count in ranked if count >= min_count]
+        types = [kind for kind, _ in sorted(frequent, key=lambda item: -item[1])]
         return cls(types, tokenizer=tokenizer, documents=documents, min_count=min_count)
 
     def __len__(self) -> int:
@@ -188,11 +214,7 @@ class Vocabulary:
         >>> ids.tolist(), starts.tolist()
         ([2, 3], [])
         """
-        text = as_read(text, self.tokenizer)
-        if self.documents == "blank-line":
-            blank = LEADING_BLANK_LINES.match(text)
-            text = BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
-        return self.encode_block(splitter(self.tokenizer, self.documents)(text))
+        return self.encode_block(document_tokens(text, self.tokenizer, self.documents))
 
     def decode(self, ids: ArrayLike) -> list[str]:
         """Return the type of each id.

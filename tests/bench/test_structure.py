@@ -16,7 +16,7 @@ BENCH = ROOT / "bench"
 # Each may import those before it, and the root of the package, which imports nothing.
 LAYERS = ("report", "measure", "data", "peers", "trials", "experiments", "suites", "results", "sanitize")
 COMMANDS = sorted(path.stem for path in (BENCH / "experiments").glob("[!_]*.py"))
-HEAVY = ("torch", "sklearn", "matplotlib", "polars", "pytest")
+HEAVY = ("torch", "sklearn", "matplotlib", "polars", "dask", "pytest")
 LINES, FUNCTION_LINES = 400, 50
 
 
