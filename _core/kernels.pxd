@@ -20,6 +20,7 @@ cdef extern from "saffu.h" nogil:
         const int64_t *distances
         const int64_t *documents
         int64_t n, n_distances, n_documents, n_rows, n_cols
+        int keep_positions, first_table
 
     ctypedef struct saffu_counters:
         int team
@@ -27,24 +28,52 @@ cdef extern from "saffu.h" nogil:
         int32_t *counter
         int32_t *seen
         uint64_t *bits
+        uint64_t *words
+        int64_t capacity
+        int32_t *indices
+        int32_t *places
+        int64_t *counts
+
+    ctypedef struct saffu_apart:
+        int64_t n
+        int64_t *rows
+        int64_t *before
+        int64_t *segment
+        int64_t *length
+        int32_t *indices
+        int32_t *places
+        int64_t *counts
+
+    ctypedef struct saffu_counted:
+        int64_t *indptr
+        int32_t *indices
+        int32_t *places
+        int64_t *counts
+        int64_t *place_ptr
 
     enum:
         SAFFU_MAX_PAIRS
     int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads)
     int saffu_bucket_count(const saffu_stream *stream, int64_t first, int64_t to, int64_t n_parts, int64_t *cursors)
-    int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr)
+    int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr,
+                          int n_threads)
     int saffu_bucket_place(const saffu_stream *stream, int64_t first, int64_t to, int64_t n_parts, int64_t *cursors,
                            int32_t *bucket)
-    int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team)
-    int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket,
-                         const int64_t *segment, int64_t first, int64_t to, int64_t long_row,
-                         const saffu_counters *all, int64_t *length, int32_t *indices, int64_t *counts)
+    int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int64_t capacity, int team)
+    int64_t saffu_team_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team)
+    int64_t saffu_longer_rows(const saffu_stream *stream, const int64_t *row_ptr, int64_t long_row, int64_t *n_most,
+                              int64_t *rows, int n_threads)
+    int saffu_count_apart(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket, int64_t first,
+                          int64_t to, int64_t team_row, const saffu_counters *all, saffu_apart *apart)
     int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t first, int64_t to,
                          const saffu_counters *all, int64_t *totals)
-    int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
-                        int n_threads)
-    int saffu_compact(const int64_t *segment, int64_t first, int64_t to, int64_t *indptr, int32_t *indices,
-                      int64_t *counts)
+    int saffu_emit_long(int64_t n_cols, int keep_positions, int64_t *totals, int64_t *length, int32_t *indices,
+                        int64_t *counts, int n_threads)
+    int saffu_place_long(const saffu_stream *stream, const int32_t *bucket, int64_t first, int64_t to,
+                         const saffu_counters *all, int64_t *free, int32_t *places)
+    int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket,
+                         const saffu_apart *apart, int64_t first, int64_t to, const saffu_counters *all,
+                         const saffu_counted *out)
     ctypedef struct saffu_table:
         const int64_t *indptr
         const int32_t *indices

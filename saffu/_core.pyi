@@ -29,6 +29,14 @@ def count(
     n_threads: int,
     max_pairs: int = ...,
 ) -> tuple[_Int64, _Int32, _Int64]: ...
+
+@final
+class SuffixCounter:
+    def __new__(
+        cls, contexts: _Int32, ids: _Int32, documents: _Int64, n_rows: int, n_cols: int, n_threads: int
+    ) -> Self: ...
+    def count(self, n_continued: int, n_threads: int, max_pairs: int = ...) -> tuple[_Int64, _Int32, _Int64]: ...
+
 def merge(
     a_indptr: _Int64,
     a_indices: _Int32,

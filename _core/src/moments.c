@@ -181,47 +181,69 @@ SAFFU_INLINE void pack_targets(const void *Y, int y_size, const double *weights,
     }
 }
 
-/* F (n_c <= 4 classes, n_d <= 16 features) += y_mc^T h over n_rows examples: 64 sums held in registers. */
-SAFFU_INLINE void add_tile(const void *h, int h_size, int64_t stride, const double *y_mc, int64_t n_rows, int64_t n_c,
-                           int64_t n_d, double *F) {
-    double sum[TILE_N][TILE_D] = {{0}};
-    for (int64_t a = 0; a < n_c; a++)
-        for (int64_t b = 0; b < n_d; b++) sum[a][b] = F[a * stride + b];
-    if (n_d == TILE_D) {
-        for (int64_t m = 0; m < n_rows; m++)
-            for (int a = 0; a < TILE_N; a++)
-                for (int b = 0; b < TILE_D; b++)
-                    sum[a][b] += y_mc[m * BLOCK_N + a] * real_at(h, h_size, m * stride + b);
-    } else {
-        for (int64_t m = 0; m < n_rows; m++)
-            for (int a = 0; a < TILE_N; a++)
-                for (int64_t b = 0; b < n_d; b++)
-                    sum[a][b] += y_mc[m * BLOCK_N + a] * real_at(h, h_size, m * stride + b);
+/* F (n_c <= 4 classes, n_d <= 16 features) += y_mc^T h over n_rows examples, whose h have 16 entries: 64 sums held in
+ * registers. They are vectors by name, of which compilers would keep a half in memory if they were left to find them. */
+SAFFU_INLINE void add_tile(const void *h, int h_size, int64_t h_stride, const double *y_mc, int64_t n_rows, int64_t n_c,
+                           int64_t n_d, int64_t stride, double *F) {
+    double sums[TILE_N][TILE_D] = {{0}};
+    Doubles sum[TILE_N][TILE_D / N_DOUBLES];
+    for (int64_t a = 0; a < n_c; a++) memcpy(sums[a], F + a * stride, (size_t)n_d * sizeof *F);
+    memcpy(sum, sums, sizeof sum);
+    for (int64_t m = 0; m < n_rows; m++) {
+        const double *y = y_mc + m * BLOCK_N;
+        Doubles low = doubles_at(h, h_size, m * h_stride), high = doubles_at(h, h_size, m * h_stride + N_DOUBLES);
+        for (int a = 0; a < TILE_N; a++) {
+            sum[a][0] = doubles_add_product(sum[a][0], y[a], low);
+            sum[a][1] = doubles_add_product(sum[a][1], y[a], high);
+        }
     }
-    for (int64_t a = 0; a < n_c; a++)
-        for (int64_t b = 0; b < n_d; b++) F[a * stride + b] = sum[a][b];
+    memcpy(sums, sum, sizeof sum);
+    for (int64_t a = 0; a < n_c; a++) memcpy(F + a * stride, sums[a], (size_t)n_d * sizeof *F);
+}
+
+/* The last features of some examples, fewer than a tile holds, with zeros beside them. */
+SAFFU_INLINE void pad_features(const void *h, int h_size, int64_t stride, int64_t n_rows, int64_t n_d,
+                               double *restrict padded) {
+    for (int64_t m = 0; m < n_rows; m++)
+        for (int64_t b = 0; b < TILE_D; b++)
+            padded[m * TILE_D + b] = b < n_d ? real_at(h, h_size, m * stride + b) : 0.0;
 }
 
 /* All tiles of one block of examples, classes and features. */
 SAFFU_INLINE void add_block(const void *h, int h_size, int64_t stride, const double *y_mc, int64_t n_rows, int64_t n_c,
                             int64_t n_d, double *F) {
-    for (int64_t j = 0; j < n_d; j += TILE_D)
+    int64_t whole = n_d / TILE_D * TILE_D;
+    for (int64_t j = 0; j < whole; j += TILE_D)
         for (int64_t c = 0; c < n_c; c += TILE_N)
-            add_tile(real_from(h, h_size, j), h_size, stride, y_mc + c, n_rows, saffu_min(TILE_N, n_c - c),
-                     saffu_min(TILE_D, n_d - j), F + c * stride + j);
+            add_tile(real_from(h, h_size, j), h_size, stride, y_mc + c, n_rows, saffu_min(TILE_N, n_c - c), TILE_D,
+                     stride, F + c * stride + j);
+    if (whole == n_d) return;
+    double padded[BLOCK_M * TILE_D];
+    pad_features(real_from(h, h_size, whole), h_size, stride, n_rows, n_d - whole, padded);
+    for (int64_t c = 0; c < n_c; c += TILE_N)
+        add_tile(padded, sizeof *padded, TILE_D, y_mc + c, n_rows, saffu_min(TILE_N, n_c - c), n_d - whole, stride,
+                 F + c * stride + whole);
+}
+
+/* Features a task: no more than fit the cache beside the sums, and so few that every thread has some tasks. */
+static int64_t features_per_task(int64_t n_features, int64_t blocks_n, int team) {
+    int64_t width = BLOCK_D;
+    while (team > 1 && width > TILE_D && blocks_n * ((n_features + width - 1) / width) < 4 * team) width /= 2;
+    return width;
 }
 
 SAFFU_SIMD int saffu_moments_soft(const void *H, int h_size, const void *Y, int y_size, const double *weights,
                                   int64_t n, int64_t n_features, int64_t n_classes, int add, double *F, double *mass,
                                   int n_threads) {
     int64_t blocks_n = (n_classes + BLOCK_N - 1) / BLOCK_N;
-    int64_t blocks_d = saffu_max(1, (n_features + BLOCK_D - 1) / BLOCK_D);
     int team = saffu_team(n_threads, n * n_features);
+    int64_t width = features_per_task(n_features, blocks_n, team);
+    int64_t blocks_d = saffu_max(1, (n_features + width - 1) / width);
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t task = 0; task < blocks_n * blocks_d; task++) {
         double y_mc[BLOCK_M * BLOCK_N];
-        int64_t c = task / blocks_d * BLOCK_N, j = task % blocks_d * BLOCK_D;
-        int64_t n_c = saffu_min(BLOCK_N, n_classes - c), n_d = saffu_min(BLOCK_D, n_features - j);
+        int64_t c = task / blocks_d * BLOCK_N, j = task % blocks_d * width;
+        int64_t n_c = saffu_min(BLOCK_N, n_classes - c), n_d = saffu_min(width, n_features - j);
         double *block = F + c * n_features + j;
         for (int64_t a = 0; !add && a < n_c; a++) memset(block + a * n_features, 0, (size_t)n_d * sizeof *block);
         for (int64_t a = 0; !add && j == 0 && a < n_c; a++) mass[c + a] = 0.0;

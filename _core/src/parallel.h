@@ -103,6 +103,16 @@ SAFFU_INLINE Doubles doubles_multiply(Doubles a, Doubles b) {
 #endif
 }
 
+/* a + x b. */
+SAFFU_INLINE Doubles doubles_add_product(Doubles a, double x, Doubles b) {
+#if defined(__GNUC__)
+    return a + x * b;
+#else
+    for (int i = 0; i < N_DOUBLES; i++) a.v[i] += x * b.v[i];
+    return a;
+#endif
+}
+
 SAFFU_INLINE double doubles_sum(Doubles a) {
     double x[8];
     memcpy(x, &a, sizeof x);

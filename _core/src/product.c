@@ -3,8 +3,9 @@
  * Decisions. A row of Z is a sum of rows of B: a tile of 4 vectors of 64 bytes stays in registers while
  * the entries of the row stream by, two multiply-adds a load. Rows go in chunks, tiles within a chunk, so that a
  * tile of B stays in the L2 cache for all rows of the chunk. The last tile of a row overlaps the one before instead of
- * being masked. Where B is narrower than a vector it is copied with zeros beside it. The bits of a row depend on the
- * number of columns, never on the rows beside it or on the threads.
+ * being masked. Where B is narrower than its one tile, vectors reach into its next row, and what they add there is not
+ * stored; only its last rows are copied with zeros beside them. All of B is copied where its rows are read many times.
+ * The bits of a row depend on the number of columns, never on the rows beside it, on a copy or on the threads.
  *
  * The transposed product, H^T R, is the same kernel on the transpose of H: each sum has one owner and one order.
  */

@@ -22,6 +22,21 @@ SAFFU_INLINE double real_at(const void *x, int size, int64_t i) {
     return size == 4 ? (double)((const float *)x)[i] : ((const double *)x)[i];
 }
 
+/* Eight adjacent entries, widened. */
+SAFFU_INLINE Doubles doubles_at(const void *x, int size, int64_t i) {
+    if (size == 8) return doubles_load((const double *)x + i);
+#if defined(__GNUC__)
+    typedef float Floats __attribute__((vector_size(32), aligned(4)));
+    Floats a;
+    memcpy(&a, (const float *)x + i, sizeof a);
+    return __builtin_convertvector(a, Doubles);
+#else
+    Doubles a;
+    for (int l = 0; l < N_DOUBLES; l++) a.v[l] = (double)((const float *)x)[i + l];
+    return a;
+#endif
+}
+
 SAFFU_INLINE const void *real_from(const void *x, int size, int64_t i) { return (const char *)x + i * size; }
 
 SAFFU_INLINE int64_t integer_at(const void *x, int size, int64_t i) {

@@ -45,14 +45,22 @@ typedef struct {
     const int64_t *distances; /* (n_distances) ascending, >= 1 */
     const int64_t *documents; /* (n_documents) ascending */
     int64_t n, n_distances, n_documents, n_rows, n_cols;
+    int keep_positions, first_table; /* count for the next longer contexts: see below */
 } saffu_stream;
 
-/* The first stage of counting: sort the usable positions of a stream by context.
+/* With keep_positions, row c is of the pairs (contexts[t], targets[t]), distances {0} and one document: the context of t
+ * is that of what was before it. targets (n + 1) has ~w in place of w where a document begins, and -1 at n. Each row
+ * then also gives the positions t + 1 behind each of its pairs, in the order of the columns: those of the pair (c, w) are
+ * the bucket of the row that the table of contexts one token longer has for it. Where a document began in between,
+ * targets[t + 1] is negative, and such a pair is not counted; in the first table, whose contexts are those before each
+ * position, it is. So the tables of all lengths need one bucket stage and no lookup. */
+
+/* bucket.c, the first stage of counting: sort the usable positions of a stream by context.
  *
  * A position t is usable if contexts[t] >= 0 and t + min(distances) is in the same document.
  * -> row_ptr (n_rows + 1), bucket (n): bucket[row_ptr[c] .. row_ptr[c + 1]) holds, in ascending order of t,
  *      the target targets[t + distances[0]]   if n_distances = 1  (the rows can then be read without a gather)
- *      t, or ~t where t + max(distances) leaves the document, otherwise.
+ *      t, or ~t where t + max(distances) leaves the document, otherwise, and with keep_positions.
  *
  * The stream is cut into n_parts, a thread to each; saffu_bucket_parts is their number. Histograms of positions
  * [from, to) of each part, ceil(n / n_parts) positions at most, are added to cursors (n_parts, n_rows), zero at first;
@@ -61,44 +69,74 @@ typedef struct {
  * column. Traffic: 2 reads of the stream, one scattered write of 4 bytes a position. */
 int64_t saffu_bucket_parts(const saffu_stream *stream, int n_threads);
 int saffu_bucket_count(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors);
-int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr);
+int saffu_bucket_rows(const saffu_stream *stream, int64_t n_parts, int64_t *cursors, int64_t *row_ptr, int n_threads);
 int saffu_bucket_place(const saffu_stream *stream, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors,
                        int32_t *bucket);
 
 enum { SAFFU_MAX_PAIRS = 1 << 27 }; /* pairs that are counted in 32 bits: a tenth of a second, and far from wrapping */
 
-/* What `team` threads count in: counter (team, stride) and bits (team, stride / 64 + 16) are zero before and after each
- * call; seen (team, stride). stride >= n_cols + 64, so that threads do not write into the same cache lines. */
+/* What `team` threads count in: counter (team, stride), bits (team, stride / 64 + 16) and words (team, stride / 4096 +
+ * 16) are zero before and after each call; seen (team, stride). stride >= n_cols + 64, so that threads do not write into
+ * the same cache lines. A team of several threads writes rows to a scratch of `capacity` entries first, which may be
+ * NULL for one: indices, counts and, with keep_positions, places. capacity >= 2 n_distances. */
 typedef struct {
     int team;
     int64_t stride;
     int32_t *counter, *seen;
-    uint64_t *bits;
+    uint64_t *bits, *words;
+    int64_t capacity;
+    int32_t *indices, *places;
+    int64_t *counts;
 } saffu_counters;
 
-/* Positions from which on a row is counted by the whole team, or because its pairs are more than n_pairs in pieces. */
-int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team);
+/* count_apart.c. Rows that are counted before all others: of more than saffu_long_row positions, those of more than saffu_team_row by
+ * the whole team, and in pieces if their pairs are more than n_pairs. */
+typedef struct {
+    int64_t n;
+    int64_t *rows;    /* (n) ascending */
+    int64_t *before;  /* (n + 1) positions of the rows before: where those of a row begin in places */
+    int64_t *segment; /* (n + 1) where each may write, segment[k + 1] - segment[k] >= min(pairs of the row, n_cols) */
+    int64_t *length;  /* (n) entries */
+    int32_t *indices, *places; /* places may be NULL */
+    int64_t *counts;
+} saffu_apart;
 
-/* The second stage, for rows [from, to) of at most long_row positions, and less than 2^31 pairs.
- *
- * segment (n_rows + 1): where each row may write, segment[c + 1] - segment[c] >= min(pairs of row c, n_cols).
- * -> length (n_rows), and at segment[c] of indices and counts the columns of row c, ascending, and their counts.
- * One random read-modify-write of a 4-byte counter a pair, in a scratch of n_cols counters a thread. */
-int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket, const int64_t *segment,
-                     int64_t from, int64_t to, int64_t long_row, const saffu_counters *all, int64_t *length,
-                     int32_t *indices, int64_t *counts);
+/* The number of rows of more than long_row positions, and which, rows (n_positions / long_row + 1); and n_most, the sum
+ * over all rows of min(pairs, n_cols). */
+int64_t saffu_long_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int64_t capacity, int team);
+int64_t saffu_team_row(const saffu_stream *stream, int64_t n_positions, int64_t n_pairs, int team);
+int64_t saffu_longer_rows(const saffu_stream *stream, const int64_t *row_ptr, int64_t long_row, int64_t *n_most,
+                          int64_t *rows, int n_threads);
 
-/* A long row: pairs of bucket[from .. to), less than 2^31, are added to totals (n_cols). */
+/* Rows [from, to) of apart, but for those of more than team_row positions, a thread to each: their columns, ascending,
+ * and counts at segment[k], and their lengths. */
+int saffu_count_apart(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket, int64_t from,
+                      int64_t to, int64_t team_row, const saffu_counters *all, saffu_apart *apart);
+/* A row by the team: pairs of bucket[from .. to), less than 2^31, are added to totals (n_cols). */
 int saffu_count_long(const saffu_stream *stream, const int32_t *bucket, int64_t from, int64_t to,
                      const saffu_counters *all, int64_t *totals);
-/* The columns with a total, ascending, and their number; totals become zero. */
-int saffu_emit_long(int64_t n_cols, int64_t *totals, int64_t *length, int32_t *indices, int64_t *counts,
-                    int n_threads);
+/* The columns with a total, ascending, and their number; totals become zero, or with keep_positions the first free
+ * places of each column: */
+int saffu_emit_long(int64_t n_cols, int keep_positions, int64_t *totals, int64_t *length, int32_t *indices,
+                    int64_t *counts, int n_threads);
+/* the positions behind the pairs of bucket[from .. to), ranges in ascending order. */
+int saffu_place_long(const saffu_stream *stream, const int32_t *bucket, int64_t from, int64_t to,
+                     const saffu_counters *all, int64_t *first, int32_t *places);
 
-/* Close the gaps between the segments of rows [from, to), in ascending order of ranges. indptr[c + 1] holds the length
- * of row c and becomes its end; indptr[from] is the end of the row before. */
-int saffu_compact(const int64_t *segment, int64_t from, int64_t to, int64_t *indptr, int32_t *indices,
-                  int64_t *counts);
+/* A table of counts; places (pairs) and place_ptr (entries + 1), where those of each entry begin, or NULL. */
+typedef struct {
+    int64_t *indptr;
+    int32_t *indices, *places;
+    int64_t *counts, *place_ptr;
+} saffu_counted;
+
+/* The second stage, for rows [from, to), in ascending order of ranges; indptr[from] is the end of the row before. Less
+ * than 2^31 pairs a row that is not apart.
+ * -> indptr, and the columns of each row, ascending, and their counts.
+ * One random read-modify-write of a 4-byte counter a pair, in a scratch of n_cols counters a thread. */
+int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const int32_t *bucket,
+                     const saffu_apart *apart, int64_t from, int64_t to, const saffu_counters *all,
+                     const saffu_counted *out);
 
 /* ---- merge.c: sums of tables of counts ------------------------------------------------------------------------------ */
 

@@ -18,6 +18,7 @@ from saffu.utils.threads import resolve_threads
 
 IntArray = TypeVar("IntArray", Int32, Int64)
 Combined = tuple[csr_array, Int64, Int64]
+NEVER_ADDED = "counts to subtract were never added: a count would fall below zero"
 Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
 
 
@@ -88,16 +89,37 @@ class NgramCounts:
         for k in range(2, self.radius + 1):
             counts.distance[k - 1] = _count_new(stream, ids, k, (V, V), n_context, n_threads)
             on_table()
-        chain, one_document = counts.chain, np.zeros(1, np.int64)
-        targets = np.append(np.int32(0), ids)  # each one place after its context
-        for n, context in enumerate(suffix_contexts(chain, stream, n_threads, opens, self.start_length)):
-            # Rows of the table of suffixes of n + 1 tokens are the entries of the one before.
-            n_rows = chain[n - 1].nnz if n else chain[0].shape[0]
-            before = TokenStream(np.append(context, np.int32(-1)), one_document)
-            chain[n] = _count_new(before, targets, 1, (n_rows, V), n_context + 1, n_threads)
+        chain = counts.chain
+        for n, table in enumerate(self._counted_suffixes(stream, n_context, opens, n_threads)):
+            chain[n] = table
             on_table()
         counts.distance[0], counts.suffix = chain[0], chain[1:]
         return counts
+
+    def _counted_suffixes(
+        self, stream: TokenStream, n_context: int, opens: Bools | None, n_threads: int | None
+    ) -> Iterator[csr_array]:
+        """The tables of suffixes of 1, 2, ... tokens: each is counted from the positions that the one before left."""
+        (ids, starts), n_rows, n_tables = stream, self.distance[0].shape[0], self.order - 1
+        contexts = _newest_tokens(stream, self.vocab_size, n_rows, opens)
+        counter = _core.SuffixCounter(contexts, ids, starts, n_rows, self.vocab_size, resolve_threads(n_threads))
+        prefix = TokenStream(ids[:n_context], starts[starts < n_context])
+        uncounted = suffix_contexts(
+            chain := list(self.chain),
+            prefix,
+            1,
+            None if opens is None else opens[starts < n_context],
+            self.start_length,
+        )
+        without_start = self.vocab_size  # rows whose context does not begin with the start token
+        for n in range(n_tables):
+            ends_here = without_start if n + 1 == self.start_length else n_rows
+            indptr, indices, data = counter.count(ends_here if n + 1 < n_tables else 0, resolve_threads(n_threads))
+            chain[n] = table = as_csr(indptr, indices, data, (n_rows, self.vocab_size))
+            if n_context:
+                _uncount(table, next(uncounted), prefix.ids)
+            yield table
+            n_rows, without_start = table.nnz, int(indptr[without_start])
 
     @property
     def chain(self) -> list[csr_array]:
@@ -231,12 +253,8 @@ def suffix_contexts(
     before it asks for the next rows.
     """
     ids, starts = stream
-    context = np.empty_like(ids)
-    context[1:] = ids[:-1]
-    context[starts] = -1
     n_rows, vocab_size = chain[0].shape
-    if n_rows > vocab_size:
-        context[starts if opens is None else starts[opens]] = vocab_size
+    context = _newest_tokens(stream, vocab_size, n_rows, opens)
     yield context
     for n in range(1, len(chain)):
         table, older = chain[n - 1], context
@@ -246,6 +264,17 @@ def suffix_contexts(
         context[1:] = _core.find(table.indptr, table.indices, older[:-1], ids[:-1], resolve_threads(n_threads))
         context[starts] = -1
         yield context
+
+
+def _newest_tokens(stream: TokenStream, vocab_size: int, n_rows: int, opens: Bools | None) -> Int32:
+    """The token before each position; where documents begin the start token, if there is a row for it, or -1."""
+    ids, starts = stream
+    context = np.empty_like(ids)
+    context[:1], context[1:] = -1, ids[:-1]
+    context[starts] = -1
+    if n_rows > vocab_size:
+        context[starts if opens is None else starts[opens]] = vocab_size
+    return context
 
 
 def without_starts(suffixes: IntArray, starts: Int64, n: int) -> IntArray:
@@ -263,10 +292,14 @@ def _count_new(
     distance = np.array([k], np.int64)
     table = count_pairs(contexts, targets, distance, shape, n_threads)
     if n_context > k:  # the context of a continued document holds no document start
-        rows, cols = contexts.ids[: n_context - k], targets[k:n_context]
-        entries = _core.find(table.indptr, table.indices, np.ascontiguousarray(rows), np.ascontiguousarray(cols), 1)
-        np.subtract.at(table.data, entries[entries >= 0], 1)
+        _uncount(table, contexts.ids[: n_context - k], targets[k:n_context])
     return table
+
+
+def _uncount(table: csr_array, rows: Int32, cols: Int32) -> None:
+    """Take one from the entry of every pair that has one; entries of zero stay."""
+    entries = _core.find(table.indptr, table.indices, np.ascontiguousarray(rows), np.ascontiguousarray(cols), 1)
+    np.subtract.at(table.data, entries[entries >= 0], 1)
 
 
 def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
@@ -280,16 +313,30 @@ def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows
 
 
 def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
-    """A - B with the entries of A, some now zero: a context may outlive its own occurrence by what followed it."""
-    a_keys, b_keys = _keys(a, a_rows), _keys(b, b_rows)
-    place = np.searchsorted(a_keys, b_keys)
-    known = place < a_keys.size
-    known[known] = a_keys[place[known]] == b_keys[known]
-    data = a.data.copy()
-    data[place[known]] -= b.data[known]
-    if b.data[~known].any() or (data.size and data.min() < 0):
-        raise ValueError("counts to subtract were never added: a count would fall below zero")
-    return as_csr(a.indptr, a.indices, data, a.shape), np.arange(a.nnz), place
+    """A - B with the entries of A, some now zero: a context may outlive its own occurrence by what followed it.
+
+    The place of an entry of B that A has not, which can only be zero, is -1, and so is the number of its row in the
+    next table.
+    """
+    if b_rows.size and b_rows.min() < 0:
+        known = b_rows >= 0
+        kept = np.repeat(known, np.diff(b.indptr))
+        if b.data[~kept].any():
+            raise ValueError(NEVER_ADDED)
+        places = np.full(b.nnz, -1)
+        rest, a_places, places[kept] = _subtract_tables(a, a_rows, _selected(b, known, kept), b_rows[known], n_rows)
+        return rest, a_places, places
+    both, a_places, b_places = _add_tables(a, a_rows, _with_data(b, -b.data), b_rows, n_rows)
+    data = both.data
+    if both.nnz > a.nnz:
+        place = np.full(both.nnz, -1)
+        place[a_places] = np.arange(a.nnz)
+        if data[place < 0].any():
+            raise ValueError(NEVER_ADDED)
+        data, b_places = data[a_places], place[b_places]
+    if data.size and data.min() < 0:
+        raise ValueError(NEVER_ADDED)
+    return _with_data(a, data), np.arange(a.nnz), b_places
 
 
 def _arrays(table: csr_array) -> tuple[Int64, Int32, Int64]:
@@ -305,13 +352,6 @@ def _selected(table: csr_array, rows: Bools, entries: Bools) -> csr_array:
     ends = np.concatenate([[0], np.cumsum(entries)])[table.indptr]
     indptr = np.concatenate([[0], np.cumsum(np.diff(ends)[rows])])
     return as_csr(indptr, table.indices[entries], table.data[entries], (indptr.size - 1, table.shape[1]))
-
-
-def _keys(table: csr_array, rows: Int64) -> Int64:
-    """Order-preserving 64-bit keys of the entries of a table whose row r becomes rows[r]."""
-    row_of_entry = np.repeat(rows, np.diff(table.indptr))
-    keys: Int64 = row_of_entry * table.shape[1] + table.indices
-    return keys
 
 
 def _empty(n_rows: int, n_cols: int) -> csr_array:

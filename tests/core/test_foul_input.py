@@ -350,7 +350,7 @@ def test_windows_take_their_arrays_anew():
 
 
 def test_objects_are_made_whole_or_not_at_all():
-    for kind in (_core.Pool, _core.Batch, _core.View):
+    for kind in (_core.Pool, _core.Batch, _core.View, _core.SuffixCounter):
         with pytest.raises(TypeError):
             kind.__new__(kind)
     with pytest.raises(TypeError):

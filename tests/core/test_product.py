@@ -219,3 +219,23 @@ def test_shapes_beside_the_matrix_are_checked():
 def test_taken_rows_outside_the_matrix_are_refused(begins, indptr, n_indices, message):
     with pytest.raises(ValueError, match=message):
         _core.take_rows(np.array(begins), np.array(indptr), np.zeros(n_indices, np.int32), np.ones(3), 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 7, 9, 10, 15, 17, 30, 33, 63])
+def test_a_row_has_the_same_bits_with_a_copy_of_the_weights_and_without(dtype, n_columns):
+    """Few entries read B where it is, the last rows beside their ends; many read a copy."""
+    rng = np.random.default_rng(n_columns)
+    B = rng.normal(size=(40, n_columns)).astype(dtype)
+    H = sparse_matrix(rng, (60, 40), dtype, 0.9)
+    H[0], H[1, :-1], H[2] = 0, 0, 1
+    together, F = _core.product(*csr(H), B, None, 1), np.empty((60, n_columns))
+    _core.product_double(*csr(H), B, F, 1)
+    for m in range(6):
+        row, f = csr(H[m : m + 1]), np.empty((1, n_columns))
+        np.testing.assert_array_equal(_core.product(*row, B, None, 1)[0], together[m])
+        _core.product_double(*row, B, f, 1)
+        np.testing.assert_array_equal(f[0], F[m])
+    for n_inner in (1, 2, 5):  # all rows are last ones
+        check(H[:3, :n_inner], B[:n_inner], None)
+    check(H[:3], np.broadcast_to(B[:1], B.shape), None)

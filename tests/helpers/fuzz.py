@@ -80,6 +80,22 @@ def raw_count(rng: Rng) -> Call:
     return _core.count, [*stream(rng), threads(rng), int(rng.choice([1, 7, 1 << 27]))]
 
 
+def count_suffixes(after: int, n_continued: int, n_threads: Any, max_pairs: int, *arguments: Any) -> Any:
+    """Make a counter of suffixes, do something to the arrays it was made from, and count three tables."""
+    counter = _core.SuffixCounter(*arguments)
+    if after:
+        spoil(arguments[after % 3], after)
+    return [counter.count(n_continued if n == 1 else 0 if n == 2 else 1, n_threads, max_pairs) for n in range(3)]
+
+
+def raw_suffixes(rng: Rng) -> Call:
+    n, n_rows, n_cols = size(rng, 1), size(rng, 1), size(rng, 1)
+    starts = np.sort(rng.choice(n, rng.integers(1, n + 1), replace=False)).astype(np.int64)
+    arguments = [ids(rng, n, n_rows + 1) - 1, ids(rng, n, n_cols), starts, n_rows, n_cols, threads(rng)]
+    after = int(rng.integers(1, 60)) if rng.random() < 0.2 else 0
+    return count_suffixes, [after, size(rng), threads(rng), int(rng.choice([1, 7, 1 << 27])), *arguments]
+
+
 def raw_merge(rng: Rng) -> Call:
     n_rows, bound = size(rng, 1, 20), size(rng, 1, 12)
     tables = []
@@ -301,7 +317,7 @@ def raw_threads(rng: Rng) -> Call:
 
 RAW = [value for name, value in list(globals().items()) if name.startswith("raw_")]
 RAW += 4 * [raw_rows]  # eleven kernels
-OBJECTS = (_core.Packed, _core.Batch, _core.Pool, _core.View)
+OBJECTS = (_core.Packed, _core.SuffixCounter, _core.Batch, _core.Pool, _core.View)
 
 
 # ---- public functions that take a sparse matrix ------------------------------------------------------------------
