@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.spilled_counts import SpilledCounts
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import validate
 from saffu.utils.arrays import Int32, Int64
@@ -21,10 +26,12 @@ class CountedText:
     Parameters
     ----------
     contexts : Contexts
+    limits : CountingLimits, optional
 
     Attributes
     ----------
     contexts : Contexts
+    limits : CountingLimits
     vocab_size : int or None
         None until the first text.
     start_length : int
@@ -36,10 +43,11 @@ class CountedText:
         The last tokens, as many as a context reaches over, of the document that the next text may continue.
     """
 
-    def __init__(self, contexts: Contexts) -> None:
+    def __init__(self, contexts: Contexts, limits: CountingLimits | None = None) -> None:
         self.contexts, self.start_length = contexts, contexts.start_length
+        self.limits = CountingLimits() if limits is None else limits
         self.vocab_size: int | None = None
-        self.counts = IncrementalCounts()
+        self.counts = IncrementalCounts() if self.limits.memory is None else SpilledCounts(self.limits)
         self.sample = TokenSample()
         self.end: Int32 = np.empty(0, np.int32)
 
@@ -76,6 +84,12 @@ class CountedText:
         if self.vocab_size is None and (stream.ids.size or vocab_size is not None):
             self.vocab_size = int(stream.ids.max()) + 1 if vocab_size is None else vocab_size
         return stream
+
+    def slices(self, stream: TokenStream) -> Iterator[TokenStream]:
+        """A stretch of text in parts, each of which can be counted within the memory limit."""
+        for first, last in pairwise(self.limits.slices(stream.ids.size).tolist()):
+            inside = stream.starts[(stream.starts >= first) & (stream.starts < last)]
+            yield TokenStream(stream.ids[first:last], inside - first)
 
     def append(self, stream: TokenStream, n_threads: int | None, progress: bool | None) -> NgramCounts:
         """Count the next stretch of text, which enters the sample; the caller adds what this returns to ``counts``."""
@@ -138,20 +152,26 @@ class CountedText:
 
     def with_contexts(self, contexts: Contexts) -> CountedText:
         """The same counts for a model whose tables are these."""
-        same = CountedText(contexts)
+        same = self._without_counts(contexts)
+        same.counts.push(self.total())
+        return same
+
+    def _without_counts(self, contexts: Contexts) -> CountedText:
+        """The same text, for other tables."""
+        same = CountedText(contexts, self.limits)
         same.vocab_size, same.start_length = self.vocab_size, self.start_length
-        same.counts, same.sample, same.end = IncrementalCounts([self.total()]), self.sample, self.end
+        same.sample, same.end = self.sample, self.end
         return same
 
     def count_again(
         self, contexts: Contexts, text: TokenStream, n_threads: int | None, progress: bool | None
     ) -> CountedText:
         """All text counted for a model of more tables."""
-        before, again = self.total(), self.with_contexts(contexts)
+        before, again = self.total(), self._without_counts(contexts)
         with progress_bar(contexts.n_tables, "count", progress) as bar:
             counts = again.empty_counts().of_stream(text, n_threads=n_threads, on_table=bar.update)
         if any((new != old).nnz for new, old in zip(counts.distance, before.distance, strict=False)):
             raise ValueError("ids must be the text that the model has counted, with the same documents")
-        again.counts = IncrementalCounts([counts])
+        again.counts.push(counts)
         again.end = self.sample.end_of_open(text, contexts.reach, self.end)
         return again
