@@ -13,11 +13,13 @@ from saffu.cli.files import check_outputs
 from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
+from saffu.ngram_lm.spilled_counts import check_spill_folder
 from saffu.text import Corpus
 from saffu.training import LEARNING_RATE
 
 MODELS = ("explicit", "saffu")
 EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
+COUNTING_OPTIONS = ("memory", "min_entry", "spill_folder")
 RESIDUAL_OPTIONS = ("residual", "residual_radius")
 UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
 REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
@@ -30,14 +32,15 @@ def add(commands: Commands) -> None:
         "train",
         "train a language model on text files",
         "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text\n"
-        "twice, a block at a time: the text may be larger than memory. The saffu model is compact and finds what\n"
-        "words have in common; it is solved by counting, too, and --refine improves it by gradient steps. With\n"
-        "--residual its logits are added to those of an explicit model of the same text, which is saved in the same\n"
-        "file. A file is written whole or not at all.",
+        "twice, a block at a time: the text may be larger than memory, and with --memory its counts, too. The saffu\n"
+        "model is compact and finds what words have in common; it is solved by counting, too, and --refine improves\n"
+        "it by gradient steps. With --residual its logits are added to those of an explicit model of the same text,\n"
+        "which is saved in the same file. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
         "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
+        "  saffu train web-*.zst --out web.saffu --memory 4G --min-entry 1,1,2\n"
         "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
         "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
     )
@@ -48,6 +51,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="the kind of model (default: explicit)")
     add_tokens(parser)
     _add_explicit_options(parser)
+    _add_counting_options(parser)
     _add_unit_options(parser)
     _add_refining_options(parser)
     add_quiet(parser)
@@ -86,6 +90,28 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
         f"({PRIMINGS[0]})",
+    )
+
+
+def _add_counting_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("counts of the explicit model").add_argument
+    add(
+        "--memory",
+        type=values.memory,
+        metavar="SIZE",
+        help="memory to count and prime in, about, such as 512M or 2G; counts beyond it go to disk (no limit)",
+    )
+    add(
+        "--min-entry",
+        type=values.least_counts,
+        metavar="N,N,...",
+        help="the least count of n-grams of 1, 2, ... tokens: 1,1,2 drops those of three tokens and more that occur "
+        "once; a pair at any distance has two tokens (1: nothing is dropped)",
+    )
+    add(
+        "--spill-folder",
+        metavar="FOLDER",
+        help="where counts go beyond --memory; they are removed in the end (default: the folder of the model)",
     )
 
 
@@ -144,6 +170,8 @@ def run(arguments: argparse.Namespace) -> None:
     corpus = Corpus(arguments.files, tokenizer=arguments.tokenizer, documents=arguments.documents)
     outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if arguments.refine else [])]
     check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
+    if arguments.spill_folder is not None and arguments.memory is None:
+        raise ValueError("--spill-folder needs --memory")
     begin = time.perf_counter()
     train = _train_explicit if arguments.model == "explicit" else _train_saffu
     model, n_tokens = train(arguments, corpus)
@@ -162,7 +190,12 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
     """A model of a corpus of any size, and how many tokens that has."""
     if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
         raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
-    model = ExplicitLM(**given(arguments, "radius", *EXPLICIT_OPTIONS), n_threads=arguments.threads)
+    settings = given(arguments, "radius", *EXPLICIT_OPTIONS, "min_entry")
+    if arguments.memory is not None:
+        folder = arguments.spill_folder or os.path.dirname(os.path.realpath(arguments.out))
+        check_spill_folder(folder)
+        settings |= {"memory_limit": arguments.memory, "spill_folder": folder}
+    model = ExplicitLM(**settings, n_threads=arguments.threads)
     progress = not arguments.quiet
     with reading_bar(corpus, "vocabulary", progress) as advance:
         vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
@@ -208,6 +241,8 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
     """
     if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
+    if others := given(arguments, *COUNTING_OPTIONS):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model explicit")
     if not arguments.residual and arguments.residual_radius is not None:
         raise ValueError("--residual-radius needs --residual")
     if not arguments.refine and (others := given(arguments, *REFINING_OPTIONS)):

@@ -12,10 +12,12 @@ from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.pruned_counts import FINAL, PrunedCounts, prune
 from saffu.ngram_lm.spilled_counts import SpilledCounts
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import validate
 from saffu.utils.arrays import Int32, Int64
+from saffu.utils.locks import Lock
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
@@ -50,6 +52,8 @@ class CountedText:
         self.counts = IncrementalCounts() if self.limits.memory is None else SpilledCounts(self.limits)
         self.sample = TokenSample()
         self.end: Int32 = np.empty(0, np.int32)
+        self._lock = Lock()
+        self._kept: tuple[NgramCounts, NgramCounts] | None = None  # all counts, and those of them that are kept
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +64,33 @@ class CountedText:
         """The counts of all text."""
         self.known_vocab_size()
         return self.counts.total()
+
+    def least_counts(self) -> list[int] | None:
+        """For each table, the count below which an entry is to be dropped; None to keep all, or all that there is."""
+        if not self.limits.min_entry or self._is_pruned:
+            return None
+        return self.limits.least_counts(self.contexts.table_radius, self.contexts.order)
+
+    def kept(self) -> NgramCounts:
+        """The counts of all text without the rare entries that are to be dropped."""
+        total, least = self.total(), self.least_counts()
+        if least is None:
+            return total
+        with self._lock:
+            if self._kept is None or self._kept[0] is not total:
+                folder = self.counts.new_folder() if isinstance(self.counts, SpilledCounts) else None
+                self._kept = total, prune(total, least, self.counts.statistics, folder)
+            return self._kept[1]
+
+    @property
+    def are_rows_read_alone(self) -> bool:
+        """Whether priming takes the rows that it needs, instead of a copy of all tables less a few counts."""
+        on_disk = isinstance(self.counts, SpilledCounts) and self.counts.are_on_disk
+        return on_disk or self.least_counts() is not None
+
+    @property
+    def _is_pruned(self) -> bool:
+        return any(isinstance(piece, PrunedCounts) for piece in self.counts.pieces)
 
     def known_vocab_size(self) -> int:
         """The size of the vocabulary; ValueError if no text has been counted."""
@@ -72,6 +103,11 @@ class CountedText:
         assert self.vocab_size is not None
         return NgramCounts(self.vocab_size, self.contexts.table_radius, self.contexts.order, self.start_length)
 
+    def check_whole(self) -> None:
+        """Raise ValueError if rare entries have been dropped, so that no text can be added or taken away."""
+        if self._is_pruned:
+            raise ValueError(FINAL)
+
     # ---- text that comes and goes ------------------------------------------------------------------------------------
 
     def read(self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None) -> TokenStream:
@@ -79,6 +115,7 @@ class CountedText:
 
         Without a document start at 0 it continues the document before, if there is one.
         """
+        self.check_whole()
         known = self.vocab_size if vocab_size is None else vocab_size
         stream = TokenStream.of(ids, documents, known, continues=self.end.size > 0)
         if self.vocab_size is None and (stream.ids.size or vocab_size is not None):
@@ -108,6 +145,7 @@ class CountedText:
 
     def subtract(self, stream: TokenStream, n_threads: int | None) -> None:
         """Take whole documents away; ValueError, and nothing has changed, if they were never counted."""
+        self.check_whole()
         sample = self.sample.without(stream)
         self.counts.subtract(self.empty_counts().of_stream(stream, n_threads=n_threads))
         self.sample = sample
@@ -116,6 +154,8 @@ class CountedText:
 
     def merge(self, other: CountedText) -> None:
         """Add all that another model of the same contexts has counted, as if its text had followed."""
+        self.check_whole()
+        other.check_whole()
         if self.vocab_size not in (None, other.vocab_size):
             raise ValueError(f"vocab_size must be equal to merge, got {self.vocab_size} and {other.vocab_size}")
         if not self.is_empty and self.start_length != other.start_length:
@@ -138,6 +178,7 @@ class CountedText:
         ValueError, TypeError
             If it is not given and only a part of it was kept, or what is given is not that which was counted.
         """
+        self.check_whole()
         if ids is None:
             if not self.sample.is_whole:
                 raise ValueError("ids must be given: new tables are counted of all text, and the model keeps a part")

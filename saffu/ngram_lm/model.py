@@ -87,6 +87,7 @@ class ExplicitLM(CountedModel):
     """
 
     vocabulary = ModelVocabulary()
+    _can_be_mapped = True
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ written a logarithm of the number of runs times. To all others runs are pieces l
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -95,6 +94,10 @@ class SpilledCounts(IncrementalCounts):
             newest, level = self._runs[-RUNS:], self._runs[-1].level + 1
             self._set_runs([*self._runs[:-RUNS], self._written([run.counts for run in newest], level)])
 
+    def new_folder(self) -> str | None:
+        """A folder for tables that are made of these counts, if these are on disk."""
+        return self._folder.new() if self._folder is not None and self._runs else None
+
     def _written(self, pieces: Sequence[NgramCounts], level: int) -> _Run:
         if self._folder is None:
             self._folder = SpillFolder(self._parent)
@@ -125,6 +128,6 @@ def release_tables(counts: NgramCounts) -> None:
         release(table.indptr, table.indices, table.data)
 
 
-def check_folder(folder: str | os.PathLike[str] | None) -> None:
+def check_spill_folder(folder: str) -> None:
     """Raise OSError now if counts could not be written there later; remove what killed processes have left."""
-    SpillFolder(None if folder is None else os.fspath(folder)).remove()
+    SpillFolder(folder).remove()

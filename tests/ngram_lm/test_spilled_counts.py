@@ -122,7 +122,7 @@ def test_larger_contexts_are_counted_within_the_limit_too(tiny, tmp_path):
 
 
 def test_a_copy_does_not_need_the_folder(tiny, tmp_path):
-    ids, documents = text(5000)
+    ids, _ = text(5000)
     model = saffu.ExplicitLM(memory_limit="1M", spill_folder=tmp_path).partial_fit(ids, vocab_size=V)
     copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     expected = model.counts.n_entries
@@ -158,7 +158,7 @@ def test_the_folder_is_gone_with_its_model(tiny, tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_error(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     model = saffu.ExplicitLM(memory_limit="1M", spill_folder=tmp_path / "file")
-    with pytest.raises(OSError, match="cannot write into the folder .*file'"):
+    with pytest.raises(OSError, match=r"cannot write into the folder .*file'"):
         model.fit(text(3000)[0], vocab_size=V)
 
 
@@ -208,7 +208,8 @@ def test_a_folder_that_is_just_being_made_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "size"), [("512M", 512 << 20), ("2G", 2 << 30), ("1.5 GiB", 3 << 29), ("2gb", 2 << 30), (1 << 22, 1 << 22)]
+    ("given", "size"),
+    [("512M", 512 << 20), ("2G", 2 << 30), ("1.5 GiB", 3 << 29), ("2gb", 2 << 30), (1 << 22, 1 << 22)],
 )
 def test_sizes(given, size):
     assert byte_size(given, "memory_limit") == size
