@@ -14,12 +14,14 @@ from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.ngram_lm.spilled_counts import check_spill_folder
-from saffu.text import Corpus
+from saffu.text import Corpus, EncodedCorpus
 from saffu.training import LEARNING_RATE
+from saffu.utils.progress import progress_bar
+from saffu.utils.streams import TokenStream
 
 MODELS = ("explicit", "saffu")
 EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
-COUNTING_OPTIONS = ("memory", "min_entry", "spill_folder")
+COUNTING_OPTIONS = ("memory", "min_entry")
 RESIDUAL_OPTIONS = ("residual", "residual_radius")
 UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
 REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
@@ -31,11 +33,11 @@ def add(commands: Commands) -> None:
         commands,
         "train",
         "train a language model on text files",
-        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text\n"
-        "twice, a block at a time: the text may be larger than memory, and with --memory its counts, too. The saffu\n"
-        "model is compact and finds what words have in common; it is solved by counting, too, and --refine improves\n"
-        "it by gradient steps. With --residual its logits are added to those of an explicit model of the same text,\n"
-        "which is saved in the same file. A file is written whole or not at all.",
+        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text a\n"
+        "block at a time: the text may be larger than memory, and with --memory its counts, too. The saffu model is\n"
+        "compact and finds what words have in common; it is solved by counting, too, and --refine improves it by\n"
+        "gradient steps. With --residual its logits are added to those of an explicit model of the same text, which\n"
+        "is saved in the same file. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
@@ -111,7 +113,8 @@ def _add_counting_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--spill-folder",
         metavar="FOLDER",
-        help="where counts go beyond --memory; they are removed in the end (default: the folder of the model)",
+        help="where counts go beyond --memory, and the text as numbers, four bytes a token, until the model is written "
+        "(default: the folder of the model)",
     )
 
 
@@ -170,8 +173,6 @@ def run(arguments: argparse.Namespace) -> None:
     corpus = Corpus(arguments.files, tokenizer=arguments.tokenizer, documents=arguments.documents)
     outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if arguments.refine else [])]
     check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
-    if arguments.spill_folder is not None and arguments.memory is None:
-        raise ValueError("--spill-folder needs --memory")
     begin = time.perf_counter()
     train = _train_explicit if arguments.model == "explicit" else _train_saffu
     model, n_tokens = train(arguments, corpus)
@@ -192,18 +193,30 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
         raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
     settings = given(arguments, "radius", *EXPLICIT_OPTIONS, "min_entry")
     if arguments.memory is not None:
-        folder = arguments.spill_folder or os.path.dirname(os.path.realpath(arguments.out))
-        check_spill_folder(folder)
-        settings |= {"memory_limit": arguments.memory, "spill_folder": folder}
+        settings |= {"memory_limit": arguments.memory, "spill_folder": _spill_folder(arguments)}
+        check_spill_folder(_spill_folder(arguments))
     model = ExplicitLM(**settings, n_threads=arguments.threads)
     progress = not arguments.quiet
-    with reading_bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
-    with reading_bar(corpus, "count", progress) as advance:
-        for chunk in corpus.chunks(vocabulary, advance=advance):
-            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
+    text = _encoded(arguments, corpus)
+    model.vocabulary = text.vocabulary
+    with progress_bar(text.n_tokens, "count", progress) as bar:
+        for chunk in text.chunks():
+            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(text.vocabulary), progress=False)
+            bar.update(chunk.ids.size)
     model.prime(progress=progress)
     return model, model.n_tokens
+
+
+def _encoded(arguments: argparse.Namespace, corpus: Corpus) -> EncodedCorpus:
+    """The corpus and its vocabulary, read once."""
+    with reading_bar(corpus, "read", not arguments.quiet) as advance:
+        return EncodedCorpus(corpus, min_count=arguments.min_count, folder=_spill_folder(arguments), advance=advance)
+
+
+def _spill_folder(arguments: argparse.Namespace) -> str:
+    """Where what does not fit into memory goes."""
+    folder: str | None = arguments.spill_folder
+    return folder or os.path.dirname(os.path.realpath(arguments.out))
 
 
 def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
@@ -213,10 +226,8 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, in
     if arguments.valid:
         valid = Corpus(arguments.valid, tokenizer=arguments.tokenizer, documents=arguments.documents)
     progress = not arguments.quiet
-    with reading_bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
-    with reading_bar(corpus, "read", progress) as advance:
-        text = corpus.read(vocabulary, advance=advance)
+    encoded = _encoded(arguments, corpus)
+    vocabulary, text = encoded.vocabulary, TokenStream.concat(chunk.stream for chunk in encoded.chunks())
     held_out = None if valid is None else valid.read(vocabulary)
     documents: dict[str, Any] = {"documents": text.starts, "progress": progress}
     if residual is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -15,8 +12,9 @@ from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.pruned_counts import FINAL, PrunedCounts, prune
 from saffu.ngram_lm.spilled_counts import SpilledCounts
 from saffu.ngram_lm.text_sample import TokenSample
+from saffu.ngram_lm.waiting_text import MOST, WaitingText, end_after
 from saffu.utils import validate
-from saffu.utils.arrays import Int32, Int64
+from saffu.utils.arrays import Int32
 from saffu.utils.locks import Lock
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
@@ -49,16 +47,28 @@ class CountedText:
         self.contexts, self.start_length = contexts, contexts.start_length
         self.limits = CountingLimits() if limits is None else limits
         self.vocab_size: int | None = None
-        self.counts = IncrementalCounts() if self.limits.memory is None else SpilledCounts(self.limits)
+        self._counts = IncrementalCounts() if self.limits.memory is None else SpilledCounts(self.limits)
+        self._waiting: WaitingText | None = None
         self.sample = TokenSample()
         self.end: Int32 = np.empty(0, np.int32)
         self._lock = Lock()
         self._kept: tuple[NgramCounts, NgramCounts] | None = None  # all counts, and those of them that are kept
 
     @property
+    def counts(self) -> IncrementalCounts:
+        """The counts of all text; what waits is counted first."""
+        if self._waiting is not None:
+            self.count_waiting(None, progress=False)
+        return self._counts
+
+    @counts.setter
+    def counts(self, counts: IncrementalCounts) -> None:
+        self._counts = counts
+
+    @property
     def is_empty(self) -> bool:
         """Whether no text has been counted."""
-        return not self.counts.pieces
+        return self._waiting is None and not self._counts.pieces
 
     def total(self) -> NgramCounts:
         """The counts of all text."""
@@ -90,7 +100,7 @@ class CountedText:
 
     @property
     def _is_pruned(self) -> bool:
-        return any(isinstance(piece, PrunedCounts) for piece in self.counts.pieces)
+        return any(isinstance(piece, PrunedCounts) for piece in self._counts.pieces)
 
     def known_vocab_size(self) -> int:
         """The size of the vocabulary; ValueError if no text has been counted."""
@@ -116,32 +126,69 @@ class CountedText:
         Without a document start at 0 it continues the document before, if there is one.
         """
         self.check_whole()
+        if vocab_size is not None:
+            vocab_size = validate.size(vocab_size, "vocab_size")
+            if self.vocab_size not in (None, vocab_size):
+                raise ValueError(f"vocab_size must stay {self.vocab_size}, as counted so far, got {vocab_size}")
         known = self.vocab_size if vocab_size is None else vocab_size
         stream = TokenStream.of(ids, documents, known, continues=self.end.size > 0)
         if self.vocab_size is None and (stream.ids.size or vocab_size is not None):
             self.vocab_size = int(stream.ids.max()) + 1 if vocab_size is None else vocab_size
         return stream
 
-    def slices(self, stream: TokenStream) -> Iterator[TokenStream]:
-        """A stretch of text in parts, each of which can be counted within the memory limit."""
-        for first, last in pairwise(self.limits.slices(stream.ids.size).tolist()):
-            inside = stream.starts[(stream.starts >= first) & (stream.starts < last)]
-            yield TokenStream(stream.ids[first:last], inside - first)
+    def append(
+        self,
+        stream: TokenStream,
+        n_threads: int | None,
+        progress: bool | None,
+        *,
+        wait: bool = False,
+        statistics: bool = False,
+    ) -> None:
+        """Take in the next stretch of text, in slices that the memory limit allows.
 
-    def append(self, stream: TokenStream, n_threads: int | None, progress: bool | None) -> NgramCounts:
-        """Count the next stretch of text, which enters the sample; the caller adds what this returns to ``counts``."""
-        prefix = self.end if stream.continues else self.end[:0]
-        starts: Int64 = np.union1d([0], stream.starts + prefix.size).astype(np.int64)
-        joined = TokenStream(np.concatenate([prefix, stream.ids]), starts)
-        opens = np.ones(starts.size, bool)
-        opens[0] = prefix.size < self.contexts.reach  # a longer document has lost its beginning, out of reach
-        with progress_bar(self.contexts.n_tables, "count", progress) as bar:
-            counts = self.empty_counts().of_stream(
-                joined, n_context=prefix.size, opens=opens, n_threads=n_threads, on_table=bar.update
-            )
-        self.sample = self.sample.plus(stream)
-        self.end = joined.ids[max(int(starts[-1]), joined.ids.size - self.contexts.reach) :].copy()
-        return counts
+        Parameters
+        ----------
+        stream : TokenStream
+        n_threads : int, optional
+        progress : bool, optional
+        wait : bool
+            Whether it may be counted later, together with what follows.
+        statistics : bool
+            Whether to keep the statistics that the rows share current, rather than to compute them afresh.
+        """
+        most = self.limits.most_tokens(stream.ids.size)
+        for first in range(0, stream.ids.size, most):
+            inside = stream.starts[(stream.starts >= first) & (stream.starts < first + most)] - first
+            part = TokenStream(stream.ids[first : first + most], inside)
+            waiting = self._waiting
+            if waiting is not None and waiting.n_tokens + part.ids.size > self.limits.most_tokens(MOST):
+                self.count_waiting(n_threads, progress)
+                waiting = None
+            if waiting is None:
+                waiting = WaitingText(self.end if part.continues else self.end[:0], self.contexts.reach)
+            waiting.add(TokenStream(part.ids.copy(), part.starts) if wait else part)
+            self.sample = self.sample.plus(part)
+            self.end = end_after(part, self.end, self.contexts.reach)
+            self._waiting = waiting
+            if not wait:
+                self.count_waiting(n_threads, progress, statistics)
+
+    def count_waiting(self, n_threads: int | None, progress: bool | None, statistics: bool = False) -> None:
+        """Count the text that waits, if there is any."""
+        with self._lock:
+            if self._waiting is None:
+                return
+            stream, n_context, opens = self._waiting.joined()
+            with progress_bar(self.contexts.n_tables, "count", progress) as bar:
+                counts = self.empty_counts().of_stream(
+                    stream, n_context=n_context, opens=opens, n_threads=n_threads, on_table=bar.update
+                )
+            # Other threads take it as a sign that all is there; and if the disk is full, the counts are in memory.
+            try:
+                (self._counts.add if statistics else self._counts.push)(counts)
+            finally:
+                self._waiting = None
 
     def subtract(self, stream: TokenStream, n_threads: int | None) -> None:
         """Take whole documents away; ValueError, and nothing has changed, if they were never counted."""

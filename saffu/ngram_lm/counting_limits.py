@@ -6,11 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from saffu.ngram_lm.contexts import Contexts
 from saffu.utils import validate
-from saffu.utils.arrays import Int64
 from saffu.utils.byte_sizes import byte_size
 
 Folder = str | os.PathLike[str]
@@ -69,7 +66,6 @@ class CountingLimits:
         of_order = [self.min_entry[min(n, len(self.min_entry)) - 1] for n in range(1, order + 1)]
         return [*[of_order[1]] * radius, *of_order[2:]]
 
-    def slices(self, n_tokens: int) -> Int64:
-        """Where to cut a text, so that counting a slice of it does not take too much memory."""
-        most = n_tokens if self.memory is None else max(self.memory // BYTES_PER_TOKEN, 1024)
-        return np.append(np.arange(0, n_tokens, max(most, 1)), n_tokens)
+    def most_tokens(self, most: int) -> int:
+        """Tokens that can be counted in one go, of so many."""
+        return max(most if self.memory is None else min(most, max(self.memory // BYTES_PER_TOKEN, 1024)), 1)

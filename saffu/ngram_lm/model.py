@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +14,8 @@ from saffu.ngram_lm import growth, serialization
 from saffu.ngram_lm.contexts import PRIMINGS, Contexts
 from saffu.ngram_lm.counted_model import CountedModel
 from saffu.ngram_lm.counting_limits import CountingLimits
-from saffu.ngram_lm.counts import NgramCounts
 from saffu.text import ModelVocabulary, Vocabulary
-from saffu.utils import checkpoint, validate
+from saffu.utils import checkpoint
 from saffu.utils.arrays import Array
 from saffu.utils.streams import TokenStream
 
@@ -138,7 +137,7 @@ class ExplicitLM(CountedModel):
         self._start_afresh(self.n_threads)
         if np.size(ids) == 0:
             raise ValueError("ids must hold at least one token, got none")
-        self.partial_fit(ids, documents=documents, vocab_size=vocab_size, progress=progress)
+        self._count(ids, documents, vocab_size, progress)
         return self.prime(progress=progress)
 
     def partial_fit(
@@ -151,8 +150,9 @@ class ExplicitLM(CountedModel):
     ) -> Self:
         """Count the next chunk of the stream; weights and scalars are renewed when next needed.
 
-        A chunk without a document start at 0 continues the document before. Counts do not depend on how the
-        stream is cut into chunks. The first chunk fixes ``vocab_size``. Parameters and errors as in :meth:`fit`.
+        A chunk without a document start at 0 continues the document before. Counts do not depend on how the stream is
+        cut into chunks: small ones are kept, up to four million tokens, and counted together. The first chunk fixes
+        ``vocab_size``. Parameters and errors as in :meth:`fit`.
 
         Examples
         --------
@@ -160,11 +160,7 @@ class ExplicitLM(CountedModel):
         >>> model.n_tokens, model.counts.distance[0].toarray()[2].tolist()
         (6, [1, 0, 0])
         """
-        if vocab_size is not None:
-            vocab_size = validate.size(vocab_size, "vocab_size")
-            if self.counted.vocab_size not in (None, vocab_size):
-                raise ValueError(f"vocab_size must stay {self.counted.vocab_size}, as counted so far, got {vocab_size}")
-        if self._count(ids, documents, vocab_size, progress, self.counted.counts.push):
+        if self._count(ids, documents, vocab_size, progress, wait=True):
             self.solution.counts_changed(drop_scalars=True)
         return self
 
@@ -203,7 +199,7 @@ class ExplicitLM(CountedModel):
         >>> int(model.update([0, 1, 3] * 90, documents=[0]).distribution([0, 1]).argmax())
         3
         """
-        if self._count(ids, documents, None, False, self.counted.counts.add):
+        if self._count(ids, documents, None, False, statistics=True):
             self.solution.counts_changed()
         return self.prime() if prime else self
 
@@ -252,14 +248,13 @@ class ExplicitLM(CountedModel):
         documents: ArrayLike | None,
         vocab_size: int | None,
         progress: bool | None,
-        add: Callable[[NgramCounts], None],
+        **how: bool,
     ) -> bool:
-        """Count the next stretch of text and add its counts; whether there was any."""
+        """Take in the next stretch of text, as :meth:`CountedText.append`; whether there was any."""
         vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         stream = self.counted.read(ids, documents, vocab_size)
         began = time.perf_counter()
-        for part in self.counted.slices(stream):
-            add(self.counted.append(part, self.n_threads, progress))
+        self.counted.append(stream, self.n_threads, progress, **how)
         self.seconds["count"] += time.perf_counter() - began
         return stream.ids.size > 0
 
@@ -309,6 +304,9 @@ class ExplicitLM(CountedModel):
         >>> sorted(model.scalars)[:2]
         ['continuation prior', 'distance 1']
         """
+        began = time.perf_counter()
+        self.counted.count_waiting(self.n_threads, progress)
+        self.seconds["count"] += time.perf_counter() - began
         self.solution.prime(progress)
         return self
 
