@@ -95,8 +95,7 @@ class CountedText:
     @property
     def are_rows_read_alone(self) -> bool:
         """Whether priming takes the rows that it needs, instead of a copy of all tables less a few counts."""
-        on_disk = isinstance(self.counts, SpilledCounts) and self.counts.are_on_disk
-        return on_disk or self.least_counts() is not None
+        return self.limits.memory is not None or self.least_counts() is not None
 
     @property
     def _is_pruned(self) -> bool:

@@ -1,5 +1,6 @@
 """saffu train within a memory limit: the same model, and nothing left behind by whatever ends it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -63,6 +64,20 @@ def test_the_model_is_that_without_a_limit(book, monkeypatch, capsys):
     ids = plain.vocabulary.encode_text(book.read_text())[0][:500]
     assert np.array_equal(plain.log_prob(ids), limited.log_prob(ids))
     capsys.readouterr()
+
+
+def test_a_mapped_model_gives_the_same_answers(book, capsys):
+    folder = book.parent
+    run("train", book, "--out", folder / "model", "--memory", "1M", *QUICK)
+    capsys.readouterr()
+    evaluated, generated = [], []
+    for more in ((), ("--mmap",)):
+        run("eval", folder / "model", book, "--json", *more)
+        evaluated.append(json.loads(capsys.readouterr().out)["perplexity"])
+        run("generate", folder / "model", "--tokens", "9", "--seed", "1", *more)
+        generated.append(capsys.readouterr().out)
+    assert evaluated[0] == evaluated[1]
+    assert generated[0] == generated[1]
 
 
 def test_rare_entries_are_dropped(book, capsys):
