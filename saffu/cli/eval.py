@@ -12,7 +12,7 @@ import numpy as np
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.cli import models, output, rows
-from saffu.cli.options import Commands, add_documents, add_json, add_model, add_quiet, new_command
+from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.streams import TokenStream
 
@@ -39,6 +39,7 @@ def add(commands: Commands) -> None:
         "  saffu eval digits.saffu test.npz",
     )
     add_model(parser, "a file written by 'saffu train', or by the method save of any model")
+    add_mmap(parser)
     parser.add_argument(
         "files",
         nargs="+",
@@ -54,7 +55,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score and print."""
-    model = models.load(arguments.model, arguments.threads)
+    model = models.load(arguments.model, arguments.threads, mmap=arguments.mmap)
     if isinstance(model, models.LANGUAGE_MODELS):
         figures = _language_model(model, arguments)
     elif isinstance(model, (SoftmaxLayer, ExplicitNetwork)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from saffu.cli import models, values
-from saffu.cli.options import Commands, add_model, new_command
+from saffu.cli.options import Commands, add_mmap, add_model, new_command
 from saffu.cli.output import write
 from saffu.text import UNKNOWN, Joiner, tokenize
 
@@ -21,6 +21,7 @@ def add(commands: Commands) -> None:
         "  saffu generate book.saffu --prompt 'It was a dark' --tokens 200 --temperature 0.8 --top-k 50 --seed 1",
     )
     add_model(parser)
+    add_mmap(parser)
     option = parser.add_argument
     option("--prompt", default="", metavar="TEXT", help="the text to continue (default: none)")
     option("--tokens", type=values.count(1), default=100, metavar="N", help="how many tokens to draw (default: 100)")
@@ -42,7 +43,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a prompt and its continuation."""
-    model = models.load_with_vocabulary(arguments.model, arguments.threads)
+    model = models.load_with_vocabulary(arguments.model, arguments.threads, mmap=arguments.mmap)
     vocabulary = model.vocabulary
     joiner = Joiner(vocabulary.tokenizer)
     write("".join(map(joiner.add, tokenize(arguments.prompt, tokenizer=vocabulary.tokenizer))))

@@ -18,15 +18,15 @@ LANGUAGE_MODELS = (ExplicitLM, SaffuLM, Transformer)
 LanguageModel: TypeAlias = ExplicitLM | SaffuLM | Transformer
 
 
-def load(path: str, n_threads: int | None = None) -> Any:
-    """A model of any kind, which will use so many threads.
+def load(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:
+    """A model of any kind, which will use so many threads; ``mmap`` as in :func:`saffu.load`.
 
     Raises
     ------
     OSError, ValueError
         As :func:`saffu.load`.
     """
-    model = checkpoint.load(path)
+    model = checkpoint.load(path, mmap=mmap)
     parts: list[Any] = [model, getattr(model, "residual", None)]
     for part in parts:
         if hasattr(part, "n_threads"):
@@ -34,7 +34,7 @@ def load(path: str, n_threads: int | None = None) -> Any:
     return model
 
 
-def load_with_vocabulary(path: str, n_threads: int | None = None) -> Any:
+def load_with_vocabulary(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:
     """A language model that reads text.
 
     Raises
@@ -42,7 +42,7 @@ def load_with_vocabulary(path: str, n_threads: int | None = None) -> Any:
     ValueError
         If the file holds another kind of model, or one without a vocabulary.
     """
-    model = load(path, n_threads)
+    model = load(path, n_threads, mmap=mmap)
     vocabulary_of(model, path)
     return model
 

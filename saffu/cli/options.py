@@ -59,6 +59,15 @@ def add_model(parser: argparse.ArgumentParser, writers: str = "a file written by
     parser.add_argument("model", metavar="MODEL", help=writers)
 
 
+def add_mmap(parser: argparse.ArgumentParser) -> None:
+    """Whether to map the model into memory."""
+    parser.add_argument(
+        "--mmap",
+        action="store_true",
+        help="read of a large explicit model what is needed alone, without a check of the file: it is there at once",
+    )
+
+
 def add_files(parser: argparse.ArgumentParser) -> None:
     """The texts that a command reads."""
     parser.add_argument(

@@ -13,11 +13,15 @@ from saffu.cli.files import check_outputs
 from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
-from saffu.text import Corpus
+from saffu.ngram_lm.spilled_counts import check_spill_folder
+from saffu.text import Corpus, EncodedCorpus
 from saffu.training import LEARNING_RATE
+from saffu.utils.progress import progress_bar
+from saffu.utils.streams import TokenStream
 
 MODELS = ("explicit", "saffu")
 EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
+COUNTING_OPTIONS = ("memory", "min_entry")
 RESIDUAL_OPTIONS = ("residual", "residual_radius")
 UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
 REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
@@ -29,15 +33,16 @@ def add(commands: Commands) -> None:
         commands,
         "train",
         "train a language model on text files",
-        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text\n"
-        "twice, a block at a time: the text may be larger than memory. The saffu model is compact and finds what\n"
-        "words have in common; it is solved by counting, too, and --refine improves it by gradient steps. With\n"
-        "--residual its logits are added to those of an explicit model of the same text, which is saved in the same\n"
-        "file. A file is written whole or not at all.",
+        "The explicit model counts what words follow what words, and knows a text's phrases. It reads the text a\n"
+        "block at a time: the text may be larger than memory, and with --memory its counts, too. The saffu model is\n"
+        "compact and finds what words have in common; it is solved by counting, too, and --refine improves it by\n"
+        "gradient steps. With --residual its logits are added to those of an explicit model of the same text, which\n"
+        "is saved in the same file. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
         "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
+        "  saffu train web-*.zst --out web.saffu --memory 4G --min-entry 1,1,2\n"
         "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
         "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
     )
@@ -48,6 +53,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="the kind of model (default: explicit)")
     add_tokens(parser)
     _add_explicit_options(parser)
+    _add_counting_options(parser)
     _add_unit_options(parser)
     _add_refining_options(parser)
     add_quiet(parser)
@@ -86,6 +92,29 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
         f"({PRIMINGS[0]})",
+    )
+
+
+def _add_counting_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("counts of the explicit model").add_argument
+    add(
+        "--memory",
+        type=values.memory,
+        metavar="SIZE",
+        help="memory to count and prime in, about, such as 512M or 2G; counts beyond it go to disk (no limit)",
+    )
+    add(
+        "--min-entry",
+        type=values.least_counts,
+        metavar="N,N,...",
+        help="the least count of n-grams of 1, 2, ... tokens: 1,1,2 drops those of three tokens and more that occur "
+        "once; a pair at any distance has two tokens (1: nothing is dropped)",
+    )
+    add(
+        "--spill-folder",
+        metavar="FOLDER",
+        help="where counts go beyond --memory, and the text as numbers, four bytes a token, until the model is written "
+        "(default: the folder of the model)",
     )
 
 
@@ -162,15 +191,32 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
     """A model of a corpus of any size, and how many tokens that has."""
     if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
         raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
-    model = ExplicitLM(**given(arguments, "radius", *EXPLICIT_OPTIONS), n_threads=arguments.threads)
+    settings = given(arguments, "radius", *EXPLICIT_OPTIONS, "min_entry")
+    if arguments.memory is not None:
+        settings |= {"memory_limit": arguments.memory, "spill_folder": _spill_folder(arguments)}
+        check_spill_folder(_spill_folder(arguments))
+    model = ExplicitLM(**settings, n_threads=arguments.threads)
     progress = not arguments.quiet
-    with reading_bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = model.vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
-    with reading_bar(corpus, "count", progress) as advance:
-        for chunk in corpus.chunks(vocabulary, advance=advance):
-            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
+    text = _encoded(arguments, corpus)
+    model.vocabulary = text.vocabulary
+    with progress_bar(text.n_tokens, "count", progress) as bar:
+        for chunk in text.chunks():
+            model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(text.vocabulary), progress=False)
+            bar.update(chunk.ids.size)
     model.prime(progress=progress)
     return model, model.n_tokens
+
+
+def _encoded(arguments: argparse.Namespace, corpus: Corpus) -> EncodedCorpus:
+    """The corpus and its vocabulary, read once."""
+    with reading_bar(corpus, "read", not arguments.quiet) as advance:
+        return EncodedCorpus(corpus, min_count=arguments.min_count, folder=_spill_folder(arguments), advance=advance)
+
+
+def _spill_folder(arguments: argparse.Namespace) -> str:
+    """Where what does not fit into memory goes."""
+    folder: str | None = arguments.spill_folder
+    return folder or os.path.dirname(os.path.realpath(arguments.out))
 
 
 def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
@@ -180,10 +226,8 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, in
     if arguments.valid:
         valid = Corpus(arguments.valid, tokenizer=arguments.tokenizer, documents=arguments.documents)
     progress = not arguments.quiet
-    with reading_bar(corpus, "vocabulary", progress) as advance:
-        vocabulary = corpus.build_vocabulary(arguments.min_count, advance=advance)
-    with reading_bar(corpus, "read", progress) as advance:
-        text = corpus.read(vocabulary, advance=advance)
+    encoded = _encoded(arguments, corpus)
+    vocabulary, text = encoded.vocabulary, TokenStream.concat(chunk.stream for chunk in encoded.chunks())
     held_out = None if valid is None else valid.read(vocabulary)
     documents: dict[str, Any] = {"documents": text.starts, "progress": progress}
     if residual is not None:
@@ -208,6 +252,8 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
     """
     if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
+    if others := given(arguments, *COUNTING_OPTIONS):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model explicit")
     if not arguments.residual and arguments.residual_radius is not None:
         raise ValueError("--residual-radius needs --residual")
     if not arguments.refine and (others := given(arguments, *REFINING_OPTIONS)):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from saffu.attention_lm.contexts import CONTEXTS
+from saffu.utils.byte_sizes import byte_size
 from saffu.utils.sampling import LEAST_TEMPERATURE
 from saffu.utils.validate import INT32_MAX
 
@@ -109,6 +110,39 @@ def windows(text: str) -> tuple[int, ...]:
     if len(set(lengths)) < len(lengths):
         raise argparse.ArgumentTypeError(f"expected distinct positive integers with commas between, got {text!r}")
     return lengths
+
+
+def memory(text: str) -> int:
+    """An amount of memory in bytes.
+
+    Examples
+    --------
+    >>> memory("512M")
+    536870912
+    """
+    try:
+        return byte_size(text, "the size")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def least_counts(text: str) -> tuple[int, ...]:
+    """Counts of at least 1 that do not descend, with commas between.
+
+    Examples
+    --------
+    >>> least_counts("1,1,2")
+    (1, 1, 2)
+    """
+    try:
+        counts = tuple(map(count(1), text.split(",")))
+    except argparse.ArgumentTypeError:
+        counts = (1, 0)
+    if counts[0] != 1 or list(counts) != sorted(counts):
+        raise argparse.ArgumentTypeError(
+            f"expected counts that begin with 1 and do not descend, with commas between, got {text!r}"
+        )
+    return counts
 
 
 def _excerpt(text: str) -> str:

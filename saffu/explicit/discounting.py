@@ -8,11 +8,14 @@ from saffu.utils.arrays import Float64, Int64
 
 SMALLEST_DISCOUNT = 1e-3
 MOST_REPEATS = 5  # entries that occur so often, or more often, are counted together
+_AT_ONCE = 1 << 20  # counts that are looked at at once: tables may be larger than memory
 
 
 def repeats(counts: Int64) -> Int64:
     """How many of these counts are 1, 2, 3, 4, and 5 or more, at these indices; shape (6,), nothing at 0."""
-    found = np.bincount(np.minimum(counts, MOST_REPEATS), minlength=MOST_REPEATS + 1)
+    found = np.zeros(MOST_REPEATS + 1, np.int64)
+    for first in range(0, counts.size, _AT_ONCE):
+        found += np.bincount(np.minimum(counts[first : first + _AT_ONCE], MOST_REPEATS), minlength=found.size)
     found[0] = 0
     return found
 

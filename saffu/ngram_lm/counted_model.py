@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
+from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.scorer import PooledText
@@ -35,6 +36,7 @@ class CountedModel(LanguageModel):
     ----------
     contexts : Contexts
     n_threads : int, optional
+    limits : CountingLimits, optional
 
     Attributes
     ----------
@@ -46,8 +48,8 @@ class CountedModel(LanguageModel):
         What each growth of the model has added.
     """
 
-    def __init__(self, contexts: Contexts, n_threads: int | None) -> None:
-        self.contexts = contexts
+    def __init__(self, contexts: Contexts, n_threads: int | None, limits: CountingLimits | None = None) -> None:
+        self.contexts, self.limits = contexts, limits
         self.radius, self.order, self.priming = contexts.radius, contexts.order, contexts.priming
         self.windows, self.induction = contexts.windows, contexts.induction
         self.growth: list[dict[str, Any]] = []
@@ -57,7 +59,7 @@ class CountedModel(LanguageModel):
     def _start_afresh(self, n_threads: int | None, counted: CountedText | None = None) -> None:
         """Forget everything; what has been counted may be given."""
         self.seconds = {"count": 0.0, "weigh": 0.0, "prime": 0.0}
-        self.counted = CountedText(self.contexts) if counted is None else counted
+        self.counted = CountedText(self.contexts, self.limits) if counted is None else counted
         self.solution = Solution(self.contexts, self.counted, n_threads, self.seconds)
 
     @classmethod

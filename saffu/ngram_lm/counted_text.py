@@ -6,11 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.pruned_counts import FINAL, PrunedCounts, prune
+from saffu.ngram_lm.spilled_counts import SpilledCounts
 from saffu.ngram_lm.text_sample import TokenSample
+from saffu.ngram_lm.waiting_text import MOST, WaitingText, end_after
 from saffu.utils import validate
-from saffu.utils.arrays import Int32, Int64
+from saffu.utils.arrays import Int32
+from saffu.utils.locks import Lock
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
@@ -21,10 +26,12 @@ class CountedText:
     Parameters
     ----------
     contexts : Contexts
+    limits : CountingLimits, optional
 
     Attributes
     ----------
     contexts : Contexts
+    limits : CountingLimits
     vocab_size : int or None
         None until the first text.
     start_length : int
@@ -36,22 +43,63 @@ class CountedText:
         The last tokens, as many as a context reaches over, of the document that the next text may continue.
     """
 
-    def __init__(self, contexts: Contexts) -> None:
+    def __init__(self, contexts: Contexts, limits: CountingLimits | None = None) -> None:
         self.contexts, self.start_length = contexts, contexts.start_length
+        self.limits = CountingLimits() if limits is None else limits
         self.vocab_size: int | None = None
-        self.counts = IncrementalCounts()
+        self._counts = IncrementalCounts() if self.limits.memory is None else SpilledCounts(self.limits)
+        self._waiting: WaitingText | None = None
         self.sample = TokenSample()
         self.end: Int32 = np.empty(0, np.int32)
+        self._lock = Lock()
+        self._kept: tuple[NgramCounts, NgramCounts] | None = None  # all counts, and those of them that are kept
+
+    @property
+    def counts(self) -> IncrementalCounts:
+        """The counts of all text; what waits is counted first."""
+        if self._waiting is not None:
+            self.count_waiting(None, progress=False)
+        return self._counts
+
+    @counts.setter
+    def counts(self, counts: IncrementalCounts) -> None:
+        self._counts = counts
 
     @property
     def is_empty(self) -> bool:
         """Whether no text has been counted."""
-        return not self.counts.pieces
+        return self._waiting is None and not self._counts.pieces
 
     def total(self) -> NgramCounts:
         """The counts of all text."""
         self.known_vocab_size()
         return self.counts.total()
+
+    def least_counts(self) -> list[int] | None:
+        """For each table, the count below which an entry is to be dropped; None to keep all, or all that there is."""
+        if not self.limits.min_entry or self._is_pruned:
+            return None
+        return self.limits.least_counts(self.contexts.table_radius, self.contexts.order)
+
+    def kept(self) -> NgramCounts:
+        """The counts of all text without the rare entries that are to be dropped."""
+        total, least = self.total(), self.least_counts()
+        if least is None:
+            return total
+        with self._lock:
+            if self._kept is None or self._kept[0] is not total:
+                folder = self.counts.new_folder() if isinstance(self.counts, SpilledCounts) else None
+                self._kept = total, prune(total, least, self.counts.statistics, folder)
+            return self._kept[1]
+
+    @property
+    def are_rows_read_alone(self) -> bool:
+        """Whether priming takes the rows that it needs, instead of a copy of all tables less a few counts."""
+        return self.limits.memory is not None or self.least_counts() is not None
+
+    @property
+    def _is_pruned(self) -> bool:
+        return any(isinstance(piece, PrunedCounts) for piece in self._counts.pieces)
 
     def known_vocab_size(self) -> int:
         """The size of the vocabulary; ValueError if no text has been counted."""
@@ -64,6 +112,11 @@ class CountedText:
         assert self.vocab_size is not None
         return NgramCounts(self.vocab_size, self.contexts.table_radius, self.contexts.order, self.start_length)
 
+    def check_whole(self) -> None:
+        """Raise ValueError if rare entries have been dropped, so that no text can be added or taken away."""
+        if self._is_pruned:
+            raise ValueError(FINAL)
+
     # ---- text that comes and goes ------------------------------------------------------------------------------------
 
     def read(self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None) -> TokenStream:
@@ -71,29 +124,74 @@ class CountedText:
 
         Without a document start at 0 it continues the document before, if there is one.
         """
+        self.check_whole()
+        if vocab_size is not None:
+            vocab_size = validate.size(vocab_size, "vocab_size")
+            if self.vocab_size not in (None, vocab_size):
+                raise ValueError(f"vocab_size must stay {self.vocab_size}, as counted so far, got {vocab_size}")
         known = self.vocab_size if vocab_size is None else vocab_size
         stream = TokenStream.of(ids, documents, known, continues=self.end.size > 0)
         if self.vocab_size is None and (stream.ids.size or vocab_size is not None):
             self.vocab_size = int(stream.ids.max()) + 1 if vocab_size is None else vocab_size
         return stream
 
-    def append(self, stream: TokenStream, n_threads: int | None, progress: bool | None) -> NgramCounts:
-        """Count the next stretch of text, which enters the sample; the caller adds what this returns to ``counts``."""
-        prefix = self.end if stream.continues else self.end[:0]
-        starts: Int64 = np.union1d([0], stream.starts + prefix.size).astype(np.int64)
-        joined = TokenStream(np.concatenate([prefix, stream.ids]), starts)
-        opens = np.ones(starts.size, bool)
-        opens[0] = prefix.size < self.contexts.reach  # a longer document has lost its beginning, out of reach
-        with progress_bar(self.contexts.n_tables, "count", progress) as bar:
-            counts = self.empty_counts().of_stream(
-                joined, n_context=prefix.size, opens=opens, n_threads=n_threads, on_table=bar.update
-            )
-        self.sample = self.sample.plus(stream)
-        self.end = joined.ids[max(int(starts[-1]), joined.ids.size - self.contexts.reach) :].copy()
-        return counts
+    def append(
+        self,
+        stream: TokenStream,
+        n_threads: int | None,
+        progress: bool | None,
+        *,
+        wait: bool = False,
+        statistics: bool = False,
+    ) -> None:
+        """Take in the next stretch of text, in slices that the memory limit allows.
+
+        Parameters
+        ----------
+        stream : TokenStream
+        n_threads : int, optional
+        progress : bool, optional
+        wait : bool
+            Whether it may be counted later, together with what follows.
+        statistics : bool
+            Whether to keep the statistics that the rows share current, rather than to compute them afresh.
+        """
+        most = self.limits.most_tokens(stream.ids.size)
+        for first in range(0, stream.ids.size, most):
+            inside = stream.starts[(stream.starts >= first) & (stream.starts < first + most)] - first
+            part = TokenStream(stream.ids[first : first + most], inside)
+            waiting = self._waiting
+            if waiting is not None and waiting.n_tokens + part.ids.size > self.limits.most_tokens(MOST):
+                self.count_waiting(n_threads, progress)
+                waiting = None
+            if waiting is None:
+                waiting = WaitingText(self.end if part.continues else self.end[:0], self.contexts.reach)
+            waiting.add(TokenStream(part.ids.copy(), part.starts) if wait else part)
+            self.sample = self.sample.plus(part)
+            self.end = end_after(part, self.end, self.contexts.reach)
+            self._waiting = waiting
+            if not wait:
+                self.count_waiting(n_threads, progress, statistics)
+
+    def count_waiting(self, n_threads: int | None, progress: bool | None, statistics: bool = False) -> None:
+        """Count the text that waits, if there is any."""
+        with self._lock:
+            if self._waiting is None:
+                return
+            stream, n_context, opens = self._waiting.joined()
+            with progress_bar(self.contexts.n_tables, "count", progress) as bar:
+                counts = self.empty_counts().of_stream(
+                    stream, n_context=n_context, opens=opens, n_threads=n_threads, on_table=bar.update
+                )
+            # Other threads take it as a sign that all is there; and if the disk is full, the counts are in memory.
+            try:
+                (self._counts.add if statistics else self._counts.push)(counts)
+            finally:
+                self._waiting = None
 
     def subtract(self, stream: TokenStream, n_threads: int | None) -> None:
         """Take whole documents away; ValueError, and nothing has changed, if they were never counted."""
+        self.check_whole()
         sample = self.sample.without(stream)
         self.counts.subtract(self.empty_counts().of_stream(stream, n_threads=n_threads))
         self.sample = sample
@@ -102,6 +200,8 @@ class CountedText:
 
     def merge(self, other: CountedText) -> None:
         """Add all that another model of the same contexts has counted, as if its text had followed."""
+        self.check_whole()
+        other.check_whole()
         if self.vocab_size not in (None, other.vocab_size):
             raise ValueError(f"vocab_size must be equal to merge, got {self.vocab_size} and {other.vocab_size}")
         if not self.is_empty and self.start_length != other.start_length:
@@ -124,6 +224,7 @@ class CountedText:
         ValueError, TypeError
             If it is not given and only a part of it was kept, or what is given is not that which was counted.
         """
+        self.check_whole()
         if ids is None:
             if not self.sample.is_whole:
                 raise ValueError("ids must be given: new tables are counted of all text, and the model keeps a part")
@@ -138,20 +239,26 @@ class CountedText:
 
     def with_contexts(self, contexts: Contexts) -> CountedText:
         """The same counts for a model whose tables are these."""
-        same = CountedText(contexts)
+        same = self._without_counts(contexts)
+        same.counts.push(self.total())
+        return same
+
+    def _without_counts(self, contexts: Contexts) -> CountedText:
+        """The same text, for other tables."""
+        same = CountedText(contexts, self.limits)
         same.vocab_size, same.start_length = self.vocab_size, self.start_length
-        same.counts, same.sample, same.end = IncrementalCounts([self.total()]), self.sample, self.end
+        same.sample, same.end = self.sample, self.end
         return same
 
     def count_again(
         self, contexts: Contexts, text: TokenStream, n_threads: int | None, progress: bool | None
     ) -> CountedText:
         """All text counted for a model of more tables."""
-        before, again = self.total(), self.with_contexts(contexts)
+        before, again = self.total(), self._without_counts(contexts)
         with progress_bar(contexts.n_tables, "count", progress) as bar:
             counts = again.empty_counts().of_stream(text, n_threads=n_threads, on_table=bar.update)
         if any((new != old).nnz for new, old in zip(counts.distance, before.distance, strict=False)):
             raise ValueError("ids must be the text that the model has counted, with the same documents")
-        again.counts = IncrementalCounts([counts])
+        again.counts.push(counts)
         again.end = self.sample.end_of_open(text, contexts.reach, self.end)
         return again

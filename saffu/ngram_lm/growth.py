@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.ngram_lm.contexts import Contexts
+from saffu.ngram_lm.counted_model import CountedModel
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
@@ -70,6 +73,40 @@ def counted_for(
             counted.whole_text(ids, documents)  # another text is an error
         return counted.with_contexts(contexts)
     return counted.count_again(contexts, counted.whole_text(ids, documents), n_threads, progress)
+
+
+def fill(
+    grown: CountedModel,
+    model: CountedModel,
+    ids: ArrayLike | None,
+    documents: ArrayLike | None,
+    progress: bool | None,
+) -> None:
+    """Make a new model of larger contexts the same function as another, or, primed on its text, a better one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`counted_for`.
+    """
+    scalars = model.solution.primed_scalars()
+    before, after = model.contexts.settings(), grown.contexts.settings()
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    began = time.perf_counter()
+    counted = counted_for(grown.contexts, model.counted, ids, documents, model.n_threads, progress)
+    grown.limits = model.limits
+    grown._start_afresh(model.n_threads, counted)
+    grown.seconds.update(model.seconds)
+    grown.seconds["count"] += time.perf_counter() - began
+    grown.growth = [dict(record) for record in model.growth]
+    solution = grown.solution
+    solution.bounds, solution.outdated = model.solution.bounds, model.solution.outdated
+    solution.scalars = with_new_columns(scalars, model.contexts, grown.contexts)
+    if changed:
+        record: dict[str, Any] = {"kind": "contexts", **changed}
+        if ids is not None:
+            record["losses"] = solution.prime_if_better(progress)
+        grown.growth.append(record)
 
 
 def with_new_columns(scalars: Float64, before: Contexts, after: Contexts) -> Float64:

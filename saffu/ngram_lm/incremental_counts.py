@@ -19,9 +19,11 @@ from scipy.sparse import csr_array
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr
 from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts, without_starts
-from saffu.utils.arrays import Array, Bools, Int32, Int64, ranges
+from saffu.ngram_lm.pruned_counts import PrunedCounts, prune_rows
+from saffu.utils.arrays import Array, Bools, Int32, Int64, ranges, take
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.streams import TokenStream
+from saffu.utils.threads import resolve_threads
 
 
 class Rows(NamedTuple):
@@ -29,17 +31,25 @@ class Rows(NamedTuple):
 
     ``place`` (n_tables, n_positions) has the row of each position in every table, -1 where nothing was counted.
     ``shorter[n]`` has, for each row of table n of the chain distance[0], suffix[0], ..., the row of table n - 1 whose
-    context is shorter by the oldest token.
+    context is shorter by the oldest token. ``dropped`` has, where rare entries were dropped, what those of
+    each row of each table amount to.
     """
 
     distance: list[csr_array]
     suffix: list[csr_array]
     shorter: list[Int32]
     place: Int32
+    dropped: list[Int64] | None = None
 
 
 class IncrementalCounts:
     """The counts of a stream in pieces.
+
+    Parameters
+    ----------
+    pieces : sequence of NgramCounts
+    statistics : Statistics, optional
+        Of all pieces together, if they are known.
 
     Attributes
     ----------
@@ -48,10 +58,10 @@ class IncrementalCounts:
         Neither the list nor a piece is ever changed: other threads may be reading it.
     """
 
-    def __init__(self, pieces: Sequence[NgramCounts] = ()) -> None:
+    def __init__(self, pieces: Sequence[NgramCounts] = (), statistics: Statistics | None = None) -> None:
         self.pieces = list(pieces)
         self._lock = Lock()
-        self._statistics: Statistics | None = None
+        self._statistics = statistics
         self._whole: NgramCounts | None = None
         self._has_zeros = False
 
@@ -74,7 +84,7 @@ class IncrementalCounts:
     def add(self, piece: NgramCounts) -> None:
         """Add counts and keep the statistics current, in time proportional to the piece."""
         if self._statistics is not None:
-            self._statistics = self._statistics.changed(piece, self._present(piece))
+            self._statistics = self._statistics.changed(piece, self.present(piece))
         self._append(piece)
 
     def subtract(self, piece: NgramCounts) -> None:
@@ -85,7 +95,7 @@ class IncrementalCounts:
         ValueError
             If a count would fall below zero; nothing has changed then.
         """
-        before, negative = self._present(piece), piece.negative()
+        before, negative = self.present(piece), piece.negative()
         short = any((old < table.data).any() for old, table in zip(before, piece.tables, strict=True))
         unigram = sum(held.unigram for held in self.pieces)
         if short or (unigram < piece.unigram).any():
@@ -112,7 +122,7 @@ class IncrementalCounts:
             pieces = _last_two_added(pieces)
         self.pieces, self._whole = pieces, None
 
-    def _present(self, piece: NgramCounts) -> list[Int64]:
+    def present(self, piece: NgramCounts) -> list[Int64]:
         """The count that each entry of each table of ``piece`` has now."""
         row_of_entry = [np.repeat(np.arange(t.shape[0], dtype=np.int32), np.diff(t.indptr)) for t in piece.tables]
         found = [np.zeros(table.nnz, np.int64) for table in piece.tables]
@@ -129,33 +139,55 @@ class IncrementalCounts:
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
-    def rows(self, stream: TokenStream, positions: Int64) -> Rows:
+    def rows(
+        self,
+        stream: TokenStream,
+        positions: Int64 | None = None,
+        opens: Bools | None = None,
+        least: Sequence[int] | None = None,
+    ) -> Rows:
         """The rows of the contexts of some positions of a stream, summed over the pieces.
 
         Takes time proportional to the stream and to the length of these rows.
+
+        Parameters
+        ----------
+        stream : TokenStream
+        positions : ndarray of int64, optional
+            By default all.
+        opens : ndarray of bool, optional
+            Which of the documents are there from their first token; by default all.
+        least : sequence of int, optional
+            For each table, the count below which an entry is dropped; by default 1.
         """
-        pieces = self.pieces
+        pieces, positions = self.pieces, np.arange(stream.ids.size) if positions is None else positions
         first, n_chain = pieces[0], pieces[0].order - 1
-        length = first.start_length
-        chains = [list(suffix_contexts(piece.chain, stream, 1, start_length=length)) for piece in pieces]
+        length, are_pruned = (
+            first.start_length,
+            isinstance(first, PrunedCounts) or (least is not None and max(least) > 1),
+        )
+        least = [1] * len(first.tables) if least is None else least
+        chains = [list(suffix_contexts(piece.chain, stream, 1, opens, length)) for piece in pieces]
         names = _suffix_names(chains[0][0], stream, n_chain, length)
         age = positions - stream.begins(positions)
-        chained, far, shorter, places = [], [], [np.empty(0, np.int32)], []
-        before = np.empty(0, np.int32)
+        summed: list[_SummedTable] = []
+        shorter, places, number = [np.empty(0, np.int32)], list[Int32](), np.empty(0, np.int32)
         for n in range(n_chain):
             chosen = _DistinctContexts.of(names[n], positions, names[n][positions] >= 0)
-            tables = [piece.chain[n] for piece in pieces]
-            chained.append(_summed(tables, [chosen.rows_in(chain[n]) for chain in chains]))
             if n:
-                shorter.append(before[chosen.column])
-            before = chosen.place_in(chained[-1])
-            places.append(before)
+                shorter.append(number[chosen.column])
+            number = chosen.number
+            j = n and first.radius + n - 1
+            summed.append(_SummedTable.of(pieces, j, [chosen.rows_in(chain[n]) for chain in chains], least))
+            places.append(chosen.place_in(summed[-1].table))
         for k in range(2, first.radius + 1):
             chosen = _DistinctContexts.of(stream.ids, positions - k, age >= k)
-            tables = [piece.distance[k - 1] for piece in pieces]
-            far.append(_summed(tables, [chosen.rows_in(stream.ids)] * len(tables)))
-            places.insert(k - 1, chosen.place_in(far[-1]))
-        return Rows([chained[0], *far], chained[1:], shorter, np.stack(places))
+            rows = [chosen.rows_in(stream.ids)] * len(pieces)
+            summed.insert(k - 1, _SummedTable.of(pieces, k - 1, rows, least))
+            places.insert(k - 1, chosen.place_in(summed[k - 1].table))
+        tables = [found.table for found in summed]
+        dropped = [found.dropped for found in summed] if are_pruned else None
+        return Rows(tables[: first.radius], tables[first.radius :], shorter, np.stack(places), dropped)
 
 
 def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
@@ -184,7 +216,8 @@ class _DistinctContexts(NamedTuple):
 
     def place_in(self, table: csr_array) -> Int32:
         """Row of each position, or -1 where it holds nothing."""
-        filled = np.append(np.diff(table.indptr) > 0, False)
+        sums = np.diff(np.concatenate([[0], np.cumsum(table.data)])[table.indptr])
+        filled = np.append(sums > 0, False)
         return np.where(filled[self.number], self.number, np.int32(-1)).astype(np.int32)
 
 
@@ -205,20 +238,35 @@ def _suffix_names(newest: Int32, stream: TokenStream, n_chain: int, start_length
     return names
 
 
-def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
-    """Row i is the sum over the tables of row ``rows[j][i]`` of table j, none where that is -1; no entry is zero."""
-    n_rows, n_cols = rows[0].size, tables[0].shape[1]
-    keys, data = [], []
-    for table, row in zip(tables, rows, strict=True):
-        begins = table.indptr[row]
-        lengths = np.where(row >= 0, table.indptr[row + 1] - begins, 0)
-        entry = ranges(begins, begins + lengths)
-        keys.append(np.repeat(np.arange(n_rows) * n_cols, lengths) + table.indices[entry])
-        data.append(table.data[entry])
-    distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    counts = np.zeros(distinct.size, np.int64)
-    np.add.at(counts, inverse, np.concatenate(data))
-    distinct, counts = distinct[counts != 0], counts[counts != 0]
-    row_of_entry = distinct // n_cols
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of_entry, minlength=n_rows), dtype=np.int64)])
-    return as_csr(indptr, (distinct - row_of_entry * n_cols).astype(np.int32), counts, (n_rows, n_cols))
+class _SummedTable(NamedTuple):
+    """Some rows of one table, summed over pieces, and what was dropped from each."""
+
+    table: csr_array
+    dropped: Int64
+
+    @classmethod
+    def of(cls, pieces: Sequence[NgramCounts], j: int, rows: Sequence[Int32], least: Sequence[int]) -> _SummedTable:
+        """Row i is the sum over the pieces of row ``rows[i]`` of table j, none where that is -1."""
+        own = [_rows_of(piece.tables[j], row) for piece, row in zip(pieces, rows, strict=True)]
+        table, number = own[0], np.arange(rows[0].size)
+        for other in own[1:]:
+            found = _core.merge(*_arrays(table), number, *_arrays(other), number, number.size, resolve_threads(None))
+            table = as_csr(*found[:3], table.shape)
+        if isinstance(pieces[0], PrunedCounts):
+            return cls(table, take(pieces[0].dropped[j], rows[0]))
+        if (table.data < least[j]).any():
+            return cls(*prune_rows(table, least[j]))
+        return cls(table, np.zeros(number.size, np.int64))
+
+
+def _arrays(table: csr_array) -> tuple[Array, Array, Array]:
+    return table.indptr, table.indices, table.data
+
+
+def _rows_of(table: csr_array, rows: Int32) -> csr_array:
+    """Rows of a table, which is empty where they are -1."""
+    begins = table.indptr[rows].astype(np.int64)
+    lengths = np.where(rows >= 0, table.indptr[rows + 1] - begins, 0)
+    entries = ranges(begins, begins + lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    return as_csr(indptr, table.indices[entries], table.data[entries], (rows.size, table.shape[1]))

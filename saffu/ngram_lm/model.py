@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from saffu.ngram_lm import growth, serialization
 from saffu.ngram_lm.contexts import PRIMINGS, Contexts
 from saffu.ngram_lm.counted_model import CountedModel
-from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.text import ModelVocabulary, Vocabulary
-from saffu.utils import checkpoint, validate
+from saffu.utils import checkpoint
 from saffu.utils.arrays import Array
 from saffu.utils.streams import TokenStream
 
@@ -51,6 +51,15 @@ class ExplicitLM(CountedModel):
         every lambda to one, beta to zero.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
+    memory_limit : int or str, optional
+        Bytes, or a size such as "2G", that counting and priming may take, about; counts beyond it go to disk and stay
+        there. Results do not depend on it.
+    min_entry : sequence of int
+        (1, 1, 2) drops n-grams of three tokens and more that occur less than twice, and so on for each length; a pair
+        at any distance is one of two tokens. Discounts and the sums of rows stay those of all counts: what is dropped
+        goes to the shorter contexts. What is saved cannot be counted on.
+    spill_folder : str or path, optional
+        Where counts go beyond the limit; by default the place of temporary files.
 
     Attributes
     ----------
@@ -77,6 +86,7 @@ class ExplicitLM(CountedModel):
     """
 
     vocabulary = ModelVocabulary()
+    _can_be_mapped = True
 
     def __init__(
         self,
@@ -87,8 +97,12 @@ class ExplicitLM(CountedModel):
         induction: int = 2000,
         priming: str = "k-fold",
         n_threads: int | None = None,
+        memory_limit: int | str | None = None,
+        min_entry: Sequence[int] = (),
+        spill_folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(Contexts.of(radius, order, windows, induction, priming), n_threads)
+        contexts = Contexts.of(radius, order, windows, induction, priming)
+        super().__init__(contexts, n_threads, CountingLimits.of(contexts, memory_limit, min_entry, spill_folder))
         self.vocabulary = None
 
     # ---- counting ----------------------------------------------------------------------------------------------------
@@ -123,7 +137,7 @@ class ExplicitLM(CountedModel):
         self._start_afresh(self.n_threads)
         if np.size(ids) == 0:
             raise ValueError("ids must hold at least one token, got none")
-        self.partial_fit(ids, documents=documents, vocab_size=vocab_size, progress=progress)
+        self._count(ids, documents, vocab_size, progress)
         return self.prime(progress=progress)
 
     def partial_fit(
@@ -136,8 +150,9 @@ class ExplicitLM(CountedModel):
     ) -> Self:
         """Count the next chunk of the stream; weights and scalars are renewed when next needed.
 
-        A chunk without a document start at 0 continues the document before. Counts do not depend on how the
-        stream is cut into chunks. The first chunk fixes ``vocab_size``. Parameters and errors as in :meth:`fit`.
+        A chunk without a document start at 0 continues the document before. Counts do not depend on how the stream is
+        cut into chunks: small ones are kept, up to four million tokens, and counted together. The first chunk fixes
+        ``vocab_size``. Parameters and errors as in :meth:`fit`.
 
         Examples
         --------
@@ -145,13 +160,7 @@ class ExplicitLM(CountedModel):
         >>> model.n_tokens, model.counts.distance[0].toarray()[2].tolist()
         (6, [1, 0, 0])
         """
-        if vocab_size is not None:
-            vocab_size = validate.size(vocab_size, "vocab_size")
-            if self.counted.vocab_size not in (None, vocab_size):
-                raise ValueError(f"vocab_size must stay {self.counted.vocab_size}, as counted so far, got {vocab_size}")
-        counts = self._count(ids, documents, vocab_size, progress)
-        if counts is not None:
-            self.counted.counts.push(counts)
+        if self._count(ids, documents, vocab_size, progress, wait=True):
             self.solution.counts_changed(drop_scalars=True)
         return self
 
@@ -190,9 +199,7 @@ class ExplicitLM(CountedModel):
         >>> int(model.update([0, 1, 3] * 90, documents=[0]).distribution([0, 1]).argmax())
         3
         """
-        counts = self._count(ids, documents, None, progress=False)
-        if counts is not None:
-            self.counted.counts.add(counts)
+        if self._count(ids, documents, None, False, statistics=True):
             self.solution.counts_changed()
         return self.prime() if prime else self
 
@@ -236,17 +243,20 @@ class ExplicitLM(CountedModel):
         return self.prime() if prime else self
 
     def _count(
-        self, ids: ArrayLike, documents: ArrayLike | None, vocab_size: int | None, progress: bool | None
-    ) -> NgramCounts | None:
-        """Counts of the next stretch of text; None if it is empty."""
+        self,
+        ids: ArrayLike,
+        documents: ArrayLike | None,
+        vocab_size: int | None,
+        progress: bool | None,
+        **how: bool,
+    ) -> bool:
+        """Take in the next stretch of text, as :meth:`CountedText.append`; whether there was any."""
         vocab_size = ModelVocabulary.size(self.vocabulary, vocab_size)
         stream = self.counted.read(ids, documents, vocab_size)
-        if stream.ids.size == 0:
-            return None
         began = time.perf_counter()
-        counts = self.counted.append(stream, self.n_threads, progress)
+        self.counted.append(stream, self.n_threads, progress, **how)
         self.seconds["count"] += time.perf_counter() - began
-        return counts
+        return stream.ids.size > 0
 
     def merge(self, other: Self) -> Self:
         """Add the counts of a model of the same shape, as if its text had followed; re-primes when next needed.
@@ -294,6 +304,9 @@ class ExplicitLM(CountedModel):
         >>> sorted(model.scalars)[:2]
         ['continuation prior', 'distance 1']
         """
+        began = time.perf_counter()
+        self.counted.count_waiting(self.n_threads, progress)
+        self.seconds["count"] += time.perf_counter() - began
         self.solution.prime(progress)
         return self
 
@@ -345,24 +358,11 @@ class ExplicitLM(CountedModel):
         >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2])))
         True
         """
-        scalars = self.solution.primed_scalars()
+        self.solution.primed_scalars()
         contexts = growth.larger(self.contexts, radius, order, windows, induction)
-        before, after = self._settings(), contexts.settings()
-        changed = {name: value for name, value in after.items() if value != before[name]}
-        began = time.perf_counter()
-        counted = growth.counted_for(contexts, self.counted, ids, documents, self.n_threads, progress)
-        grown = type(self)(**after, n_threads=self.n_threads)
-        grown._start_afresh(self.n_threads, counted)
-        grown.seconds.update(self.seconds)
-        grown.seconds["count"] += time.perf_counter() - began
-        grown.vocabulary, grown.growth = self.vocabulary, [dict(record) for record in self.growth]
-        grown.solution.bounds, grown.solution.outdated = self.solution.bounds, self.solution.outdated
-        grown.solution.scalars = growth.with_new_columns(scalars, self.contexts, contexts)
-        if changed:
-            record: dict[str, Any] = {"kind": "contexts", **changed}
-            if ids is not None:
-                record["losses"] = grown.solution.prime_if_better(progress)
-            grown.growth.append(record)
+        grown = type(self)(**contexts.settings(), n_threads=self.n_threads)
+        growth.fill(grown, self, ids, documents, progress)
+        grown.vocabulary = self.vocabulary
         return grown
 
     # ---- files -------------------------------------------------------------------------------------------------------

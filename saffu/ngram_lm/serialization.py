@@ -1,7 +1,11 @@
 """An ExplicitLM as arrays and metadata of a file, and back.
 
 Counts and scalars are stored; weights are made of them again on loading, to the same bits. Everything is checked, so
-that no kernel can be led out of bounds by a damaged file.
+that no kernel can be led out of bounds by a damaged file; but not arrays that are mapped from a file, which are only
+looked at when they are needed.
+
+Small tables are stored in few bytes, in numbers of 32 bits. Large ones, and those that were on disk, are stored as they
+are used, with the statistics of all rows, so that they need not be read at all.
 """
 
 from __future__ import annotations
@@ -13,31 +17,38 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from saffu.explicit.cooccurrence import as_csr
+from saffu.explicit.discounting import MOST_REPEATS
 from saffu.ngram_lm import text_sample_files
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
-from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.counts import NgramCounts, Statistics
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.pruned_counts import PrunedCounts
 from saffu.ngram_lm.solution import Solution
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array
+from saffu.utils.mapped_files import is_mapped
 
+LARGE = 1 << 24  # entries from which on tables are stored as they are used
 SETTINGS = ("radius", "order", "windows", "induction", "priming")
 
 
 def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and metadata of the counts, the sample of text, the scalars and the settings."""
-    scalars, counts = solution.primed_scalars(), counted.total()
+    scalars, counts = solution.primed_scalars(), counted.kept()
     sample, sample_metadata = text_sample_files.write(counted.sample)
     arrays: dict[str, Array] = {"scalars": scalars, "unigram": counts.unigram, "tail": counted.end, **sample}
     if solution.bounds is not None:
         arrays["bounds"] = solution.bounds
+    as_used = counts.n_entries >= LARGE or any(is_mapped(table.data) for table in counts.tables)
     for j, table in enumerate(counts.tables):
-        fits = table.nnz == 0 or table.data.max() < 2**31
-        arrays[f"table{j}.lengths"] = np.diff(table.indptr).astype(np.int32)
-        arrays[f"table{j}.words"] = table.indices
-        arrays[f"table{j}.counts"] = table.data.astype(np.int32 if fits else np.int64)
+        arrays |= _table_arrays(f"table{j}", table, as_used)
+    if isinstance(counts, PrunedCounts):
+        arrays |= {f"table{j}.dropped": dropped for j, dropped in enumerate(counts.dropped)}
+    if as_used or isinstance(counts, PrunedCounts):
+        statistics = counted.counts.statistics
+        arrays |= {"statistics.followed": statistics.followed, "statistics.repeats": statistics.repeats}
     metadata = {
         **counted.contexts.settings(),
         "vocab_size": counts.vocab_size,
@@ -47,6 +58,17 @@ def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], d
         "start_token": counted.start_length > 0,
     }
     return arrays, metadata
+
+
+def _table_arrays(name: str, table: csr_array, as_used: bool) -> dict[str, Array]:
+    if as_used:
+        return {f"{name}.indptr": table.indptr, f"{name}.words": table.indices, f"{name}.counts": table.data}
+    fits = table.nnz == 0 or table.data.max() < 2**31
+    return {
+        f"{name}.lengths": np.diff(table.indptr).astype(np.int32),
+        f"{name}.words": table.indices,
+        f"{name}.counts": table.data.astype(np.int32 if fits else np.int64),
+    }
 
 
 def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], contexts: Contexts) -> CountedText:
@@ -67,7 +89,12 @@ def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], 
         n_rows = counts.tables[j].shape[0] if j < radius else (tables[0] if j == radius else tables[-1]).nnz
         tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
     counts.distance, counts.suffix = tables[:radius], tables[radius:]
-    counted.counts = IncrementalCounts([counts])
+    statistics = _read_statistics(arrays, counts)
+    if "table0.dropped" in arrays:
+        if statistics is None:
+            raise checkpoint.Damaged("'statistics.repeats' is missing")
+        counts = _read_pruned(arrays, counts, statistics)
+    counted.counts = IncrementalCounts([counts], statistics)
     counted.end = checkpoint.parse(validate.token_ids, arrays["tail"], "tail", counts.vocab_size)
     counted.sample = checkpoint.parse(_read_sample, arrays, metadata, counts, counted.end.size > 0)
     if (counted.sample.open is None) != (counted.end.size == 0):
@@ -85,23 +112,53 @@ def read_scalars(arrays: Mapping[str, Array], metadata: Mapping[str, Any], solut
     solution.outdated = bool(metadata.get("stale", False))
 
 
+def _read_statistics(arrays: Mapping[str, Array], counts: NgramCounts) -> Statistics | None:
+    """What all rows share, if the file has it."""
+    if "statistics.repeats" not in arrays:
+        return None
+    followed = checkpoint.checked(arrays, "statistics.followed", np.int64, (counts.vocab_size,))
+    repeats = checkpoint.checked(arrays, "statistics.repeats", np.int64, (len(counts.tables), MOST_REPEATS + 1))
+    if followed.min(initial=0) < 0 or repeats.min(initial=0) < 0:
+        raise checkpoint.Damaged("the statistics are damaged")
+    return Statistics(counts.n_tokens, counts.unigram, followed, repeats)
+
+
+def _read_pruned(arrays: Mapping[str, Array], counts: NgramCounts, statistics: Statistics) -> PrunedCounts:
+    """Counts that lack rare entries."""
+    dropped = [arrays[f"table{j}.dropped"] for j in range(len(counts.tables))]
+    for j, (table, own) in enumerate(zip(counts.tables, dropped, strict=True)):
+        if own.dtype != np.int64 or own.shape != (table.shape[0],) or (not is_mapped(own) and own.min(initial=0) < 0):
+            raise checkpoint.Damaged(f"array 'table{j}.dropped' is damaged")
+    pruned = PrunedCounts(counts, dropped, statistics)
+    pruned.distance, pruned.suffix = counts.distance, counts.suffix
+    return pruned
+
+
 def _read_table(arrays: Mapping[str, Array], name: str, n_rows: int, n_cols: int) -> csr_array:
-    lengths = checkpoint.checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
-    words = arrays[f"{name}.words"]
-    counts = arrays[f"{name}.counts"]
-    indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    words, counts = arrays[f"{name}.words"], arrays[f"{name}.counts"]
+    if f"{name}.indptr" in arrays:
+        indptr = arrays[f"{name}.indptr"]
+        lengths = np.zeros(1) if is_mapped(indptr) else np.diff(indptr)
+        if indptr.dtype != np.int64 or indptr.shape != (n_rows + 1,) or indptr[0] or counts.dtype != np.int64:
+            raise checkpoint.Damaged(f"table {name!r} is damaged")
+        if is_mapped(words) and words.dtype == np.int32 and counts.shape == words.shape == (indptr[-1],):
+            return as_csr(indptr, words, counts, (n_rows, n_cols))
+    else:
+        lengths = checkpoint.checked(arrays, f"{name}.lengths", np.int32, (n_rows,))
+        indptr = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    if (lengths < 0).any() or indptr[-1] != words.size:
+        raise checkpoint.Damaged(f"table {name!r} is damaged")
     inner = np.ones(max(words.size - 1, 0), bool)
     inner[indptr[(indptr > 0) & (indptr < words.size)] - 1] = False  # last entry of a row, followed by another row
     sound = (
         words.dtype == np.int32
         and counts.shape == words.shape == (indptr[-1],)
-        and (lengths >= 0).all()
         and (words.size == 0 or (words.min() >= 0 and words.max() < n_cols and counts.min() >= 0))
         and (np.diff(words)[inner] > 0).all()
     )
     if not sound:
         raise checkpoint.Damaged(f"table {name!r} is damaged")
-    return as_csr(indptr, words, counts.astype(np.int64), (n_rows, n_cols))
+    return as_csr(indptr, words, counts.astype(np.int64, copy=False), (n_rows, n_cols))
 
 
 def _read_sample(

@@ -15,6 +15,7 @@ import numpy as np
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.held_out_rows import CountsByRows
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
 from saffu.ngram_lm.weights import NgramWeights
@@ -79,9 +80,12 @@ class Solution:
                 self._prime(progress)
 
     def _prime(self, progress: bool | None) -> None:
+        if self.counted.are_rows_read_alone and self.contexts.priming != "leave-one-out":
+            self._prime_by_rows(progress)
+            return
         counts, bounds, scalars = self.counted.total(), self.bounds, self.scalars
         began = time.perf_counter()
-        weights = self._weights(counts) if self.pooled is None else self.pooled.weights
+        weights = self._weights(self.counted.kept()) if self.pooled is None else self.pooled.weights
         self.seconds["weigh"] += time.perf_counter() - began
         began = time.perf_counter()
         if scalars is None or self.outdated:
@@ -93,10 +97,22 @@ class Solution:
         self.scalars = scalars
         self.seconds["prime"] += time.perf_counter() - began
 
+    def _prime_by_rows(self, progress: bool | None) -> None:
+        """Fit the scalars, if that has not been done since the counts changed, without weighing all rows."""
+        bounds, scalars = self.bounds, self.scalars
+        began = time.perf_counter()
+        if scalars is None or self.outdated:
+            with progress_bar(FOLDS + NEWTON_STEPS, "prime", progress) as bar:
+                bounds, scalars = self._fitted(None, self.counted.total(), bar.update)
+            self.pooled = None  # its bounds are those of before
+        self.bounds, self.outdated = bounds, False
+        self.scalars = scalars
+        self.seconds["prime"] += time.perf_counter() - began
+
     def prime_if_better(self, progress: bool | None) -> list[float]:
         """Prime, but keep the scalars if that makes the criterion higher; the criterion before and after."""
         bounds, scalars, counts = self.bounds, self.primed_scalars(), self.counted.total()
-        model = PooledModel(self._weights(counts), *self.contexts.pooled_windows)
+        model = PooledModel(self._weights(self.counted.kept()), *self.contexts.pooled_windows)
         with progress_bar(FOLDS + NEWTON_STEPS, "prime", progress) as bar:
             parts = self.priming_parts(model, counts, bar.update)
             self.bounds, self.scalars = prime(parts, bar.update)
@@ -108,7 +124,7 @@ class Solution:
         return [before, after]
 
     def _fitted(
-        self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object]
+        self, model: PooledModel | None, counts: NgramCounts, advance: Callable[[], object]
     ) -> tuple[Float64 | None, Float64]:
         """Bounds and scalars."""
         constant = self.contexts.constant_scalars()
@@ -120,13 +136,17 @@ class Solution:
         return prime(self.priming_parts(model, counts, advance), advance)
 
     def priming_parts(
-        self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object] = lambda: None
+        self, model: PooledModel | None, counts: NgramCounts, advance: Callable[[], object] = lambda: None
     ) -> list[Part]:
-        """The positions that scalars are fitted on."""
+        """The positions that scalars are fitted on; the model of all counts matters to leave-one-out alone."""
         windows, induction = self.contexts.windows, self.contexts.induction
         history = max([*windows, induction, self.contexts.table_radius, self.contexts.order])
         if self.contexts.priming == "leave-one-out":
+            assert model is not None
             return [leave_one_out_part(model, self.counted.sample, history)]
+        if self.counted.are_rows_read_alone:
+            by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
+            return fold_parts(by_rows, self.counted.sample, by_rows.model, history, self.n_threads, advance)
         return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
@@ -146,7 +166,7 @@ class Solution:
     @made_once("pooled")
     def _all_rows(self) -> PooledModel:
         began = time.perf_counter()
-        model = PooledModel(self._weights(self.counted.total()), *self.contexts.pooled_windows, self.bounds)
+        model = PooledModel(self._weights(self.counted.kept()), *self.contexts.pooled_windows, self.bounds)
         self.seconds["weigh"] += time.perf_counter() - began
         return model
 
@@ -164,7 +184,7 @@ class Solution:
         starts: Int64 = np.union1d([0], np.maximum(stream.starts - first, 0)).astype(np.int64)
         near = TokenStream(stream.ids[first:], starts)
         if self._is_cheaper_alone(positions.size):
-            found = self.counted.counts.rows(near, positions - first)
+            found = self.counted.counts.rows(near, positions - first, least=self.counted.least_counts())
             weights = NgramWeights.of_rows(found, self.counted.counts.statistics, self.n_threads)
             return PooledModel(weights, *self.contexts.pooled_windows, self.bounds), found.place
         model, _ = self.solved()

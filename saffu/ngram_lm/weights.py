@@ -14,7 +14,8 @@ from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import discount_of, discounts, discounts_from, smoothed_distribution
 from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts
 from saffu.ngram_lm.incremental_counts import Rows
-from saffu.utils.arrays import Bools, Float64, Int32, take
+from saffu.ngram_lm.pruned_counts import PrunedCounts, weigh_pruned
+from saffu.utils.arrays import Bools, Float64, Int32, Int64, take
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
@@ -54,16 +55,20 @@ class NgramWeights:
         n_threads: int | None = None,
         statistics: Statistics | None = None,
     ) -> None:
+        dropped = None
+        if isinstance(counts, PrunedCounts):
+            statistics, dropped = counts.statistics, counts.dropped
         self._set_priors(Statistics.of(counts) if statistics is None else statistics, continuation, n_threads)
         self._start_length = counts.start_length
-        self._weigh_tables(counts.distance, counts.chain, None, continuation)
+        self._weigh_tables(counts.distance, counts.chain, None, continuation, dropped)
 
     @classmethod
     def of_rows(cls, rows: Rows, statistics: Statistics, n_threads: int | None = None) -> Self:
         """The weights of some rows alone, equal to the bit to those of the whole; not for continuation counts."""
         weights = cls.__new__(cls)
         weights._set_priors(statistics, False, n_threads)
-        weights._weigh_tables(rows.distance, [rows.distance[0], *rows.suffix], rows.shorter, False)
+        chain = [rows.distance[0], *rows.suffix]
+        weights._weigh_tables(rows.distance, chain, rows.shorter, False, rows.dropped)
         return weights
 
     def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
@@ -75,15 +80,24 @@ class NgramWeights:
         self._discounts = [discounts_from(row) for row in statistics.repeats]
 
     def _weigh_tables(
-        self, distance: Sequence[csr_array], chain: Sequence[csr_array], shorter: Sequence[Int32] | None, types: bool
+        self,
+        distance: Sequence[csr_array],
+        chain: Sequence[csr_array],
+        shorter: Sequence[Int32] | None,
+        types: bool,
+        dropped: Sequence[Int64] | None,
     ) -> None:
-        """Weigh and pack; ``shorter[n]`` names the row of table n - 1 of the chain that a row of table n prolongs."""
+        """Weigh and pack; ``shorter[n]`` names the row of table n - 1 of the chain that a row of table n prolongs.
+
+        ``dropped`` has what entries that were dropped from each row of each table amount to.
+        """
         radius = len(distance)
-        near = [self._discounts[0], *self._discounts[radius:]]
-        weighed = self._weigh_chain(chain, near, shorter, types)
+        lost: Sequence[Int64 | None] = [None] * len(self._discounts) if dropped is None else dropped
+        near, near_lost = ([values[0], *values[radius:]] for values in (self._discounts, lost))
+        weighed = self._weigh_chain(chain, list(zip(near, near_lost, strict=True)), shorter, types)
         far = [
-            self._weigh(table, table.indices, self.unigram, d)[0]
-            for table, d in zip(distance[1:], self._discounts[1:radius], strict=True)
+            self._weigh(table, table.indices, self.unigram, d, own)[0]
+            for table, d, own in zip(distance[1:], self._discounts[1:radius], lost[1:radius], strict=True)
         ]
         self.distance, self.suffix = [weighed[0], *far], weighed[1:]
         self.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in self.tables)])
@@ -97,7 +111,7 @@ class NgramWeights:
     def _weigh_chain(
         self,
         chain: Sequence[csr_array],
-        table_discounts: Sequence[Float64],
+        discounts_and_dropped: Sequence[tuple[Float64, Int64 | None]],
         shorter: Sequence[Int32] | None,
         continuation: bool,
     ) -> list[Table]:
@@ -109,18 +123,23 @@ class NgramWeights:
             parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
         weighed: list[Table] = []
         lower, first = self.continuation, self.vocab_size
-        for n, (table, d) in enumerate(zip(chain, table_discounts, strict=True)):
+        for n, (table, (d, dropped)) in enumerate(zip(chain, discounts_and_dropped, strict=True)):
             if continuation and n + 1 < len(chain):
                 used = np.bincount(parents[n + 1][chain[n + 1].data > 0], minlength=table.nnz)
                 first = table.indptr[first]  # from here on entries begin with the start token: nothing precedes them
                 used[first:] = table.data[first:]
                 table, d = as_csr(table.indptr, table.indices, used, table.shape), discounts(used)
-            found, lower = self._weigh(table, parents[n], lower, d)
+            found, lower = self._weigh(table, parents[n], lower, d, dropped)
             weighed.append(found)
         return weighed
 
-    def _weigh(self, table: csr_array, parent: Int32, lower: Float64, d: Float64) -> tuple[Table, Float64]:
+    def _weigh(
+        self, table: csr_array, parent: Int32, lower: Float64, d: Float64, dropped: Int64 | None
+    ) -> tuple[Table, Float64]:
         """The weighed table, and the probabilities of its entries: the lower order of the table above it."""
+        if dropped is not None:
+            total, mass, u, p = weigh_pruned(table, dropped, lower[parent], d)
+            return Table(table, d, total, mass, u), p
         total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
         return Table(table, d, total, mass, u), p
 

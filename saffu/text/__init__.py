@@ -1,11 +1,12 @@
 """Text as token ids: tokenizers, vocabularies and corpora that are read file by file.
 
 ``tokenizers.py`` splits text and joins it again, ``vocabulary.py`` numbers the types, ``reading.py`` and
-``compressed.py`` turn files into blocks of text, and ``corpus.py`` puts them together. May import ``saffu.utils``. Read
-``corpus.py`` first.
+``compressed.py`` turn files into blocks of text, ``corpus.py`` puts them together, and ``encoding.py`` makes ids and
+vocabulary in one reading. May import ``saffu.utils``. Read ``corpus.py`` first.
 """
 
 from saffu.text.corpus import Chunk, Corpus
+from saffu.text.encoding import EncodedCorpus
 from saffu.text.reading import STANDARD_INPUT
 from saffu.text.tokenizers import (
     DOCUMENTS,
@@ -28,6 +29,7 @@ __all__ = [
     "UNKNOWN_ID",
     "Chunk",
     "Corpus",
+    "EncodedCorpus",
     "Joiner",
     "ModelVocabulary",
     "Vocabulary",

@@ -151,7 +151,7 @@ class Corpus:
 
     def token_lists(self, *, advance: Advance | None = None) -> Iterator[list[str]]:
         """Iterate over the tokens, one list for each block; see :meth:`chunks`."""
-        for _, tokens, _ in self._tokenized_blocks(advance):
+        for _, tokens, _ in self.tokenized_blocks(advance):
             yield tokens
 
     def chunks(self, vocabulary: Vocabulary, *, advance: Advance | None = None) -> Iterator[Chunk]:
@@ -175,7 +175,7 @@ class Corpus:
         """
         if vocabulary.tokenizer != self.tokenizer:
             raise ValueError(f"vocabulary must be of {self.tokenizer!r} tokens, got one of {vocabulary.tokenizer!r}")
-        for begins_document, tokens, n_characters in self._tokenized_blocks(advance):
+        for begins_document, tokens, n_characters in self.tokenized_blocks(advance):
             ids, starts = vocabulary.encode_block(tokens)
             starts = starts[starts < ids.size]
             if begins_document:
@@ -250,7 +250,7 @@ class Corpus:
         empty = [file for part in parts for file in part._files if file in part._empty]
         _report_empty(empty, len(empty) == len(parts))
 
-    def _tokenized_blocks(self, advance: Advance | None) -> Iterator[tuple[bool, list[str], int]]:
+    def tokenized_blocks(self, advance: Advance | None) -> Iterator[tuple[bool, list[str], int]]:
         """Blocks of tokens: whether a document begins with the block, its tokens, how many characters they are."""
         empty: list[TextFile] = []
         for file in self._files:

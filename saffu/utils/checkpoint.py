@@ -22,8 +22,8 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from saffu.utils import tensor_files
 from saffu.utils.arrays import Array
 
 FORMAT = 1
@@ -110,12 +110,18 @@ def save(model: Any, path: Path) -> None:
     write(path, kind, arrays, metadata)
 
 
-def load(path: Path) -> Any:
+def load(path: Path, *, mmap: bool = False) -> Any:
     """Load a model from the file that :func:`save` wrote. Nothing in the file is executed.
 
     Parameters
     ----------
     path : str or path
+    mmap : bool
+        Map the tables of an :class:`saffu.ExplicitLM` into memory instead of reading them: that takes a moment
+        whatever their size, and memory for what is looked at alone. The file is then not checked, so do this with files
+        that you trust, and keep them as they are while the model is in use (:meth:`save` replaces a file without a
+        change to the old one). Large models and those of a memory limit are saved so that this works; small ones, and
+        models of other kinds, are read as without it.
 
     Returns
     -------
@@ -140,7 +146,7 @@ def load(path: Path) -> Any:
     >>> cipher.vocab_size
     2
     """
-    kind, arrays, metadata = read(path)
+    kind, arrays, metadata = read(path, mmap)
     if kind not in _kinds:
         raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {_known_kinds()}")
     try:
@@ -195,19 +201,26 @@ def write(path: Path, kind: str, arrays: Mapping[str, Array], metadata: Mapping[
     TypeError, ValueError
         If an array or the metadata cannot be represented.
     """
-    # The writer of safetensors takes the memory as it lies, which corrupts arrays in Fortran order, without an error.
     contiguous = {name: _storable(name, array) for name, array in arrays.items()}
-    checksums = {name: _checksum(contiguous[name]) for name in sorted(contiguous)}
-    header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata), "checksums": checksums}
-    text = json.dumps(header, allow_nan=False).removesuffix("}")
-    # All in one entry: safetensors writes several in an order that changes from process to process.
-    headers = {_HEADER_KEY: f"{text}{_LAST}{zlib.crc32(text.encode())}}}"}
+
+    def describe(checksums: Mapping[str, int]) -> dict[str, str]:
+        header = {"format": FORMAT, "kind": kind, "metadata": dict(metadata), "checksums": dict(checksums)}
+        text = json.dumps(header, allow_nan=False).removesuffix("}")
+        return {_HEADER_KEY: f"{text}{_LAST}{zlib.crc32(text.encode())}}}"}
+
+    describe(dict.fromkeys(contiguous, 0))  # what JSON cannot hold is an error before anything is written
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata=headers)
+        tensor_files.write(temporary, contiguous, describe)
 
 
-def read(path: Path) -> tuple[str, dict[str, Array], dict[str, Any]]:
+def read(path: Path, mmap: bool = False) -> tuple[str, dict[str, Array], dict[str, Any]]:
     """Read the kind, the arrays and the metadata of a file.
+
+    Parameters
+    ----------
+    path : str or path
+    mmap : bool
+        Map large arrays into memory, if the class can be made of such; they are read-only, and none is checked.
 
     Returns
     -------
@@ -221,7 +234,10 @@ def read(path: Path) -> tuple[str, dict[str, Array], dict[str, Any]]:
     ValueError
         If it is not a model, is cut short or damaged, or comes from a newer format.
     """
-    kind, metadata, checksums = _parse(path, _read_header(path))
+    header = _read_header(path)
+    kind, metadata, checksums = _parse(path, header)
+    if mmap and getattr(_kinds.get(kind), "_can_be_mapped", False):
+        return kind, _mapped(path, header), metadata
     try:
         with safe_open(os.fspath(path), "numpy") as file:
             arrays = Parts((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 (no mapping)
@@ -229,16 +245,18 @@ def read(path: Path) -> tuple[str, dict[str, Array], dict[str, Any]]:
         raise Damaged(f"{_name(path)} is a damaged model: {error}") from error
     if checksums is not None:
         for name in sorted({*arrays, *checksums}):
-            if name not in arrays or checksums.get(name) != _checksum(arrays[name]):
+            if name not in arrays or checksums.get(name) != tensor_files.checksum(arrays[name]):
                 raise Damaged(f"{_name(path)} is a damaged model: array {name!r} is not what was written")
     return kind, arrays, metadata
 
 
-def _checksum(array: Array) -> int:
-    """CRC-32 of the type, the shape and the bytes of a contiguous array, in the byte order of the file."""
-    little = np.asarray(array, array.dtype.newbyteorder("<"))
-    start = zlib.crc32(f"{little.dtype.str} {little.shape}".encode())
-    return zlib.crc32(little.reshape(-1).view(np.uint8).data, start)
+def _mapped(path: Path, header: Mapping[str, Any]) -> Parts:
+    """The arrays of a file, those that are large mapped into memory."""
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    try:
+        return Parts(tensor_files.read_mapped(path, entries))
+    except (ValueError, TypeError, LookupError) as error:
+        raise Damaged(f"{_name(path)} is a damaged model: {error}") from error
 
 
 def check_writable(path: Path) -> None:

@@ -73,6 +73,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End the process as a signal does, but unwind what is under way, so that temporary files are removed."""
+    signal.signal(number, signal.SIG_DFL)  # another one is not waited for
+    print_error("saffu: terminated")
+    sys.exit(128 + number)
+
+
 def print_error(line: str) -> None:
     """Write a line to standard error, if there is one; never to anything else."""
     if sys.stderr is not None:
@@ -94,6 +101,8 @@ class Watch:
         """Return the exit code of a command, or 130 if it was interrupted."""
         if not _replace(_leave, self._interrupt):
             return command()
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         try:
             code = command()

@@ -86,12 +86,12 @@ def test_permissions_are_those_of_any_new_file(saved):
 def test_an_interrupted_write_leaves_the_old_file(saved, monkeypatch, error):
     before = saved.read_bytes()
 
-    def write_half(arrays, path, metadata):
+    def write_half(path, arrays, describe):
         with open(path, "wb") as file:
             file.write(before[:50])
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", write_half)
+    monkeypatch.setattr(checkpoint.tensor_files, "write", write_half)
     with pytest.raises(error if isinstance(error, type) else OSError):
         checkpoint.save(Pair(np.ones(9), 2), saved)
     assert saved.read_bytes() == before
