@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saffu.ngram_lm import arpa, backoff
+from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
+from saffu.text import LINE_END_ID, ModelVocabulary
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 from saffu.utils.language_model import LanguageModel
@@ -43,6 +47,8 @@ class CountedModel(LanguageModel):
     growth : list of dict
         What each growth of the model has added.
     """
+
+    vocabulary = ModelVocabulary()
 
     def __init__(self, contexts: Contexts, n_threads: int | None) -> None:
         self.contexts = contexts
@@ -236,6 +242,70 @@ class CountedModel(LanguageModel):
             read = np.append(read, np.int32(token))[-self.history :]
 
         return lambda: self.distribution(read), append
+
+    # ---- as a back-off model -----------------------------------------------------------------------------------------
+
+    def to_backoff(self) -> BackoffLM:
+        """The same function as n-grams with probabilities, quicker to ask and without counts.
+
+        Raises
+        ------
+        ValueError
+            If the model is none of back-off, has no vocabulary, or has seen no text. Those of back-off have
+            ``priming="kneser-ney"`` or ``"backoff"``; or ``"unit"`` with ``radius=1, windows=(), induction=0``.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, priming="backoff").fit([2, 3, 1] * 50)
+        >>> model.vocabulary = saffu.text.Vocabulary(["a", "b"])
+        >>> model.to_backoff()
+        BackoffLM(order=3, vocab_size=4)
+        """
+        model, scalars = self.solution.solved()
+        others = [name for name in self.contexts.names[1:] if not name.startswith("suffix")]
+        if others or len(scalars) > 1:
+            why = f"has a context of {others[0]}" if others else "has scalars that vary by state"
+            raise ValueError(f"the model must be one of back-off, such as priming='backoff', but {self} {why}")
+        if self.vocabulary is None:
+            raise ValueError("the model must have a vocabulary, which names its types; set its attribute vocabulary")
+        types = list(self.vocabulary.types)
+        types[LINE_END_ID] = arpa.END
+        return BackoffLM(types, tables=backoff.of_pooled(model, scalars), n_threads=self.n_threads)
+
+    def to_arpa(self, path: str | os.PathLike[str], *, progress: bool | None = None) -> None:
+        r"""Write the model as an ARPA file, which KenLM, SRILM and others read.
+
+        The type ``<eos>`` becomes ``</s>``, and the start of a document ``<s>``. Train with each sentence a document of
+        its own, with ``<eos>`` at its end: then a sentence has here the probability that it has there.
+
+        Parameters
+        ----------
+        path : str or path
+            A name that ends with ``.gz`` is compressed. An existing file is replaced only when this is whole.
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Raises
+        ------
+        ValueError
+            If the model is none of back-off, see :meth:`to_backoff`, or a type holds white space.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile, saffu
+        >>> model = saffu.ExplicitLM(order=2, priming="kneser-ney").fit([2, 1, 2, 1], documents=[0, 2])
+        >>> model.vocabulary = saffu.text.Vocabulary(["a"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "small.arpa")
+        ...     model.to_arpa(path)
+        ...     text = path.read_text()
+        >>> text.split()[:5]
+        ['\\data\\', 'ngram', '1=4', 'ngram', '2=2']
+        """
+        self.to_backoff().to_arpa(path, progress=progress)
 
     # ---- settings and sizes ------------------------------------------------------------------------------------------
 

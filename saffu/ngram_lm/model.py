@@ -44,11 +44,12 @@ class ExplicitLM(CountedModel):
         Lengths of the document windows, tokens; at most 64 of up to 2^24 tokens.
     induction : int
         Length of the induction window, tokens, at most 2^24; 0 for none.
-    priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
+    priming : {"k-fold", "leave-one-out", "kneser-ney", "unit", "backoff"}
         How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
         model *is* modified interpolated Kneser-Ney of that order as SRILM and KenLM count it: continuation counts below
         the top, but for what begins with ``<s>``; no other contexts; unigrams are not discounted. "unit" sets alpha and
-        every lambda to one, beta to zero.
+        every lambda to one, beta to zero. "backoff" starts from Kneser-Ney, fits one scalar for each suffix on the
+        training text, and stays a back-off model, which :meth:`to_arpa` writes.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
 
@@ -75,8 +76,6 @@ class ExplicitLM(CountedModel):
     >>> int(model.distribution([0, 1]).argmax())
     2
     """
-
-    vocabulary = ModelVocabulary()
 
     def __init__(
         self,
@@ -166,8 +165,8 @@ class ExplicitLM(CountedModel):
         have been asked for that weighing all rows would have been cheaper, that is done instead, to the same bits. The
         time of an update is that of counting ``ids``, of one pass over the vocabulary for each table, and, on the
         average, of merging the new counts into older ones, a logarithm of the corpus times. With
-        ``priming="kneser-ney"`` the update is as quick, but the next answer weighs everything: it depends on numbers of
-        types, and these do not add up.
+        ``priming="kneser-ney"`` or ``"backoff"`` the update is as quick, but the next answer weighs everything: it
+        depends on numbers of types, and these do not add up.
 
         Parameters
         ----------
@@ -336,7 +335,7 @@ class ExplicitLM(CountedModel):
         ------
         ValueError, TypeError
             If a setting is smaller than what there is, the text is needed and not that which was counted, or the model
-            is one of Kneser-Ney, whose tables depend on the order.
+            is one of Kneser-Ney or back-off, whose counts depend on the order.
 
         Examples
         --------
