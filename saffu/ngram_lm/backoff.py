@@ -43,6 +43,8 @@ from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64, ranges, take
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
+START_LOG_PROB = -99.0 * float(np.log(10.0))
+
 
 @dataclass(frozen=True)
 class BackoffTables:
@@ -72,6 +74,11 @@ class BackoffTables:
         return self.unigram.size
 
     @property
+    def start_log_prob(self) -> float:
+        """That of ``<s>`` where a text has it as a word, which it should not: 10 to the power of -99, as in files."""
+        return START_LOG_PROB
+
+    @property
     def order(self) -> int:
         """Tokens of the longest n-grams."""
         return len(self.tables) + 1
@@ -92,7 +99,7 @@ class BackoffTables:
         Parameters
         ----------
         stream : TokenStream
-            Its ids may be V, for ``<s>`` in the middle of a document, of which the log-probability is 0 here.
+            Its ids may be V, for ``<s>`` in the middle of a document.
         opens : ndarray of bool, optional
             Which documents begin with ``<s>``; the others begin with no context. By default all do.
         n_threads : int, optional
@@ -106,7 +113,8 @@ class BackoffTables:
         """
         ids, starts = stream
         threads = resolve_threads(n_threads)
-        found, length = np.append(self.unigram, 0.0)[ids], np.ones(ids.size, np.int32)
+        found, length = self.unigram[np.minimum(ids, self.vocab_size - 1)], np.ones(ids.size, np.int32)
+        found[ids == self.vocab_size] = self.start_log_prob
         rows = np.full(ids.size, -1, np.int32)
         rows[1:] = ids[:-1]
         rows[starts] = -1
@@ -183,7 +191,7 @@ def of_pooled(model: PooledModel, scalars: Float64) -> BackoffTables:
         log_prob = shorter[parent]
         row = np.repeat(np.arange(lengths.size), lengths)
         more = np.bincount(row, np.exp(log_prob) * np.expm1(gain), minlength=lengths.size)
-        back_off.append(-np.log1p(more))
+        back_off.append(0.0 - np.log1p(more))  # no negative zeros
         shorter = np.minimum(log_prob + gain + back_off[-1][row], 0.0)
         tables.append(as_csr(counts.indptr, counts.indices, shorter, counts.shape))
     if tables and tables[0].shape[0] == weights.vocab_size:  # counts of earlier versions know no start of documents

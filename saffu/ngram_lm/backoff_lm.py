@@ -199,7 +199,7 @@ class BackoffLM(LanguageModel):
         return self.tables.vocab_size
 
     def summary(self) -> dict[str, Any]:
-        """Sizes.
+        """Sizes; among the n-grams of one token is ``<s>``.
 
         Examples
         --------
@@ -207,9 +207,9 @@ class BackoffLM(LanguageModel):
         >>> model = saffu.ExplicitLM(order=2, priming="kneser-ney").fit([2, 1, 2, 1], documents=[0, 2])
         >>> model.vocabulary = saffu.text.Vocabulary(["a"])
         >>> model.to_backoff().summary()
-        {'order': 2, 'vocab_size': 3, 'ngrams': [3, 2]}
+        {'order': 2, 'vocab_size': 3, 'ngrams': [4, 2]}
         """
-        ngrams = [self.vocab_size, *(table.nnz for table in self.tables.tables)]
+        ngrams = [self.vocab_size + 1, *(table.nnz for table in self.tables.tables)]
         return {**self._settings(), "ngrams": ngrams}
 
     def _settings(self) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 The weights are those of modified Kneser-Ney, continuation counts and all, and the scalars start from the point where
 the pooled model *is* Kneser-Ney: 0 for the unigram, 1 for the continuation unigram and for every suffix. From there
 they are fitted to text that is left out of the counts in turn, as in :mod:`saffu.ngram_lm.priming`, with the same ridge
-towards the start. The criterion never rises on the way, so on the text it is fitted to the model is never worse than
-Kneser-Ney.
+towards the start. The criterion never rises on the way, so on the text it is fitted to the model is never worse
+than Kneser-Ney.
 
-One thing differs. Where all occurrences of a type lie in the text that is left out, the model that is left gives it
+What is left out at a time are stretches of text whose neighbourhood stays counted, so that trust in counts seems to pay
+more than it does in new text. Therefore no suffix is trusted more than Kneser-Ney trusts it: its scalar hardly goes
+above one. And a gain below a thousandth of a nat per token, less than texts differ by, is not taken at all.
+
+One thing more differs. Where all occurrences of a type lie in the text that is left out, the model that is left gives it
 next to nothing, 1e-10, as textbook Kneser-Ney does. Types of a vocabulary are never met like that at use: each has been
 counted. Such positions are left out of the fit, which would otherwise flatten the unigrams to pay for them.
 """
@@ -23,6 +27,8 @@ from saffu.ngram_lm.priming import STRENGTH, Part
 from saffu.utils.arrays import Float64
 
 TOLERANCE = 1e-5  # nats per token
+ABOVE_ONE = 10.0  # nats per token, twice, by which the scalar of a suffix pays that is 2
+LEAST_GAIN = 1e-3  # nats per token
 
 
 def start(n_suffixes: int) -> Float64:
@@ -45,19 +51,22 @@ def prime(parts: Sequence[Part], n_suffixes: int, on_step: Callable[[], object] 
     Returns
     -------
     ndarray of float64, shape (1, 2 + n_features)
-        Those of Kneser-Ney where there is nothing to fit to.
+        Those of Kneser-Ney where there is nothing to fit to, or nothing to gain.
     """
-    used = [part for part in map(_of_counted_types, parts) if part.positions.size]
+    used = [part for part in map(of_counted_types, parts) if part.positions.size]
     first = start(n_suffixes)
     if not used:
         return first[None]
     n = sum(part.positions.size for part in used)
     batches = [(part.model, _batch(part)) for part in used]
-    ridge = STRENGTH / n
+    ridge, is_suffix = STRENGTH / n, np.arange(first.size) >= 2
 
     def evaluate(theta: Float64, derivatives: bool) -> tuple[float, Float64, Float64]:
         away = theta - first
-        value, gradient, hessian = ridge / 2 * float(away @ away), ridge * away, ridge * np.eye(theta.size)
+        above = np.where(is_suffix, np.maximum(theta - 1.0, 0.0), 0.0)
+        value = ridge / 2 * float(away @ away) + ABOVE_ONE / 2 * float(above @ above)
+        gradient = ridge * away + ABOVE_ONE * above
+        hessian = ridge * np.eye(theta.size) + ABOVE_ONE * np.diag((above > 0).astype(np.float64))
         for model, batch in batches:
             threads = model.weights.n_threads
             log_prob, slope, curvature = model.pool(theta[None]).derivatives(batch, derivatives, threads)
@@ -70,7 +79,9 @@ def prime(parts: Sequence[Part], n_suffixes: int, on_step: Callable[[], object] 
     def step(*_: object) -> None:
         on_step()
 
-    return newton(evaluate, first, tolerance=TOLERANCE, on_step=step)[None]
+    found = newton(evaluate, first, tolerance=TOLERANCE, on_step=step)
+    gain = evaluate(first, False)[0] - evaluate(found, False)[0]
+    return (found if gain >= LEAST_GAIN else first)[None]
 
 
 def _batch(part: Part) -> Any:
@@ -78,7 +89,7 @@ def _batch(part: Part) -> Any:
     return part.model.batch(part.stream, part.positions, part.rows, states, part.target_u)
 
 
-def _of_counted_types(part: Part) -> Part:
+def of_counted_types(part: Part) -> Part:
     """The positions whose type the model of the part has counted at all."""
     weights = part.model.weights
     counted = np.zeros(weights.vocab_size, bool)

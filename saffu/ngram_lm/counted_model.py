@@ -245,6 +245,19 @@ class CountedModel(LanguageModel):
 
     # ---- as a back-off model -----------------------------------------------------------------------------------------
 
+    @property
+    def is_backoff(self) -> bool:
+        """Whether the model is one of back-off: suffixes only, and scalars that do not vary by state."""
+        return self._no_backoff is None
+
+    @property
+    def _no_backoff(self) -> str | None:
+        """Why the model is not one of back-off; None if it is."""
+        others = [name for name in self.contexts.names[1:] if not name.startswith("suffix")]
+        if others:
+            return f"has a context of {others[0]}"
+        return "has scalars that vary by state" if len(self.solution.primed_scalars()) > 1 else None
+
     def to_backoff(self) -> BackoffLM:
         """The same function as n-grams with probabilities, quicker to ask and without counts.
 
@@ -263,9 +276,8 @@ class CountedModel(LanguageModel):
         BackoffLM(order=3, vocab_size=4)
         """
         model, scalars = self.solution.solved()
-        others = [name for name in self.contexts.names[1:] if not name.startswith("suffix")]
-        if others or len(scalars) > 1:
-            why = f"has a context of {others[0]}" if others else "has scalars that vary by state"
+        why = self._no_backoff
+        if why:
             raise ValueError(f"the model must be one of back-off, such as priming='backoff', but {self} {why}")
         if self.vocabulary is None:
             raise ValueError("the model must have a vocabulary, which names its types; set its attribute vocabulary")
