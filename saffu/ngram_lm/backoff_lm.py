@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from saffu.explicit.cooccurrence import as_csr
 from saffu.ngram_lm import arpa
 from saffu.ngram_lm.backoff import BackoffTables
-from saffu.text import LINE_END_ID, ModelVocabulary, Vocabulary
+from saffu.text import LINE_END_ID, UNKNOWN, ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.language_model import LanguageModel
@@ -70,6 +70,8 @@ class BackoffLM(LanguageModel):
         self.types, self.tables, self.n_threads = list(types), tables, n_threads
         if len(self.types) != tables.vocab_size:
             raise ValueError(f"types must be {tables.vocab_size}, as the tables have, got {len(self.types)}")
+        if self.types[:2] != [UNKNOWN, arpa.END]:
+            raise ValueError(f"types must begin with {UNKNOWN} and {arpa.END}, got {self.types[:2]}")
         special = Vocabulary([]).types[LINE_END_ID]
         self.vocabulary = None if special in self.types else Vocabulary(self.types[2:], tokenizer="whitespace")
 

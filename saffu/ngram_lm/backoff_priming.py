@@ -10,9 +10,9 @@ What is left out at a time are stretches of text whose neighbourhood stays count
 more than it does in new text. Therefore no suffix is trusted more than Kneser-Ney trusts it: its scalar hardly goes
 above one. And a gain below a thousandth of a nat per token, less than texts differ by, is not taken at all.
 
-One thing more differs. Where all occurrences of a type lie in the text that is left out, the model that is left gives it
-next to nothing, 1e-10, as textbook Kneser-Ney does. Types of a vocabulary are never met like that at use: each has been
-counted. Such positions are left out of the fit, which would otherwise flatten the unigrams to pay for them.
+One thing more differs. Where all occurrences of a type lie in the text that is left out, the model that is left gives
+it next to nothing, 1e-10, as textbook Kneser-Ney does. Types of a vocabulary are never met like that at use: each has
+been counted. Such positions are left out of the fit, which would otherwise flatten the unigrams to pay for them.
 """
 
 from __future__ import annotations

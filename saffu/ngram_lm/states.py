@@ -21,6 +21,7 @@ from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 Key = tuple[int, ...]
+LONGEST = 1 << 20  # tokens that are remembered
 MANY = 1 << 12  # tokens; fewer are scored on one thread
 
 
@@ -105,7 +106,7 @@ class OfHistory(Scorer):
 
     def __init__(self, model: LanguageModel) -> None:
         self.model, self.begin = model, (model.vocab_size,)
-        self.history: int = getattr(model, "history", 1 << 20)
+        self.history = LONGEST  # of a model that does not tell how many tokens can matter
         self.order: int = getattr(getattr(model, "residual", None), "order", 1)
 
     def score(self, stream: TokenStream, opens: Bools) -> tuple[Float64, Int32]:
@@ -129,7 +130,7 @@ class OfContexts(OfHistory):
 
     def __init__(self, model: ExplicitLM) -> None:
         super().__init__(model)
-        self.order = model.order
+        self.order, self.history = model.order, model.history
 
     def score(self, stream: TokenStream, opens: Bools) -> tuple[Float64, Int32]:
         """Log-probabilities and lengths of a stream."""
