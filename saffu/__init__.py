@@ -1,9 +1,9 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
-Language models: :class:`ExplicitLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers: :class:`SoftmaxLayer`,
-:class:`ExplicitNetwork`. :func:`load` reads what any of them saved, :func:`refine` trains one on by gradient steps,
-:mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest are the parts that
-the models are made of.
+Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers:
+:class:`SoftmaxLayer`, :class:`ExplicitNetwork`. :func:`load` reads what any of them saved, :func:`refine` trains one on
+by gradient steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest
+are the parts that the models are made of.
 """
 
 # Before all others: from here on, Ctrl-C ends the command at once while modules are being imported.
@@ -25,6 +25,7 @@ from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
 from saffu.explicit.cooccurrence import cooccurrence
 from saffu.explicit.log_weights import log_weights
 from saffu.explicit.moments import moments
+from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.model import ExplicitLM
 from saffu.training import random_start, refine
 from saffu.transformer.model import Transformer
@@ -36,6 +37,7 @@ _interrupts.end_import()
 
 __version__ = "0.1.0"
 __all__ = [
+    "BackoffLM",
     "BitCipher",
     "ExplicitLM",
     "ExplicitNetwork",

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from saffu.attention_lm.model import SaffuLM
-from saffu.ngram_lm.model import ExplicitLM
+from saffu.ngram_lm import BackoffLM, ExplicitLM
 from saffu.text import Corpus, Vocabulary
 from saffu.text.reading import Advance
 from saffu.transformer.model import Transformer
 from saffu.utils import checkpoint
 from saffu.utils.progress import progress_bar
 
-LANGUAGE_MODELS = (ExplicitLM, SaffuLM, Transformer)
-LanguageModel: TypeAlias = ExplicitLM | SaffuLM | Transformer
+LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, Transformer)
+LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | Transformer
 
 
 def load(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:

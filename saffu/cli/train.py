@@ -90,7 +90,8 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         "--priming",
         choices=PRIMINGS,
         help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
-        "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
+        "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, 1, or Kneser-Ney's fitted "
+        "for each length of context, a model that 'saffu export' writes (backoff) "
         f"({PRIMINGS[0]})",
     )
 

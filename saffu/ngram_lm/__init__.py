@@ -5,8 +5,9 @@ May import ``saffu.utils``, ``saffu.text``, ``saffu.explicit`` and ``saffu.train
 each is made).
 """
 
+from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.contexts import PRIMINGS
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.model import ExplicitLM
 
-__all__ = ["PRIMINGS", "ExplicitLM", "HeldOutLogits"]
+__all__ = ["PRIMINGS", "BackoffLM", "ExplicitLM", "HeldOutLogits"]

@@ -11,7 +11,7 @@ import numpy as np
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 
-PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit")
+PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit", "backoff")
 # The largest settings. Every context has a scalar, or several, and the time to fit them grows with their square.
 LARGEST_RADIUS, LARGEST_ORDER, MOST_WINDOWS = 256, 32, 64
 
@@ -59,14 +59,14 @@ class Contexts:
         return {**asdict(self), "windows": list(self.windows)}
 
     @property
-    def is_kneser_ney(self) -> bool:
-        """Whether the model is that of Kneser-Ney, which has suffixes only."""
-        return self.priming == "kneser-ney"
+    def is_backoff(self) -> bool:
+        """Whether the model is a back-off model: suffixes only, weighed by continuation counts, in one state."""
+        return self.priming in ("kneser-ney", "backoff")
 
     @property
     def table_radius(self) -> int:
         """The largest distance of a table of counts."""
-        return 1 if self.is_kneser_ney else self.radius
+        return 1 if self.is_backoff else self.radius
 
     @property
     def n_tables(self) -> int:
@@ -88,12 +88,12 @@ class Contexts:
         """Length of the longest contexts that begin with the start token."""
         # Measured: primed suffixes that begin with it lower perplexity by another 0.3 % at most, and documents that are
         # classified by their likelihood are then distinguished less well.
-        return self.order - 1 if self.is_kneser_ney else 1
+        return self.order - 1 if self.is_backoff else 1
 
     @property
     def pooled_windows(self) -> tuple[tuple[int, ...], int]:
         """Lengths of the windows, and of that of induction, which the model has."""
-        return ((), 0) if self.is_kneser_ney else (self.windows, self.induction)
+        return ((), 0) if self.is_backoff else (self.windows, self.induction)
 
     @property
     def names(self) -> list[str]:
@@ -113,5 +113,5 @@ class Contexts:
         """The scalars, shape (1, n_columns), of primings that need no fit."""
         if self.priming not in ("kneser-ney", "unit"):
             return None
-        unigrams = [0.0, 1.0] if self.is_kneser_ney else [1.0, 0.0]
+        unigrams = [0.0, 1.0] if self.is_backoff else [1.0, 0.0]
         return np.array([[*unigrams, *[1.0] * (len(self.columns) - 2)]])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,8 +15,7 @@ from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
-from saffu.ngram_lm.text_counts import TextCounts, counted_text
-from saffu.ngram_lm.text_sample import TokenSample
+from saffu.text import ModelVocabulary
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 from saffu.utils.language_model import LanguageModel
@@ -48,6 +47,8 @@ class CountedModel(LanguageModel):
         What each growth of the model has added.
     """
 
+    vocabulary = ModelVocabulary()
+
     def __init__(self, contexts: Contexts, n_threads: int | None, limits: CountingLimits | None = None) -> None:
         self.contexts, self.limits = contexts, limits
         self.radius, self.order, self.priming = contexts.radius, contexts.order, contexts.priming
@@ -61,57 +62,6 @@ class CountedModel(LanguageModel):
         self.seconds = {"count": 0.0, "weigh": 0.0, "prime": 0.0}
         self.counted = CountedText(self.contexts, self.limits) if counted is None else counted
         self.solution = Solution(self.contexts, self.counted, n_threads, self.seconds)
-
-    @classmethod
-    def from_counts(
-        cls,
-        counts: NgramCounts,
-        *,
-        sample: TokenSample,
-        end: ArrayLike = (),
-        radius: int | None = None,
-        windows: Sequence[int] = (60, 500, 2000),
-        induction: int = 2000,
-        priming: str = "k-fold",
-        n_threads: int | None = None,
-    ) -> Self:
-        """A model of text that was counted before: by another model, or by many machines (:mod:`saffu.dask`).
-
-        It equals, to the bit, one fitted to all of that text; weights and scalars are made when they are first needed.
-
-        Parameters
-        ----------
-        counts : NgramCounts
-            Their order is that of the model. They are shared, not copied.
-        sample : TokenSample
-            Sample of the text that was counted, to prime on: ``model.counted.sample``.
-        end : array_like of int
-            Last tokens of the document that the next text may continue, ``model.counted.end``; without them the next
-            text begins a document.
-        radius : int, optional
-            By default that of the counts. With ``priming="kneser-ney"`` these have a radius of one whatever it is.
-        windows, induction, priming, n_threads
-            As in :class:`saffu.ExplicitLM`. Contexts that begin with ``<s>`` are longer with ``"kneser-ney"``, which so
-            takes other counts than the rest.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the counts are not those of a model of these settings, are of no text, or do not fit the sample.
-
-        Examples
-        --------
-        >>> import saffu
-        >>> model = saffu.ExplicitLM(order=3).fit([0, 1, 2] * 50)
-        >>> other = saffu.ExplicitLM.from_counts(model.counts, sample=model.counted.sample, windows=(20,))
-        >>> other.n_tokens, other.windows
-        (150, (20,))
-        """
-        found = TextCounts(counts, sample, end)
-        counted = counted_text(found, radius, windows=windows, induction=induction, priming=priming)
-        model = cls(**counted.contexts.settings(), n_threads=n_threads)
-        model._start_afresh(n_threads, counted)
-        return model
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 

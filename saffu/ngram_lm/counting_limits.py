@@ -52,8 +52,8 @@ class CountingLimits:
             raise ValueError(f"min_entry must not descend: a long n-gram needs the shorter ones, got {list(least)}")
         if len(least) > contexts.order:
             raise ValueError(f"min_entry must be at most {contexts.order} counts, one per order, got {len(least)}")
-        if least and contexts.is_kneser_ney and max(least) > 1:
-            raise ValueError("min_entry is not for priming 'kneser-ney', whose lower orders count types")
+        if least and contexts.is_backoff and max(least) > 1:
+            raise ValueError("min_entry is not for priming 'kneser-ney' and 'backoff', whose lower orders count types")
         return cls(
             memory, least if least and least[-1] > 1 else (), None if spill_folder is None else str(spill_folder)
         )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from saffu.ngram_lm import growth, serialization
 from saffu.ngram_lm.contexts import PRIMINGS, Contexts
-from saffu.ngram_lm.counted_model import CountedModel
+from saffu.ngram_lm.conversion import ConvertibleModel
 from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint
@@ -23,7 +23,7 @@ __all__ = ["PRIMINGS", "ExplicitLM"]
 
 
 @checkpoint.register("explicit-lm")
-class ExplicitLM(CountedModel):
+class ExplicitLM(ConvertibleModel):
     """Language model whose weights are logarithms of discounted counts.
 
     The next word w has logits ``alpha log p(w) + beta log p_cont(w) + sum_f lambda_f u_f(c_f, w)`` with
@@ -44,11 +44,12 @@ class ExplicitLM(CountedModel):
         Lengths of the document windows, tokens; at most 64 of up to 2^24 tokens.
     induction : int
         Length of the induction window, tokens, at most 2^24; 0 for none.
-    priming : {"k-fold", "leave-one-out", "kneser-ney", "unit"}
+    priming : {"k-fold", "leave-one-out", "kneser-ney", "unit", "backoff"}
         How the scalars are set. "k-fold" and "leave-one-out" fit them on the training text; with "kneser-ney" the
         model *is* modified interpolated Kneser-Ney of that order as SRILM and KenLM count it: continuation counts below
         the top, but for what begins with ``<s>``; no other contexts; unigrams are not discounted. "unit" sets alpha and
-        every lambda to one, beta to zero.
+        every lambda to one, beta to zero. "backoff" starts from Kneser-Ney, fits one scalar for each suffix on the
+        training text, and stays a back-off model, which :meth:`to_arpa` writes.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
     memory_limit : int or str, optional
@@ -85,7 +86,6 @@ class ExplicitLM(CountedModel):
     2
     """
 
-    vocabulary = ModelVocabulary()
     _can_be_mapped = True
 
     def __init__(
@@ -175,8 +175,8 @@ class ExplicitLM(CountedModel):
         have been asked for that weighing all rows would have been cheaper, that is done instead, to the same bits. The
         time of an update is that of counting ``ids``, of one pass over the vocabulary for each table, and, on the
         average, of merging the new counts into older ones, a logarithm of the corpus times. With
-        ``priming="kneser-ney"`` the update is as quick, but the next answer weighs everything: it depends on numbers of
-        types, and these do not add up.
+        ``priming="kneser-ney"`` or ``"backoff"`` the update is as quick, but the next answer weighs everything: it
+        depends on numbers of types, and these do not add up.
 
         Parameters
         ----------
@@ -349,7 +349,7 @@ class ExplicitLM(CountedModel):
         ------
         ValueError, TypeError
             If a setting is smaller than what there is, the text is needed and not that which was counted, or the model
-            is one of Kneser-Ney, whose tables depend on the order.
+            is one of Kneser-Ney or back-off, whose counts depend on the order.
 
         Examples
         --------

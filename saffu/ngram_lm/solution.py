@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from saffu.ngram_lm import backoff_priming
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
@@ -130,6 +131,9 @@ class Solution:
         constant = self.contexts.constant_scalars()
         if constant is not None:
             return None, constant
+        if self.contexts.is_backoff:
+            parts = self.priming_parts(model, counts, advance)
+            return None, backoff_priming.prime(parts, self.contexts.n_tables, advance)
         if self.counted.sample.n_tokens == 0:  # all text has been taken away again
             contexts = self.contexts
             return None, default_scalars(contexts.radius, contexts.order - 2, len(contexts.windows))[None]
@@ -150,11 +154,12 @@ class Solution:
         return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
-        return NgramWeights(counts, self.contexts.is_kneser_ney, self.n_threads, self.counted.counts.statistics)
+        return NgramWeights(counts, self.contexts.is_backoff, self.n_threads, self.counted.counts.statistics)
 
     def pooled_model(self, counts: NgramCounts) -> PooledModel:
         """The pooled model of other counts."""
-        return PooledModel(NgramWeights(counts, False, self.n_threads), *self.contexts.pooled_windows)
+        weights = NgramWeights(counts, self.contexts.is_backoff, self.n_threads)
+        return PooledModel(weights, *self.contexts.pooled_windows)
 
     # ---- weights and scalars for an answer ---------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class Solution:
 
     def _is_cheaper_alone(self, n_positions: int) -> bool:
         """Whether it is cheaper to weigh the rows of so many positions alone than to weigh all, now or soon."""
-        if self.pooled is not None or self.scalars is None or self.contexts.is_kneser_ney:
+        if self.pooled is not None or self.scalars is None or self.contexts.is_backoff:
             return False
         self._n_asked += n_positions
         return self._n_asked * TOKENS_PER_POSITION <= self.counted.counts.n_tokens

@@ -70,7 +70,7 @@ def count_streams(streams: Iterable[TokenStream], contexts: Contexts, vocab_size
     text = CountedText(contexts)
     text.vocab_size = vocab_size
     for stream in _gathered(streams):
-        text.counts.push(text.append(stream, 1, False))
+        text.append(stream, 1, False)
     counts = text.empty_counts() if text.is_empty else text.total()
     return TextCounts(counts, text.sample, text.end)
 

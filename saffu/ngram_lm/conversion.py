@@ -1,0 +1,148 @@
+"""Counted models made of counts, and made into other models: of back-off, ARPA files, pruned ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Self
+
+from numpy.typing import ArrayLike
+
+from saffu.ngram_lm import arpa, backoff
+from saffu.ngram_lm.backoff_lm import BackoffLM
+from saffu.ngram_lm.counted_model import CountedModel
+from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.text_counts import TextCounts, counted_text
+from saffu.ngram_lm.text_sample import TokenSample
+from saffu.text import LINE_END_ID
+
+
+class ConvertibleModel(CountedModel):
+    """A counted model that is made of counts, and can be made into other models."""
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: NgramCounts,
+        *,
+        sample: TokenSample,
+        end: ArrayLike = (),
+        radius: int | None = None,
+        windows: Sequence[int] = (60, 500, 2000),
+        induction: int = 2000,
+        priming: str = "k-fold",
+        n_threads: int | None = None,
+    ) -> Self:
+        """A model of text that was counted before: by another model, or by many machines (:mod:`saffu.dask`).
+
+        It equals, to the bit, one fitted to all of that text; weights and scalars are made when they are first needed.
+
+        Parameters
+        ----------
+        counts : NgramCounts
+            Their order is that of the model. They are shared, not copied.
+        sample : TokenSample
+            Sample of the text that was counted, to prime on: ``model.counted.sample``.
+        end : array_like of int
+            Last tokens of the document that the next text may continue, ``model.counted.end``; without them the next
+            text begins a document.
+        radius : int, optional
+            By default that of the counts. With ``priming="kneser-ney"`` these have a radius of one whatever it is.
+        windows, induction, priming, n_threads
+            As in :class:`saffu.ExplicitLM`. Contexts that begin with ``<s>`` are longer with ``"kneser-ney"``, which so
+            takes other counts than the rest.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the counts are not those of a model of these settings, are of no text, or do not fit the sample.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3).fit([0, 1, 2] * 50)
+        >>> other = saffu.ExplicitLM.from_counts(model.counts, sample=model.counted.sample, windows=(20,))
+        >>> other.n_tokens, other.windows
+        (150, (20,))
+        """
+        found = TextCounts(counts, sample, end)
+        counted = counted_text(found, radius, windows=windows, induction=induction, priming=priming)
+        model = cls(**counted.contexts.settings(), n_threads=n_threads)
+        model._start_afresh(n_threads, counted)
+        return model
+
+    # ---- as a back-off model -----------------------------------------------------------------------------------------
+
+    @property
+    def is_backoff(self) -> bool:
+        """Whether the model is one of back-off: suffixes only, and scalars that do not vary by state."""
+        return self._no_backoff is None
+
+    @property
+    def _no_backoff(self) -> str | None:
+        """Why the model is not one of back-off; None if it is."""
+        others = [name for name in self.contexts.names[1:] if not name.startswith("suffix")]
+        if others:
+            return f"has a context of {others[0]}"
+        return "has scalars that vary by state" if len(self.solution.primed_scalars()) > 1 else None
+
+    def to_backoff(self) -> BackoffLM:
+        """The same function as n-grams with probabilities, quicker to ask and without counts.
+
+        Raises
+        ------
+        ValueError
+            If the model is none of back-off, has no vocabulary, or has seen no text. Those of back-off have
+            ``priming="kneser-ney"`` or ``"backoff"``; or ``"unit"`` with ``radius=1, windows=(), induction=0``.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, priming="backoff").fit([2, 3, 1] * 50)
+        >>> model.vocabulary = saffu.text.Vocabulary(["a", "b"])
+        >>> model.to_backoff()
+        BackoffLM(order=3, vocab_size=4)
+        """
+        model, scalars = self.solution.solved()
+        why = self._no_backoff
+        if why:
+            raise ValueError(f"the model must be one of back-off, such as priming='backoff', but {self} {why}")
+        if self.vocabulary is None:
+            raise ValueError("the model must have a vocabulary, which names its types; set its attribute vocabulary")
+        types = list(self.vocabulary.types)
+        types[LINE_END_ID] = arpa.END
+        return BackoffLM(types, tables=backoff.of_pooled(model, scalars), n_threads=self.n_threads)
+
+    def to_arpa(self, path: str | os.PathLike[str], *, progress: bool | None = None) -> None:
+        r"""Write the model as an ARPA file, which KenLM, SRILM and others read.
+
+        The type ``<eos>`` becomes ``</s>``, and the start of a document ``<s>``. Train with each sentence a document of
+        its own, with ``<eos>`` at its end: then a sentence has here the probability that it has there.
+
+        Parameters
+        ----------
+        path : str or path
+            A name that ends with ``.gz`` is compressed. An existing file is replaced only when this is whole.
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Raises
+        ------
+        ValueError
+            If the model is none of back-off, see :meth:`to_backoff`, or a type holds white space.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile, saffu
+        >>> model = saffu.ExplicitLM(order=2, priming="kneser-ney").fit([2, 1, 2, 1], documents=[0, 2])
+        >>> model.vocabulary = saffu.text.Vocabulary(["a"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "small.arpa")
+        ...     model.to_arpa(path)
+        ...     text = path.read_text()
+        >>> text.split()[:5]
+        ['\\data\\', 'ngram', '1=4', 'ngram', '2=2']
+        """
+        self.to_backoff().to_arpa(path, progress=progress)
