@@ -87,6 +87,22 @@ SAFFU_INLINE double vexp2_bounded(double x) {
     return double_of(bits_of(q * f + 1.0) + (bits_of(shifted) << 52));
 }
 
+/* The same for float to 7e-8, clamped to [-126, 126]. */
+SAFFU_INLINE float vexp2f_bounded(float x) {
+    const float round_magic = 0x1.8p23f;
+    float clamped = x < -126.0f ? -126.0f : x;
+    clamped = clamped > 126.0f ? 126.0f : clamped;
+    float shifted = clamped + round_magic;
+    float f = clamped - (shifted - round_magic);
+    float q = 0.000154531634f;
+    q = q * f + 0.00133908633f;
+    q = q * f + 0.00961808302f;
+    q = q * f + 0.0555035695f;
+    q = q * f + 0.240226507f;
+    q = q * f + 0.693147182f;
+    return float_of(bits_of_f32(q * f + 1.0f) + (bits_of_f32(shifted) << 23));
+}
+
 SAFFU_INLINE double vexp(double x) {
     double y = vexp_bounded(x);
     y = x < -708.0 ? 0.0 : y;
