@@ -21,7 +21,7 @@
 
 #include "pool.h"
 
-enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK, HEAD_TILE = 128 * BLOCK, FUSED = 6 };
+enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK, HEAD_TILE = 128 * BLOCK, FUSED = 6, LINE = 64, FETCHED = 4 };
 
 /* Chunks long enough to begin windows seldom, and short enough to keep a team busy; no matter how large a team. */
 int64_t saffu_pool_chunk(int64_t n) { return saffu_max(SHORTEST_CHUNK, saffu_min(LONGEST_CHUNK, n / 16)); }
@@ -85,6 +85,34 @@ SAFFU_RARE static double score_anew(const Job *job, int64_t i, int32_t target, S
     double log_sum = normalise_anew(job, i, s), log_prob = LN_2 * s->z[target] - log_sum;
     clear_words(job, s);
     return log_prob;
+}
+
+/* Rows lie anywhere in memory: where those of position i are, and then the first lines of them, are fetched while earlier
+ * positions are scored. What follows comes by itself. */
+SAFFU_INLINE void fetch_offsets(const Job *job, int64_t i) {
+    const saffu_pool *pool = job->pool;
+    for (int64_t k = 0; k < pool->n_contexts; k++) {
+        int64_t c = saffu_max(job->batch->rows[i * pool->n_contexts + k], 0);
+        SAFFU_PREFETCH(pool->head_ptr + c);
+        SAFFU_PREFETCH(pool->tail_ptr + c);
+    }
+}
+
+SAFFU_INLINE void fetch_lines(const void *start, int64_t n_bytes) {
+    for (int64_t at = 0; at < saffu_min(n_bytes, FETCHED * LINE); at += LINE) SAFFU_PREFETCH((const char *)start + at);
+}
+
+SAFFU_INLINE void fetch_rows(const Job *job, int64_t i) {
+    const saffu_pool *pool = job->pool;
+    int size = (int)pool->row_size;
+    for (int64_t k = 0; k < pool->n_contexts; k++) {
+        int64_t c = job->batch->rows[i * pool->n_contexts + k];
+        if (c < 0) continue;
+        int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c], n_tail = pool->tail_ptr[c + 1] - tail;
+        fetch_lines(pool->tail_word + tail, n_tail * (int64_t)sizeof *pool->tail_word);
+        fetch_lines(real_from(pool->tail_u, size, tail), n_tail * size);
+        fetch_lines(real_from(pool->head, size, head), (pool->head_ptr[c + 1] - head) * size);
+    }
 }
 
 #define REAL float

@@ -14,11 +14,8 @@ SAFFU_INLINE void NAME(score_windows)(const saffu_pool *pool, Windows *v, const 
                                       REAL *restrict z, uint8_t *restrict flag) {
     int64_t n_windows = pool->n_windows;
     if (n_windows) {
-        for (int64_t i = 0; i < v->n_words; i++) {
-            double all = lambda[0] * v->u[i];
-            for (int64_t l = 1; l < n_windows; l++) all += lambda[l] * v->u[l * v->capacity + i];
-            sum[i] = (REAL)(LOG2_E * all);
-        }
+        const double *restrict all = all_windows(v, lambda, n_windows).u;
+        for (int64_t i = 0; i < v->n_words; i++) sum[i] = (REAL)(LOG2_E * all[i]);
         NAME(score_tail)(v->word, sum, v->n_words, 1, z, flag);
     }
     for (int64_t i = 0; i < v->n_follow; i++) {
@@ -163,5 +160,9 @@ SAFFU_INLINE double NAME(score)(const Job *job, int64_t i, Scratch *s) {
 }
 
 SAFFU_SIMD static void NAME(score_chunk)(const Job *job, int64_t from, int64_t to, Scratch *s, void *out) {
-    for (int64_t i = from; i < to; i++) ((double *)out)[i] = NAME(score)(job, i, s);
+    for (int64_t i = from; i < to; i++) {
+        if (i + 2 < to) fetch_offsets(job, i + 2);
+        if (i + 1 < to) fetch_rows(job, i + 1);
+        ((double *)out)[i] = NAME(score)(job, i, s);
+    }
 }
