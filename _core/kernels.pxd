@@ -94,19 +94,20 @@ cdef extern from "saffu.h" nogil:
     enum:
         SAFFU_BLOCK
         SAFFU_MOMENTS
-    int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr,
+    int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int size, int64_t n_rows, int64_t *head_ptr,
                          int64_t *tail_ptr, int n_threads)
-    int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
-                   const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
+    int saffu_pack(const int64_t *indptr, const int32_t *words, const void *u, int size, const int64_t *head_ptr,
+                   const int64_t *tail_ptr, int64_t n_rows, void *head, int32_t *tail_word, void *tail_u,
                    int n_threads)
 
     ctypedef struct saffu_pool:
         int64_t vocab_size, n_states, n_contexts, n_windows, n_features
         const int64_t *head_ptr
         const int64_t *tail_ptr
-        const double *head
+        int64_t row_size
+        const void *head
+        const void *tail_u
         const int32_t *tail_word
-        const double *tail_u
         const double *log_prior
         const double *unigram
         const double *theta
@@ -116,6 +117,8 @@ cdef extern from "saffu.h" nogil:
         double induction_mass
         const double *prior
         const double *prior_moments
+        const double *prior_beyond
+        const void *row_prior
 
     ctypedef struct saffu_batch:
         int64_t n, n_ids
@@ -131,7 +134,8 @@ cdef extern from "saffu.h" nogil:
     int64_t saffu_pool_chunk(int64_t n)
     int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds)
     int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets)
-    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads)
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, float *narrow,
+                         int n_threads)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)
     int saffu_pool_logits(const saffu_pool *pool, const saffu_batch *batch, int size, void *logits, int n_threads)

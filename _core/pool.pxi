@@ -82,7 +82,8 @@ cdef class Pool:
     cdef const double[:, ::1] log_prior, theta
     cdef const double[::1] unigram, window_mass
     cdef const int64_t[::1] window
-    cdef double[:, ::1] prior
+    cdef double[:, ::1] prior, beyond
+    cdef float[:, ::1] narrow
     cdef double[:, :, ::1] moments
 
     def __cinit__(self, packed, const double[:, ::1] log_prior not None, const double[::1] unigram not None,
@@ -108,15 +109,21 @@ cdef class Pool:
         same_length(theta.shape[1], 2 + self.c.n_features, "columns of theta and features")
         self.c.head_ptr, self.c.tail_ptr = &self.packed.head_ptr[0], &self.packed.tail_ptr[0]
         self.c.head, self.c.tail_word = &self.packed.head[0], &self.packed.tail_word[0]
-        self.c.tail_u = &self.packed.tail_u[0]
+        self.c.tail_u, self.c.row_size = &self.packed.tail_u[0], self.packed.size
         self.c.log_prior, self.c.unigram, self.c.theta = &self.log_prior[0, 0], &self.unigram[0], &self.theta[0, 0]
         self.c.window, self.c.window_mass = &self.window[0], &self.window_mass[0]
         self.prior = np.empty((theta.shape[0], log_prior.shape[1]))
         self.moments = np.empty((theta.shape[0], n_blocks + 1, k.SAFFU_MOMENTS))
+        self.beyond = np.empty((theta.shape[0], n_blocks + 1))
+        self.narrow = np.empty((theta.shape[0], log_prior.shape[1] if self.packed.size == 4 else 0), np.float32)
         with nogil:
-            status = k.saffu_pool_prior(&self.c, &self.prior[0, 0], &self.moments[0, 0, 0], 1)
+            status = k.saffu_pool_prior(&self.c, &self.prior[0, 0], &self.moments[0, 0, 0], &self.beyond[0, 0],
+                                        &self.narrow[0, 0] if self.packed.size == 4 else NULL, 1)
         check(status)
         self.c.prior, self.c.prior_moments = &self.prior[0, 0], &self.moments[0, 0, 0]
+        self.c.prior_beyond, self.c.row_prior = &self.beyond[0, 0], &self.prior[0, 0]
+        if self.packed.size == 4:
+            self.c.row_prior = &self.narrow[0, 0]
 
     cdef int fits(self, Batch batch, const k.saffu_batch *c, bint targets) except -1:
         """What the batch refers to is there: rows, states, places of the stream and the words in them."""

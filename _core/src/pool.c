@@ -21,14 +21,15 @@
 
 #include "pool.h"
 
-enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK };
+enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK, HEAD_TILE = 128 * BLOCK, FUSED = 6, LINE = 64, FETCHED = 4 };
 
 /* Chunks long enough to begin windows seldom, and short enough to keep a team busy; no matter how large a team. */
 int64_t saffu_pool_chunk(int64_t n) { return saffu_max(SHORTEST_CHUNK, saffu_min(LONGEST_CHUNK, n / 16)); }
 
 /* ---- the prior of each state ------------------------------------------------------------------------------------- */
 
-SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, double *g, double *moments) {
+SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double beta, double *g, double *moments,
+                                  double *beyond, float *narrow) {
     int64_t n_blocks = blocks_of(pool);
     const double *x0 = pool->log_prior, *x1 = pool->log_prior + n_blocks * BLOCK;
     double *total = moments + n_blocks * N_MOMENTS;
@@ -41,15 +42,20 @@ SAFFU_SIMD static void fill_prior(const saffu_pool *pool, double alpha, double b
         for (int i = 0; i < BLOCK; i++) add_moments(m, mass[i], x0[b * BLOCK + i], x1[b * BLOCK + i]);
         for (int j = 0; j < N_MOMENTS; j++) total[j] += m[j];
     }
+    beyond[n_blocks] = 0.0;
+    for (int64_t b = n_blocks - 1; b >= 0; b--) beyond[b] = beyond[b + 1] + moments[b * N_MOMENTS];
+    for (int64_t w = 0; narrow && w < n_blocks * BLOCK; w++) narrow[w] = (float)g[w];
 }
 
-int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads) {
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, float *narrow,
+                     int n_threads) {
     int64_t n_blocks = blocks_of(pool);
     int team = saffu_team(n_threads, pool->n_states * pool->vocab_size * 8);
     SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t s = 0; s < pool->n_states; s++)
         fill_prior(pool, theta_of(pool, s)[0], theta_of(pool, s)[1], prior + s * n_blocks * BLOCK,
-                   moments + s * (n_blocks + 1) * N_MOMENTS);
+                   moments + s * (n_blocks + 1) * N_MOMENTS, beyond + s * (n_blocks + 1),
+                   narrow ? narrow + s * n_blocks * BLOCK : NULL);
     return SAFFU_OK;
 }
 
@@ -75,43 +81,58 @@ SAFFU_RARE static double normalise_anew(const Job *job, int64_t i, Scratch *s) {
 
 /* ---- log-probabilities ------------------------------------------------------------------------------------------- */
 
-/* sum over touched blocks of (sum 2^(z + g) - sum 2^g), clearing z. */
-SAFFU_INLINE double seen_mass(Prior prior, const int32_t *restrict block, int64_t n, double *restrict z) {
-    Doubles low = doubles_zero(), high = doubles_zero();
-    double before = 0.0;
-    for (int64_t j = 0; j < n; j++) {
-        double *restrict zb = z + (int64_t)block[j] * BLOCK, p[BLOCK];
-        const double *restrict gb = prior.g + (int64_t)block[j] * BLOCK;
-        for (int i = 0; i < BLOCK; i++) p[i] = vexp2_bounded(zb[i] + gb[i]);
-        low = doubles_add(low, doubles_load(p));
-        high = doubles_add(high, doubles_load(p + N_DOUBLES));
-        memset(zb, 0, BLOCK * sizeof *zb);
-        before += prior.moments[(int64_t)block[j] * N_MOMENTS];
-    }
-    return doubles_sum(doubles_add(low, high)) - before;
-}
-
 SAFFU_RARE static double score_anew(const Job *job, int64_t i, int32_t target, Scratch *s) {
     double log_sum = normalise_anew(job, i, s), log_prob = LN_2 * s->z[target] - log_sum;
     clear_words(job, s);
     return log_prob;
 }
 
-SAFFU_SIMD static void score_chunk(const Job *job, int64_t from, int64_t to, Scratch *s, void *out) {
-    const saffu_batch *batch = job->batch;
-    double *log_prob = out;
-    for (int64_t i = from; i < to; i++) {
-        Prior prior = prior_of(job->pool, batch->states[i]);
-        int64_t n = add_rows(job, i, s);
-        int32_t target = batch->ids[batch->positions[i]];
-        double z = LN_2 * (s->z[target] + prior.g[target]);
-        double sum = prior.total[0] + seen_mass(prior, s->block, n, s->z);
-        log_prob[i] = is_safe(sum, prior.total[0]) ? z - vlog(sum) : score_anew(job, i, target, s);
+/* Rows lie anywhere in memory: where those of position i are, and then the first lines of them, are fetched while earlier
+ * positions are scored. What follows comes by itself. */
+SAFFU_INLINE void fetch_offsets(const Job *job, int64_t i) {
+    const saffu_pool *pool = job->pool;
+    for (int64_t k = 0; k < pool->n_contexts; k++) {
+        int64_t c = saffu_max(job->batch->rows[i * pool->n_contexts + k], 0);
+        SAFFU_PREFETCH(pool->head_ptr + c);
+        SAFFU_PREFETCH(pool->tail_ptr + c);
     }
 }
 
+SAFFU_INLINE void fetch_lines(const void *start, int64_t n_bytes) {
+    for (int64_t at = 0; at < saffu_min(n_bytes, FETCHED * LINE); at += LINE) SAFFU_PREFETCH((const char *)start + at);
+}
+
+SAFFU_INLINE void fetch_rows(const Job *job, int64_t i) {
+    const saffu_pool *pool = job->pool;
+    int size = (int)pool->row_size;
+    for (int64_t k = 0; k < pool->n_contexts; k++) {
+        int64_t c = job->batch->rows[i * pool->n_contexts + k];
+        if (c < 0) continue;
+        int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c], n_tail = pool->tail_ptr[c + 1] - tail;
+        fetch_lines(pool->tail_word + tail, n_tail * (int64_t)sizeof *pool->tail_word);
+        fetch_lines(real_from(pool->tail_u, size, tail), n_tail * size);
+        fetch_lines(real_from(pool->head, size, head), (pool->head_ptr[c + 1] - head) * size);
+    }
+}
+
+#define REAL float
+#define EXP2 vexp2f_bounded
+#define NAME(name) name##_f32
+#include "pool_score_real.h"
+#undef REAL
+#undef EXP2
+#undef NAME
+
+#define REAL double
+#define EXP2 vexp2_bounded
+#define NAME(name) name##_f64
+#include "pool_score_real.h"
+#undef REAL
+#undef EXP2
+#undef NAME
+
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads) {
-    return run(pool, batch, score_chunk, log_prob, n_threads);
+    return run(pool, batch, pool->row_size == 4 ? score_chunk_f32 : score_chunk_f64, log_prob, n_threads);
 }
 
 /* ---- whole distributions ----------------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 #include "vmath.h"
 #include "windows.h"
 
-enum { BLOCK = SAFFU_BLOCK };
+enum { BLOCK = SAFFU_BLOCK, FLAGS = 8 }; /* flags that are looked at together */
 
 /* (alpha, beta, lambda ...) of a state */
 SAFFU_INLINE const double *theta_of(const saffu_pool *pool, int64_t state) {
@@ -51,12 +51,20 @@ SAFFU_INLINE void add_moments(double *restrict m, double mass, double x0, double
 
 /* ---- the features of one position -------------------------------------------------------------------------------- */
 
-/* One feature x_k: a dense beginning and (word, value) pairs; an absent one is empty. */
+/* One feature x_k: a dense beginning and (word, value) pairs, numbers of `size` bytes; an absent one is empty. */
 typedef struct {
-    const double *head, *u;
+    const void *head, *u;
     const int32_t *word;
     int64_t n_head, n_tail;
+    int size;
 } Row;
+
+/* A dense beginning and its scalar, bits. */
+typedef struct {
+    const void *start;
+    int64_t length;
+    double scale;
+} Head;
 
 typedef struct {
     double *z;      /* (n_blocks * BLOCK) zero between positions */
@@ -65,6 +73,9 @@ typedef struct {
     int32_t *block; /* (n_blocks) touched blocks of this position */
     Row *row;       /* (n_features) */
     int32_t *order; /* (n_features) */
+    Head *head;     /* (n_features) */
+    void *row_z;    /* (n_blocks * BLOCK) of the type of the rows, zero between positions; log-probabilities only */
+    void *row_sum;  /* (capacity of the windows) of that type */
     double *mean, *target, *second; /* (n_features + 2), and squared; derivatives only */
     Windows windows;
 } Scratch;
@@ -97,6 +108,9 @@ static void free_scratch(Scratch *s) {
     free(s->block);
     free(s->row);
     free(s->order);
+    free(s->head);
+    free(s->row_z);
+    free(s->row_sum);
     free(s->mean);
     free(s->target);
     free(s->second);
@@ -108,84 +122,86 @@ static int new_scratch(const Job *job, Scratch *s) {
     memset(s, 0, sizeof *s);
     s->z = calloc(n_blocks * BLOCK + 1, sizeof(double));
     s->y = calloc(n_blocks * BLOCK + 1, sizeof(double));
-    s->flag = calloc(n_blocks + 1, 1);
-    s->block = malloc((n_blocks + 1) * sizeof(int32_t));
+    s->flag = calloc(n_blocks + FLAGS, 1);
+    s->block = malloc((n_blocks + FLAGS) * sizeof(int32_t));
     s->row = malloc(n_features * sizeof(Row));
     s->order = malloc(n_features * sizeof(int32_t));
+    s->head = malloc(n_features * sizeof(Head));
+    s->row_z = calloc(n_blocks * BLOCK + 1, (size_t)job->pool->row_size);
+    s->row_sum = malloc((size_t)longest_window(job->pool) * sizeof(double) + sizeof(double));
     s->mean = malloc(n_local * sizeof(double));
     s->target = malloc(n_local * sizeof(double));
     s->second = malloc(n_local * n_local * sizeof(double)); /* no page of it exists until it is written */
-    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order) return SAFFU_NO_MEMORY;
-    if (!s->mean || !s->target || !s->second) return SAFFU_NO_MEMORY;
+    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order || !s->head) return SAFFU_NO_MEMORY;
+    if (!s->row_z || !s->row_sum || !s->mean || !s->target || !s->second) return SAFFU_NO_MEMORY;
     return new_windows(job->pool, &s->windows);
+}
+
+/* Bring the windows to position i. */
+SAFFU_INLINE void move_windows(const Job *job, int64_t i, Scratch *s) {
+    const saffu_batch *batch = job->batch;
+    windows_move(job->pool, batch, &s->windows, batch->positions[i], batch->begins[i]);
+    windows_follow(job->pool, batch, job->previous, &s->windows, batch->positions[i], batch->begins[i]);
 }
 
 /* Point s->row at the contexts, document windows and induction window of position i. */
 static void gather_rows(const Job *job, int64_t i, Scratch *s) {
     const saffu_pool *pool = job->pool;
     const saffu_batch *batch = job->batch;
-    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
+    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows, size = pool->row_size;
     Windows *v = &s->windows;
     for (int64_t f = 0; f < n_contexts; f++) {
         int64_t c = batch->rows[i * n_contexts + f];
         if (c < 0) {
-            s->row[f] = (Row){NULL, NULL, NULL, 0, 0};
+            s->row[f] = (Row){NULL, NULL, NULL, 0, 0, (int)size};
             continue;
         }
         int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c];
-        s->row[f] = (Row){pool->head + head, pool->tail_u + tail, pool->tail_word + tail, pool->head_ptr[c + 1] - head,
-                          pool->tail_ptr[c + 1] - tail};
+        s->row[f] = (Row){real_from(pool->head, (int)size, head), real_from(pool->tail_u, (int)size, tail),
+                          pool->tail_word + tail, pool->head_ptr[c + 1] - head, pool->tail_ptr[c + 1] - tail, (int)size};
     }
-    windows_move(pool, batch, v, batch->positions[i], batch->begins[i]);
-    windows_follow(pool, batch, job->previous, v, batch->positions[i], batch->begins[i]);
+    move_windows(job, i, s);
     for (int64_t l = 0; l < n_windows; l++)
-        s->row[n_contexts + l] = (Row){NULL, v->u + l * v->capacity, v->word, 0, v->n_words};
-    s->row[n_contexts + n_windows] = (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow};
+        s->row[n_contexts + l] = (Row){NULL, v->u + l * v->capacity, v->word, 0, v->n_words, sizeof *v->u};
+    s->row[n_contexts + n_windows] =
+        (Row){NULL, v->follow_u, v->follow_word, 0, v->n_follow, sizeof *v->follow_u};
 }
 
-/* z += lambda head over the dense beginnings, two rows a pass; in bits. */
-SAFFU_INLINE void add_heads(const Row *row, const double *lambda, int64_t n_rows, double *restrict z,
-                            uint8_t *restrict flag) {
-    int64_t longest = 0;
-    for (int64_t k = 0; k < n_rows; k++) longest = saffu_max(longest, row[k].n_head);
-    for (int64_t k = 0; k < n_rows; k++) {
-        const double *restrict head = row[k].head;
-        double scale = LOG2_E * lambda[k];
-        if (k + 1 < n_rows && row[k].n_head && row[k + 1].n_head) {
-            int64_t shared = saffu_min(row[k].n_head, row[k + 1].n_head);
-            const double *restrict next = row[k + 1].head;
-            double next_scale = LOG2_E * lambda[k + 1];
-            for (int64_t w = 0; w < shared; w++) z[w] += scale * head[w] + next_scale * next[w];
-            for (int64_t w = shared; w < row[k].n_head; w++) z[w] += scale * head[w];
-            for (int64_t w = shared; w < row[k + 1].n_head; w++) z[w] += next_scale * next[w];
-            k++;
-        } else {
-            for (int64_t w = 0; w < row[k].n_head; w++) z[w] += scale * head[w];
-        }
-    }
-    memset(flag, 1, (size_t)(longest / BLOCK));
-}
+#define REAL float
+#define NAME(name) name##_f32
+#include "pool_rows_real.h"
+#undef REAL
+#undef NAME
 
-/* z += lambda x over the (word, value) pairs, in bits, flagging the touched blocks */
-SAFFU_INLINE void add_tail(Row x, double lambda, double *restrict z, uint8_t *restrict flag) {
-    double scale = LOG2_E * lambda;
-    const double *restrict u = x.u;
-    const int32_t *restrict word = x.word;
-    for (int64_t i = 0; i < x.n_tail; i++) {
-        z[word[i]] += scale * u[i];
-        flag[(uint32_t)word[i] / BLOCK] = 1;
-    }
-}
+#define REAL double
+#define NAME(name) name##_f64
+#include "pool_rows_real.h"
+#undef REAL
+#undef NAME
 
-/* List and clear the flagged blocks. */
-SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t n_blocks, int32_t *restrict block) {
+/* List the flagged blocks from `first` on, and clear all flags: most are of stretches without any. */
+SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t first, int64_t n_blocks, int32_t *restrict block) {
     int64_t n = 0;
-    for (int64_t b = 0; b < n_blocks; b++) {
-        block[n] = (int32_t)b;
-        n += flag[b];
-        flag[b] = 0;
+    memset(flag, 0, (size_t)first);
+    for (int64_t from = first - first % FLAGS; from < n_blocks; from += FLAGS) {
+        uint64_t any;
+        memcpy(&any, flag + from, sizeof any);
+        if (!any) continue;
+        for (int64_t b = from; b < from + FLAGS; b++) {
+            block[n] = (int32_t)b;
+            n += flag[b];
+        }
+        memset(flag + from, 0, sizeof any);
     }
     return n;
+}
+
+/* Put a dense beginning among the others, longest first; returns their number. */
+SAFFU_INLINE int64_t insert_head(Head new, Head *head, int64_t n) {
+    int64_t j = n;
+    for (; j > 0 && head[j - 1].length < new.length; j--) head[j] = head[j - 1];
+    head[j] = new;
+    return n + 1;
 }
 
 /* The document windows share their words: one row of sum_l lambda_l u_l. */
@@ -196,7 +212,7 @@ SAFFU_INLINE Row all_windows(Windows *v, const double *lambda, int64_t n_windows
         const double *restrict u = v->u + l * v->capacity;
         for (int64_t i = 0; i < v->n_words; i++) sum[i] += lambda[l] * u[i];
     }
-    return (Row){NULL, sum, v->word, 0, v->n_words};
+    return (Row){NULL, sum, v->word, 0, v->n_words, sizeof *sum};
 }
 
 /* Logits less the prior of position i in s->z, in bits; returns the number of touched blocks, listed in s->block. */
@@ -204,11 +220,12 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
     const double *lambda = theta_of(job->pool, job->batch->states[i]) + 2;
     int64_t n_contexts = job->pool->n_contexts, n_windows = job->pool->n_windows;
     gather_rows(job, i, s);
-    add_heads(s->row, lambda, n_contexts, s->z, s->flag);
-    for (int64_t k = 0; k < n_contexts; k++) add_tail(s->row[k], lambda[k], s->z, s->flag);
-    if (n_windows) add_tail(all_windows(&s->windows, lambda + n_contexts, n_windows), 1.0, s->z, s->flag);
-    add_tail(s->row[n_contexts + n_windows], lambda[n_contexts + n_windows], s->z, s->flag);
-    return collect(s->flag, job->n_blocks, s->block);
+    BY_SIZE(job->pool->row_size, add_heads, s->row, lambda, n_contexts, s->z, s->flag);
+    for (int64_t k = 0; k < n_contexts; k++)
+        BY_SIZE(job->pool->row_size, add_tail, s->row[k], lambda[k], s->z, s->flag);
+    if (n_windows) add_tail_f64(all_windows(&s->windows, lambda + n_contexts, n_windows), 1.0, s->z, s->flag);
+    add_tail_f64(s->row[n_contexts + n_windows], lambda[n_contexts + n_windows], s->z, s->flag);
+    return collect(s->flag, 0, job->n_blocks, s->block);
 }
 
 /* ---- chunks ------------------------------------------------------------------------------------------------------ */

@@ -13,29 +13,31 @@
 
 #include "pool.h"
 
+/* ---- one row with a vector over all words ------------------------------------------------------------------------ */
+
+#define REAL float
+#define NAME(name) name##_f32
+#include "pool_derivatives_real.h"
+#undef REAL
+#undef NAME
+
+#define REAL double
+#define NAME(name) name##_f64
+#include "pool_derivatives_real.h"
+#undef REAL
+#undef NAME
+
 /* sum_w x(w) y(w) */
-SAFFU_INLINE double dot_row(Row x, const double *restrict y) {
-    const double *restrict head = x.head, *restrict u = x.u;
-    const int32_t *restrict word = x.word;
-    Doubles low = doubles_zero(), high = doubles_zero();
-    double even = 0.0, odd = 0.0;
-    int64_t i = 0;
-    for (int64_t w = 0; w < x.n_head; w += BLOCK) {
-        low = doubles_add(low, doubles_multiply(doubles_load(head + w), doubles_load(y + w)));
-        high = doubles_add(high, doubles_multiply(doubles_load(head + w + N_DOUBLES), doubles_load(y + w + N_DOUBLES)));
-    }
-    for (; i + 1 < x.n_tail; i += 2) {
-        even += u[i] * y[word[i]];
-        odd += u[i + 1] * y[word[i + 1]];
-    }
-    if (i < x.n_tail) even += u[i] * y[word[i]];
-    return doubles_sum(doubles_add(low, high)) + (even + odd);
-}
+SAFFU_INLINE double dot_row(Row x, const double *y) { return BY_SIZE(x.size, dot_row, x, y); }
 
 /* y = x p; undone by clear_row */
-SAFFU_INLINE void multiply_row(Row x, const double *restrict p, double *restrict y) {
-    for (int64_t w = 0; w < x.n_head; w++) y[w] = x.head[w] * p[w];
-    for (int64_t i = 0; i < x.n_tail; i++) y[x.word[i]] = x.u[i] * p[x.word[i]];
+SAFFU_INLINE void multiply_row(Row x, const double *p, double *y) { BY_SIZE(x.size, multiply_row, x, p, y); }
+
+SAFFU_INLINE double word_of_row(Row x, int32_t target) { return BY_SIZE(x.size, word_of_row, x, target); }
+
+/* sum_w x(w) p(w) {1, x_0(w), x_1(w)} */
+SAFFU_INLINE void dot_dense(Row x, const double *p, const double *x0, const double *x1, double *sum) {
+    BY_SIZE(x.size, dot_dense, x, p, x0, x1, sum);
 }
 
 SAFFU_INLINE void clear_row(Row x, double *restrict y) {
@@ -44,13 +46,6 @@ SAFFU_INLINE void clear_row(Row x, double *restrict y) {
 }
 
 SAFFU_INLINE int64_t length_of(Row x) { return x.n_head + x.n_tail; }
-
-SAFFU_INLINE double word_of_row(Row x, int32_t target) {
-    if (target < x.n_head) return x.head[target];
-    double found = 0.0;
-    for (int64_t i = 0; i < x.n_tail; i++) found = x.word[i] == target ? x.u[i] : found;
-    return found;
-}
 
 /* x_k(y) of every feature: of contexts as given, with a count left out; of windows as they are. */
 static void gather_targets(const Job *job, int64_t i, Scratch *s) {
@@ -112,25 +107,6 @@ SAFFU_RARE static double exponentiate_anew(const Job *job, int64_t i, int32_t ta
     }
     for (int64_t b = 0; b < job->n_blocks; b++) s->block[b] = (int32_t)b;
     return high;
-}
-
-/* sum_w x(w) p(w) {1, x_0(w), x_1(w)} */
-SAFFU_INLINE void dot_dense(Row x, const double *p, const double *x0, const double *x1, double *sum) {
-    Doubles lane[3] = {doubles_zero(), doubles_zero(), doubles_zero()};
-    double tail[3] = {0.0, 0.0, 0.0};
-    for (int64_t w = 0; w < x.n_head; w += N_DOUBLES) {
-        Doubles y = doubles_multiply(doubles_load(x.head + w), doubles_load(p + w));
-        lane[0] = doubles_add(lane[0], y);
-        lane[1] = doubles_add(lane[1], doubles_multiply(y, doubles_load(x0 + w)));
-        lane[2] = doubles_add(lane[2], doubles_multiply(y, doubles_load(x1 + w)));
-    }
-    for (int64_t i = 0; i < x.n_tail; i++) {
-        double y = x.u[i] * p[x.word[i]];
-        tail[0] += y;
-        tail[1] += y * x0[x.word[i]];
-        tail[2] += y * x1[x.word[i]];
-    }
-    for (int m = 0; m < 3; m++) sum[m] = doubles_sum(lane[m]) + tail[m];
 }
 
 /* pair[k, l] = sum_w p(w) x_k(w) x_l(w) for l <= k: of each pair the longer row is spread out, the shorter one read. */

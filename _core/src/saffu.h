@@ -193,12 +193,12 @@ enum { SAFFU_BLOCK = 16 }; /* words in a block; heads of packed rows are whole b
 /* Rows u(c, .) of all tables, packed: a dense beginning head[head_ptr[c] ..) over the words 0, 1, ..., then pairs
  * (tail_word, tail_u). Both functions take a CSR matrix; the first gives the sizes that the second fills, going on from
  * head_ptr[0] and tail_ptr[0], the ends of the rows before. It is SAFFU_OUT_OF_RANGE if the words of a row do not
- * ascend from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. */
-int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int64_t n_rows, int64_t *head_ptr, int64_t *tail_ptr,
-                     int n_threads);
-int saffu_pack(const int64_t *indptr, const int32_t *words, const double *u, const int64_t *head_ptr,
-               const int64_t *tail_ptr, int64_t n_rows, double *head, int32_t *tail_word, double *tail_u,
-               int n_threads);
+ * ascend from 0 to at most INT32_MAX - SAFFU_BLOCK; the second takes what the first has accepted. u, head and tail_u
+ * are float or double, of `size` bytes. */
+int saffu_pack_sizes(const int64_t *indptr, const int32_t *words, int size, int64_t n_rows, int64_t *head_ptr,
+                     int64_t *tail_ptr, int n_threads);
+int saffu_pack(const int64_t *indptr, const int32_t *words, const void *u, int size, const int64_t *head_ptr,
+               const int64_t *tail_ptr, int64_t n_rows, void *head, int32_t *tail_word, void *tail_u, int n_threads);
 
 /* ---- pool.c: the pooled sparse softmax --------------------------------------------------------------------------- */
 
@@ -208,9 +208,9 @@ typedef struct {
     int64_t vocab_size, n_states, n_contexts, n_windows;
     int64_t n_features;                 /* n_contexts + n_windows + 1 (induction) */
     const int64_t *head_ptr, *tail_ptr; /* (n_rows + 1) */
-    const double *head;
+    int64_t row_size;                   /* bytes of a number in head and tail_u: 4, float, or 8, double */
+    const void *head, *tail_u;
     const int32_t *tail_word;
-    const double *tail_u;
     const double *log_prior;   /* (2, vocab_size rounded up to SAFFU_BLOCK) log p, log p_cont */
     const double *unigram;     /* (vocab_size) p */
     const double *theta;       /* (n_states, 2 + n_features) alpha, beta, lambda_0, ... of each state */
@@ -220,12 +220,16 @@ typedef struct {
     double induction_mass;
     const double *prior;         /* from saffu_pool_prior, as are the moments */
     const double *prior_moments;
+    const double *prior_beyond;
+    const void *row_prior; /* the prior in the type of the rows */
 } saffu_pool;
 
 /* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
  * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
- * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. */
-int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, int n_threads);
+ * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. Besides, the mass of each block and
+ * all behind it, beyond (n_states, n_blocks + 1), and the prior as float, narrow, unless that is NULL. */
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, float *narrow,
+                     int n_threads);
 
 typedef struct {
     int64_t n, n_ids;

@@ -87,6 +87,25 @@ SAFFU_INLINE double vexp2_bounded(double x) {
     return double_of(bits_of(q * f + 1.0) + (bits_of(shifted) << 52));
 }
 
+/* The same for float to 3e-7 (8e-9 on average), clamped to [-126, 126]: so are their bits, the positive ones in order as
+ * signed numbers, the negative ones behind them and in reverse as unsigned numbers. */
+SAFFU_INLINE float vexp2f_bounded(float x) {
+    const float round_magic = 0x1.8p23f;
+    int32_t positive = (int32_t)bits_of_f32(x);
+    positive = positive > 0x42fc0000 ? 0x42fc0000 : positive; /* 126 */
+    uint32_t any = (uint32_t)positive;
+    any = any > 0xc2fc0000U ? 0xc2fc0000U : any; /* -126 */
+    float clamped = float_of(any);
+    float shifted = clamped + round_magic;
+    float f = clamped - (shifted - round_magic);
+    float q = 0.00133813021f;
+    q = q * f + 0.00966636837f;
+    q = q * f + 0.0555038117f;
+    q = q * f + 0.240223497f;
+    q = q * f + 0.693147182f;
+    return float_of(bits_of_f32(q * f + 1.0f) + (bits_of_f32(shifted) << 23));
+}
+
 SAFFU_INLINE double vexp(double x) {
     double y = vexp_bounded(x);
     y = x < -708.0 ? 0.0 : y;

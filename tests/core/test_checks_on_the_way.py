@@ -64,12 +64,15 @@ def test_packing_takes_words_that_descend_between_rows_only():
             _core.pack(indptr, other, u, 1)
 
 
-def test_the_longest_beginning_of_which_half_is_seen():
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 4), (np.float64, 2)])
+def test_the_longest_beginning_of_which_enough_is_seen(dtype, most):
     rng = np.random.default_rng(1)
     for density in (0.02, 0.3, 0.5, 0.7, 1.0):
         words = np.flatnonzero(rng.random(2000) < density * np.linspace(1.2, 0.2, 2000)).astype(np.int32)
-        head_ptr, head, _, tail_word, _ = _core.pack(np.array([0, words.size]), words, np.ones(words.size), 1)
-        lengths = [n for n in range(16, 2016, 16) if 2 * (words < n).sum() >= n]
+        u = np.ones(words.size, dtype)
+        head_ptr, head, _, tail_word, _ = _core.pack(np.array([0, words.size]), words, u, 1)
+        ends = 16 * (np.unique(words // 16) + 1)  # of blocks with a word
+        lengths = [n for n in ends if most * (words < n).sum() >= n]
         assert head_ptr[1] == max(lengths, default=0) == head.size
         np.testing.assert_array_equal(tail_word, words[words >= head.size])
 

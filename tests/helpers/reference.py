@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+FLOAT_ROWS = 3e-6  # nats by which log-probabilities with rows of float32 may differ from those of float64
+
 
 def count(contexts, targets, distances, documents, n_rows, n_cols):
     """count[c, w] = #{(t, k) : contexts[t] = c, targets[t + k] = w, both in one document}."""

@@ -70,9 +70,9 @@ def test_equal_a_model_that_never_counted_the_fold(model, training, min_count):
             start = max(d for d in documents if d <= t)
             scalar = scalars[twin.state(read, t, start, pooled.bounds)]
             expected = reference.log_softmax((scalar @ twin.features(read, t, start))[None])[0]
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=reference.FLOAT_ROWS)
         own = logits[np.arange(positions.size), read[positions]]
-        np.testing.assert_allclose(held_out.log_prob(fold, positions), own, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(held_out.log_prob(fold, positions), own, rtol=0, atol=reference.FLOAT_ROWS)
 
 
 def test_equal_a_fit_to_the_other_documents():
