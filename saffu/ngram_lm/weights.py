@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,20 +15,29 @@ from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import discount_of, discounts, discounts_from, smoothed_distribution
 from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts
 from saffu.ngram_lm.incremental_counts import Rows
-from saffu.utils.arrays import Bools, Float64, Int32, take
+from saffu.utils.arrays import Bools, Float64, Int32, Int64, take
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
 
 
 @dataclass
 class Table:
-    """One context table with its explicit weights; row and entry arrays run parallel to ``counts``."""
+    """One context table with its explicit weights; row and entry arrays run parallel to ``counts``.
+
+    Of a pruned table the counts are gone: ones stand in their place, and the discounts and masses are empty.
+    """
 
     counts: csr_array
     discounts: Float64
     total: Float64
     mass: Float64
     u: Float64
+
+    def entries_with_weight(self) -> tuple[Int64, Int32, Float64]:
+        """Ends of rows, words and weights of those entries whose weight is not zero."""
+        chosen = self.u != 0.0
+        indptr = np.concatenate([[0], np.cumsum(chosen)])[self.counts.indptr]
+        return indptr, self.counts.indices[chosen], self.u[chosen]
 
 
 class NgramWeights:
@@ -66,6 +76,32 @@ class NgramWeights:
         weights._weigh_tables(rows.distance, [rows.distance[0], *rows.suffix], rows.shorter, False)
         return weights
 
+    def with_tables(self, tables: Sequence[Table]) -> Self:
+        """The same model with other weights in its tables, as many as there are; entries of weight 0 cost no time."""
+        weights = copy.copy(self)
+        radius = len(self.distance)
+        weights.distance, weights.suffix = list(tables[:radius]), list(tables[radius:])
+        weights.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in tables)])
+        weights.packed = _packed([table.entries_with_weight() for table in tables], weights.n_threads)
+        return weights
+
+    @classmethod
+    def of_tables(
+        cls,
+        tables: Sequence[Table],
+        radius: int,
+        unigram: Float64,
+        continuation: Float64,
+        start_length: int,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Weights that are at hand, in tables in their order; entries of weight 0 are only contexts of longer ones."""
+        weights = cls.__new__(cls)
+        weights.vocab_size, weights.n_threads = unigram.size, resolve_threads(n_threads)
+        weights.unigram, weights.continuation, weights._start_length = unigram, continuation, start_length
+        weights.distance = list(tables[:radius])
+        return weights.with_tables(tables)
+
     def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
         self.vocab_size, self.n_threads = statistics.unigram.size, resolve_threads(n_threads)
         # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
@@ -87,7 +123,8 @@ class NgramWeights:
         ]
         self.distance, self.suffix = [weighed[0], *far], weighed[1:]
         self.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in self.tables)])
-        self.packed = self._pack()
+        entries = [(table.counts.indptr, table.counts.indices, table.u) for table in self.tables]
+        self.packed = _packed(entries, self.n_threads)
 
     @property
     def tables(self) -> list[Table]:
@@ -101,12 +138,7 @@ class NgramWeights:
         shorter: Sequence[Int32] | None,
         continuation: bool,
     ) -> list[Table]:
-        parents = [chain[0].indices]
-        for n in range(1, len(chain)):
-            # Of the whole tables, the shortened context of row r is the parent of entry r in the table before.
-            row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
-            below = chain[n - 1]
-            parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
+        parents = parents_of(chain, self.n_threads, shorter)
         weighed: list[Table] = []
         lower, first = self.continuation, self.vocab_size
         for n, (table, d) in enumerate(zip(chain, table_discounts, strict=True)):
@@ -123,16 +155,6 @@ class NgramWeights:
         """The weighed table, and the probabilities of its entries: the lower order of the table above it."""
         total, mass, u, p = _core.weigh(table.indptr, table.data, parent, lower, d, self.n_threads)
         return Table(table, d, total, mass, u), p
-
-    def _pack(self) -> _core.Packed:
-        nnz = np.cumsum([0, *(table.counts.nnz for table in self.tables)])
-        indptr = [table.counts.indptr[:-1] + start for table, start in zip(self.tables, nnz, strict=False)]
-        return _core.pack(
-            np.concatenate([*indptr, nnz[-1:]]).astype(np.int64),
-            np.concatenate([table.counts.indices for table in self.tables]),
-            np.concatenate([table.u for table in self.tables]),
-            self.n_threads,
-        )
 
     def contexts(self, stream: TokenStream, opens: Bools | None = None) -> Int32:
         """Row, within its own table, of the context of each position in every table: what precedes ids[t].
@@ -208,3 +230,29 @@ class NgramWeights:
             if in_chain:
                 chain_lower = np.where(usable, (left + mass * lower) / np.where(usable, total, 1.0), lower)
         return kept, target_u
+
+
+def parents_of(chain: Sequence[csr_array], n_threads: int, shorter: Sequence[Int32] | None = None) -> list[Int32]:
+    """For each entry of each table of a chain, the entry of the table before that has the shortened context.
+
+    Of the first table it is the word. ``shorter`` is as in :class:`saffu.ngram_lm.incremental_counts.Rows`; of whole
+    tables, the shortened context of row r is the parent of entry r in the table before.
+    """
+    parents = [chain[0].indices]
+    for n in range(1, len(chain)):
+        row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
+        below = chain[n - 1]
+        parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, n_threads))
+    return parents
+
+
+def _packed(tables: Sequence[tuple[Int64, Int32, Float64]], n_threads: int) -> _core.Packed:
+    """The rows of all tables, given by ends of rows, words and weights, one table after the other."""
+    nnz = np.cumsum([0, *(words.size for _, words, _ in tables)])
+    indptr = [ends[:-1] + start for (ends, _, _), start in zip(tables, nnz, strict=False)]
+    return _core.pack(
+        np.concatenate([*indptr, nnz[-1:]]).astype(np.int64),
+        np.concatenate([words for _, words, _ in tables]),
+        np.concatenate([u for _, _, u in tables]),
+        n_threads,
+    )
