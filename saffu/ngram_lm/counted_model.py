@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,11 @@ from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import previous_places
+from saffu.ngram_lm.pruned_text import PrunedText
+from saffu.ngram_lm.pruning import Target, prune
 from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
+from saffu.text import ModelVocabulary
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 from saffu.utils.language_model import LanguageModel
@@ -42,7 +45,10 @@ class CountedModel(LanguageModel):
         Seconds spent to "count", "weigh" and "prime" so far.
     growth : list of dict
         What each growth of the model has added.
+    vocabulary : saffu.text.Vocabulary or None
     """
+
+    vocabulary = ModelVocabulary()
 
     def __init__(self, contexts: Contexts, n_threads: int | None) -> None:
         self.contexts = contexts
@@ -237,6 +243,73 @@ class CountedModel(LanguageModel):
 
         return lambda: self.distribution(read), append
 
+    # ---- pruning -----------------------------------------------------------------------------------------------------
+
+    def pruned(
+        self,
+        *,
+        max_loss: float | None = None,
+        target_size: int | None = None,
+        threshold: float | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """A smaller and faster model that has lost little: without the entries that carry least.
+
+        The entries that are left keep their probabilities in their rows, which still sum to one, and scalars are primed
+        anew. The counts are gone: the result answers, generates and is saved, but neither learns nor forgets; what
+        needs counts raises ValueError. :meth:`fit` forgets everything and makes an exact model again.
+
+        Parameters
+        ----------
+        max_loss : float, optional
+            By which share perplexity may rise at most, on blocks of the training text that are left out of the counts
+            in turn. By default 0.005, if nothing else is given.
+        target_size : int, optional
+            Bytes that the file may have at most.
+        threshold : float, optional
+            Nats per token that all entries together would be worth if each carried just enough to be kept.
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        CountedModel
+            Of the same class; this model stays as it is. ``pruning`` has the threshold, the loss that was measured, the
+            criterion of priming before and after, nats per token, and the numbers of entries.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If more than one target is given, the size cannot be reached, the text is too short to measure a loss on, or
+            the model is a pruned one.
+
+        Notes
+        -----
+        Stolcke 1998, adapted to rows that are pooled: see :mod:`saffu.ngram_lm.row_pruning`.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> small = model.pruned(max_loss=0.01)
+        >>> small.summary()["n_entries"] < model.summary()["n_entries"], small.pruning["loss"] <= 0.01
+        (True, True)
+        """
+        target = Target.of(max_loss, target_size, threshold)
+        words = 0 if self.vocabulary is None else sum(a.nbytes for a in self.vocabulary._to_checkpoint()[0].values())
+        found = prune(self.counted, self.solution, target, words, progress)
+        smaller = type(self)(**self._settings(), n_threads=self.n_threads)
+        smaller._start_afresh(self.n_threads, found.text)
+        smaller.solution.take(found.text.weights, found.bounds, found.scalars)
+        smaller.seconds.update(self.seconds)
+        smaller.vocabulary, smaller.growth = self.vocabulary, [dict(record) for record in self.growth]
+        return smaller
+
+    @property
+    def pruning(self) -> dict[str, Any] | None:
+        """How the model was pruned; None if it was not."""
+        return self.counted.record if isinstance(self.counted, PrunedText) else None
+
     # ---- settings and sizes ------------------------------------------------------------------------------------------
 
     @property
@@ -295,9 +368,10 @@ class CountedModel(LanguageModel):
             **self._settings(),
             "vocab_size": self.vocab_size,
             "n_tokens": self.n_tokens,
-            "n_entries": self.counts.n_entries,
+            "n_entries": sum(table.counts.nnz for table in model.weights.tables),
             "n_scalars": scalars.size,
             "growth": self.growth,
+            **({} if self.pruning is None else {"pruning": self.pruning}),
             "bytes_weights": sum(array.nbytes for array in model.weights.packed),
             "features": {
                 name: table.counts.nnz for name, table in zip(self.feature_names, model.weights.tables, strict=False)

@@ -76,8 +76,6 @@ class ExplicitLM(CountedModel):
     2
     """
 
-    vocabulary = ModelVocabulary()
-
     def __init__(
         self,
         radius: int = 5,

@@ -123,18 +123,32 @@ class Solution:
         self, model: PooledModel, counts: NgramCounts, advance: Callable[[], object] = lambda: None
     ) -> list[Part]:
         """The positions that scalars are fitted on."""
-        windows, induction = self.contexts.windows, self.contexts.induction
-        history = max([*windows, induction, self.contexts.table_radius, self.contexts.order])
         if self.contexts.priming == "leave-one-out":
-            return [leave_one_out_part(model, self.counted.sample, history)]
+            return [leave_one_out_part(model, self.counted.sample, self._priming_history)]
+        return self.folds(counts, advance)
+
+    def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
+        """Positions of the text, each under a model that has not counted its block."""
+        history = self._priming_history
         return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
+
+    @property
+    def _priming_history(self) -> int:
+        windows, induction = self.contexts.windows, self.contexts.induction
+        return max([*windows, induction, self.contexts.table_radius, self.contexts.order])
+
+    def take(self, weights: NgramWeights, bounds: Float64 | None, scalars: Float64) -> None:
+        """Answer with rows, bounds and scalars that were made elsewhere."""
+        self.pooled = PooledModel(weights, *self.contexts.pooled_windows, bounds)
+        self.bounds, self.scalars, self.outdated = bounds, scalars, False
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
         return NgramWeights(counts, self.contexts.is_kneser_ney, self.n_threads, self.counted.counts.statistics)
 
     def pooled_model(self, counts: NgramCounts) -> PooledModel:
         """The pooled model of other counts."""
-        return PooledModel(NgramWeights(counts, False, self.n_threads), *self.contexts.pooled_windows)
+        weights = NgramWeights(counts, self.contexts.is_kneser_ney, self.n_threads)
+        return PooledModel(weights, *self.contexts.pooled_windows)
 
     # ---- weights and scalars for an answer ---------------------------------------------------------------------------
 

@@ -90,24 +90,23 @@ class NgramWeights:
         cls,
         tables: Sequence[Table],
         radius: int,
-        unigram: Float64,
-        continuation: Float64,
+        priors: tuple[Float64, Float64],
         start_length: int,
         n_threads: int | None = None,
     ) -> Self:
         """Weights that are at hand, in tables in their order; entries of weight 0 are only contexts of longer ones."""
         weights = cls.__new__(cls)
-        weights.vocab_size, weights.n_threads = unigram.size, resolve_threads(n_threads)
-        weights.unigram, weights.continuation, weights._start_length = unigram, continuation, start_length
+        weights.unigram, weights.continuation = priors
+        weights.vocab_size, weights.n_threads = weights.unigram.size, resolve_threads(n_threads)
+        weights._start_length = start_length
         weights.distance = list(tables[:radius])
         return weights.with_tables(tables)
 
     def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
         self.vocab_size, self.n_threads = statistics.unigram.size, resolve_threads(n_threads)
-        # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
-        share = 1e-10 if continuation else 1.0 / (statistics.n_tokens + 1.0)
-        self.unigram = smoothed_distribution(statistics.unigram, share)
-        self.continuation = smoothed_distribution(statistics.followed, share)
+        self.unigram, self.continuation = prior_distributions(
+            statistics.unigram, statistics.followed, statistics.n_tokens, continuation
+        )
         self._discounts = [discounts_from(row) for row in statistics.repeats]
 
     def _weigh_tables(
@@ -230,6 +229,13 @@ class NgramWeights:
             if in_chain:
                 chain_lower = np.where(usable, (left + mass * lower) / np.where(usable, total, 1.0), lower)
         return kept, target_u
+
+
+def prior_distributions(unigram: Int64, followed: Int64, n_tokens: int, continuation: bool) -> tuple[Float64, Float64]:
+    """The distributions p and p_cont of words from how often, and after how many types, they are found."""
+    # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
+    share = 1e-10 if continuation else 1.0 / (n_tokens + 1.0)
+    return smoothed_distribution(unigram, share), smoothed_distribution(followed, share)
 
 
 def parents_of(chain: Sequence[csr_array], n_threads: int, shorter: Sequence[Int32] | None = None) -> list[Int32]:
