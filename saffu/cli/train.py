@@ -12,6 +12,7 @@ from saffu.cli import values
 from saffu.cli.files import check_outputs
 from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
+from saffu.cli.prune import max_loss_help, outcome
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.text import Corpus
 from saffu.training import LEARNING_RATE
@@ -38,6 +39,7 @@ def add(commands: Commands) -> None:
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
         "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
+        "  saffu train brown.txt.gz --out fast.saffu --tokenizer whitespace --prune 0.005\n"
         "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
         "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
     )
@@ -86,6 +88,13 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         help="how much to trust each feature: fitted to training text that is left out of the counts in turn (k-fold) "
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, or 1 "
         f"({PRIMINGS[0]})",
+    )
+    add(
+        "--prune",
+        type=values.positive,
+        metavar="X",
+        help="write a smaller and faster model, as 'saffu prune' makes it: "
+        f"{max_loss_help('default: nothing is dropped')}; for the explicit model alone",
     )
 
 
@@ -170,7 +179,11 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
         for chunk in corpus.chunks(vocabulary, advance=advance):
             model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(vocabulary), progress=False)
     model.prime(progress=progress)
-    return model, model.n_tokens
+    if arguments.prune is None:
+        return model, model.n_tokens
+    smaller = model.pruned(max_loss=arguments.prune, progress=progress)
+    print(outcome(smaller))
+    return smaller, model.n_tokens
 
 
 def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
@@ -206,6 +219,8 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
     ValueError
         If an option was given that has no meaning without another.
     """
+    if arguments.prune is not None:
+        raise ValueError("--prune is for --model explicit")
     if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
     if not arguments.residual and arguments.residual_radius is not None:
