@@ -38,6 +38,7 @@ USUAL_POWER, LEAST_POWER = 1.25, 0.1  # of the threshold that loss grows with
 FIRST_THRESHOLD = 0.3  # nats per token
 EVERYTHING = 1e100  # a threshold that nothing reaches
 LOSS_OF_THRESHOLD = 0.016  # about how many nats are lost for each of the first threshold
+LARGEST_MIN_COUNT = 10  # what a vocabulary asks of its words at most; where all are frequent none is rare
 OVERHEAD = 1 << 13  # bytes of a file besides its arrays and the vocabulary
 
 
@@ -190,7 +191,7 @@ class _Trials:
 def _in_vocabulary(part: Part, unigram: Int64) -> Int64:
     """Positions of words that are in the vocabulary of the text without the part, given the counts of all of it."""
     left = unigram - np.bincount(part.stream.ids, minlength=unigram.size)
-    rarest = unigram[unigram > 0].min()
+    rarest = min(unigram[unigram > 0].min(), LARGEST_MIN_COUNT)
     found: Int64 = np.flatnonzero(left[part.stream.ids[part.positions]] >= rarest)
     return found
 
