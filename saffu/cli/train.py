@@ -12,6 +12,7 @@ from saffu.cli import values
 from saffu.cli.files import check_outputs
 from saffu.cli.models import reading_bar
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
+from saffu.cli.prune import max_loss_help, outcome
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.ngram_lm.spilled_counts import check_spill_folder
 from saffu.text import Corpus, EncodedCorpus
@@ -43,6 +44,7 @@ def add(commands: Commands) -> None:
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
         "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
         "  saffu train web-*.zst --out web.saffu --memory 4G --min-entry 1,1,2\n"
+        "  saffu train brown.txt.gz --out fast.saffu --tokenizer whitespace --prune 0.005\n"
         "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
         "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
     )
@@ -93,6 +95,13 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, 1, or Kneser-Ney's fitted "
         "for each length of context, a model that 'saffu export' writes (backoff) "
         f"({PRIMINGS[0]})",
+    )
+    add(
+        "--prune",
+        type=values.positive,
+        metavar="X",
+        help="write a smaller and faster model, as 'saffu prune' makes it: "
+        f"{max_loss_help('default: nothing is dropped')}; for the explicit model alone",
     )
 
 
@@ -205,7 +214,11 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
             model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(text.vocabulary), progress=False)
             bar.update(chunk.ids.size)
     model.prime(progress=progress)
-    return model, model.n_tokens
+    if arguments.prune is None:
+        return model, model.n_tokens
+    smaller = model.pruned(max_loss=arguments.prune, progress=progress)
+    print(outcome(smaller))
+    return smaller, model.n_tokens
 
 
 def _encoded(arguments: argparse.Namespace, corpus: Corpus) -> EncodedCorpus:
@@ -251,6 +264,8 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
     ValueError
         If an option was given that has no meaning without another.
     """
+    if arguments.prune is not None:
+        raise ValueError("--prune is for --model explicit")
     if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
     if others := given(arguments, *COUNTING_OPTIONS):

@@ -12,6 +12,7 @@ from saffu.ngram_lm import arpa, backoff
 from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.counted_model import CountedModel
 from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.pruning import Target, prune
 from saffu.ngram_lm.text_counts import TextCounts, counted_text
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.text import LINE_END_ID
@@ -146,3 +147,65 @@ class ConvertibleModel(CountedModel):
         ['\\data\\', 'ngram', '1=4', 'ngram', '2=2']
         """
         self.to_backoff().to_arpa(path, progress=progress)
+
+    # ---- pruning -----------------------------------------------------------------------------------------------------
+
+    def pruned(
+        self,
+        *,
+        max_loss: float | None = None,
+        target_size: int | None = None,
+        threshold: float | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """A smaller and faster model that has lost little: without the entries that carry least.
+
+        The entries that are left keep their probabilities in their rows, which still sum to one, and scalars are primed
+        anew. The counts are gone: the result answers, generates and is saved, but neither learns nor forgets; what
+        needs counts raises ValueError. :meth:`fit` forgets everything and makes an exact model again.
+
+        Parameters
+        ----------
+        max_loss : float, optional
+            By which share perplexity may rise at most, on blocks of the training text that are left out of the counts
+            in turn. By default 0.005, if nothing else is given.
+        target_size : int, optional
+            Bytes that the file may have at most.
+        threshold : float, optional
+            Nats per token that all entries together would be worth if each carried just enough to be kept.
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        CountedModel
+            Of the same class; this model stays as it is. ``pruning`` has the threshold, the loss that was measured, the
+            criterion of priming before and after, nats per token, and the numbers of entries.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If more than one target is given, the size cannot be reached, the text is too short to measure a loss on, or
+            the model is a pruned one.
+
+        Notes
+        -----
+        Stolcke 1998, adapted to rows that are pooled: see :mod:`saffu.ngram_lm.row_pruning`.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> small = model.pruned(max_loss=0.01)
+        >>> small.summary()["n_entries"] < model.summary()["n_entries"], small.pruning["loss"] <= 0.01
+        (True, True)
+        """
+        target = Target.of(max_loss, target_size, threshold)
+        words = 0 if self.vocabulary is None else sum(a.nbytes for a in self.vocabulary._to_checkpoint()[0].values())
+        found = prune(self.counted, self.solution, target, words, progress)
+        smaller = type(self)(**self._settings(), n_threads=self.n_threads)
+        smaller._start_afresh(self.n_threads, found.text)
+        smaller.solution.take(found.text.weights, found.bounds, found.scalars)
+        smaller.seconds.update(self.seconds)
+        smaller.vocabulary, smaller.growth = self.vocabulary, [dict(record) for record in self.growth]
+        return smaller

@@ -13,6 +13,7 @@ from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import previous_places
+from saffu.ngram_lm.pruned_text import PrunedText
 from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
 from saffu.text import ModelVocabulary
@@ -45,6 +46,7 @@ class CountedModel(LanguageModel):
         Seconds spent to "count", "weigh" and "prime" so far.
     growth : list of dict
         What each growth of the model has added.
+    vocabulary : saffu.text.Vocabulary or None
     """
 
     vocabulary = ModelVocabulary()
@@ -245,6 +247,11 @@ class CountedModel(LanguageModel):
     # ---- settings and sizes ------------------------------------------------------------------------------------------
 
     @property
+    def pruning(self) -> dict[str, Any] | None:
+        """How the model was pruned; None if it was not."""
+        return self.counted.record if isinstance(self.counted, PrunedText) else None
+
+    @property
     def n_threads(self) -> int | None:
         """Threads of the kernels; None for every available CPU."""
         return self.solution.n_threads
@@ -300,9 +307,10 @@ class CountedModel(LanguageModel):
             **self._settings(),
             "vocab_size": self.vocab_size,
             "n_tokens": self.n_tokens,
-            "n_entries": self.counts.n_entries,
+            "n_entries": sum(table.counts.nnz for table in model.weights.tables),
             "n_scalars": scalars.size,
             "growth": self.growth,
+            **({} if self.pruning is None else {"pruning": self.pruning}),
             "bytes_weights": sum(array.nbytes for array in model.weights.packed),
             "features": {
                 name: table.counts.nnz for name, table in zip(self.feature_names, model.weights.tables, strict=False)

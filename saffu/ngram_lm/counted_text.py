@@ -209,8 +209,9 @@ class CountedText:
                 "models to merge must both count the starts of documents, or neither; one of them comes from a "
                 "file of an earlier version, which does not: train it again"
             )
+        counts = other.total()
         self.vocab_size, self.start_length = other.vocab_size, other.start_length
-        self.counts.push(other.total())
+        self.counts.push(counts)
         self.sample = self.sample.merge(other.sample)
         self.end = other.end.copy()
 

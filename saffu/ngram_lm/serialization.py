@@ -18,12 +18,13 @@ from scipy.sparse import csr_array
 
 from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import MOST_REPEATS
-from saffu.ngram_lm import text_sample_files
+from saffu.ngram_lm import pruned_text, text_sample_files
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts, Statistics
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.pruned_counts import PrunedCounts
+from saffu.ngram_lm.pruned_text import PrunedText
 from saffu.ngram_lm.solution import Solution
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import checkpoint, validate
@@ -36,6 +37,8 @@ SETTINGS = ("radius", "order", "windows", "induction", "priming")
 
 def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and metadata of the counts, the sample of text, the scalars and the settings."""
+    if isinstance(counted, PrunedText):
+        return _with_scalars(solution, *pruned_text.write(counted, solution.bounds))
     scalars, counts = solution.primed_scalars(), counted.kept()
     sample, sample_metadata = text_sample_files.write(counted.sample)
     arrays: dict[str, Array] = {"scalars": scalars, "unigram": counts.unigram, "tail": counted.end, **sample}
@@ -73,6 +76,8 @@ def _table_arrays(name: str, table: csr_array, as_used: bool) -> dict[str, Array
 
 def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], contexts: Contexts) -> CountedText:
     """What :func:`write` wrote of the counts and the sample; also of files of earlier versions."""
+    if "pruning" in metadata:
+        return pruned_text.read(arrays, metadata, contexts)
     counted = CountedText(contexts)
     if not metadata.get("start_token", False):
         counted.start_length = 0
@@ -110,6 +115,17 @@ def read_scalars(arrays: Mapping[str, Array], metadata: Mapping[str, Any], solut
     n_states = 1 if solution.bounds is None else 2 * n_levels
     solution.scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, len(contexts.columns)))
     solution.outdated = bool(metadata.get("stale", False))
+    if isinstance(solution.counted, PrunedText):
+        solution.take(solution.counted.weights, solution.bounds, solution.scalars)
+
+
+def _with_scalars(
+    solution: Solution, arrays: dict[str, Array], metadata: dict[str, Any]
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    arrays["scalars"] = solution.primed_scalars()
+    if solution.bounds is not None:
+        arrays["bounds"] = solution.bounds
+    return arrays, metadata
 
 
 def _read_statistics(arrays: Mapping[str, Array], counts: NgramCounts) -> Statistics | None:

@@ -143,15 +143,28 @@ class Solution:
         self, model: PooledModel | None, counts: NgramCounts, advance: Callable[[], object] = lambda: None
     ) -> list[Part]:
         """The positions that scalars are fitted on; the model of all counts matters to leave-one-out alone."""
-        windows, induction = self.contexts.windows, self.contexts.induction
-        history = max([*windows, induction, self.contexts.table_radius, self.contexts.order])
         if self.contexts.priming == "leave-one-out":
             assert model is not None
-            return [leave_one_out_part(model, self.counted.sample, history)]
+            return [leave_one_out_part(model, self.counted.sample, self._priming_history)]
+        return self.folds(counts, advance)
+
+    def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
+        """Positions of the text, each under a model that has not counted its block."""
+        history = self._priming_history
         if self.counted.are_rows_read_alone:
             by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
             return fold_parts(by_rows, self.counted.sample, by_rows.model, history, self.n_threads, advance)
         return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
+
+    @property
+    def _priming_history(self) -> int:
+        windows, induction = self.contexts.windows, self.contexts.induction
+        return max([*windows, induction, self.contexts.table_radius, self.contexts.order])
+
+    def take(self, weights: NgramWeights, bounds: Float64 | None, scalars: Float64) -> None:
+        """Answer with rows, bounds and scalars that were made elsewhere."""
+        self.pooled = PooledModel(weights, *self.contexts.pooled_windows, bounds)
+        self.bounds, self.scalars, self.outdated = bounds, scalars, False
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
         return NgramWeights(counts, self.contexts.is_backoff, self.n_threads, self.counted.counts.statistics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,13 +23,22 @@ from saffu.utils.threads import resolve_threads
 
 @dataclass
 class Table:
-    """One context table with its explicit weights; row and entry arrays run parallel to ``counts``."""
+    """One context table with its explicit weights; row and entry arrays run parallel to ``counts``.
+
+    Of a pruned table the counts are gone: ones stand in their place, and the discounts and masses are empty.
+    """
 
     counts: csr_array
     discounts: Float64
     total: Float64
     mass: Float64
     u: Float64
+
+    def entries_with_weight(self) -> tuple[Int64, Int32, Float64]:
+        """Ends of rows, words and weights of those entries whose weight is not zero."""
+        chosen = self.u != 0.0
+        indptr = np.concatenate([[0], np.cumsum(chosen)])[self.counts.indptr]
+        return indptr, self.counts.indices[chosen], self.u[chosen]
 
 
 class NgramWeights:
@@ -71,12 +81,37 @@ class NgramWeights:
         weights._weigh_tables(rows.distance, chain, rows.shorter, False, rows.dropped)
         return weights
 
+    def with_tables(self, tables: Sequence[Table]) -> Self:
+        """The same model with other weights in its tables, as many as there are; entries of weight 0 cost no time."""
+        weights = copy.copy(self)
+        radius = len(self.distance)
+        weights.distance, weights.suffix = list(tables[:radius]), list(tables[radius:])
+        weights.first_rows = np.cumsum([0, *(table.counts.shape[0] for table in tables)])
+        weights.packed = _packed([table.entries_with_weight() for table in tables], np.float32, weights.n_threads)
+        return weights
+
+    @classmethod
+    def of_tables(
+        cls,
+        tables: Sequence[Table],
+        radius: int,
+        priors: tuple[Float64, Float64],
+        start_length: int,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Weights that are at hand, in tables in their order; entries of weight 0 are only contexts of longer ones."""
+        weights = cls.__new__(cls)
+        weights.unigram, weights.continuation = priors
+        weights.vocab_size, weights.n_threads = weights.unigram.size, resolve_threads(n_threads)
+        weights._start_length = start_length
+        weights.distance = list(tables[:radius])
+        return weights.with_tables(tables)
+
     def _set_priors(self, statistics: Statistics, continuation: bool, n_threads: int | None) -> None:
         self.vocab_size, self.n_threads = statistics.unigram.size, resolve_threads(n_threads)
-        # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
-        share = 1e-10 if continuation else 1.0 / (statistics.n_tokens + 1.0)
-        self.unigram = smoothed_distribution(statistics.unigram, share)
-        self.continuation = smoothed_distribution(statistics.followed, share)
+        self.unigram, self.continuation = prior_distributions(
+            statistics.unigram, statistics.followed, statistics.n_tokens, continuation
+        )
         self._discounts = [discounts_from(row) for row in statistics.repeats]
 
     def _weigh_tables(
@@ -115,12 +150,7 @@ class NgramWeights:
         shorter: Sequence[Int32] | None,
         continuation: bool,
     ) -> list[Table]:
-        parents = [chain[0].indices]
-        for n in range(1, len(chain)):
-            # Of the whole tables, the shortened context of row r is the parent of entry r in the table before.
-            row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
-            below = chain[n - 1]
-            parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, self.n_threads))
+        parents = parents_of(chain, self.n_threads, shorter)
         weighed: list[Table] = []
         lower, first = self.continuation, self.vocab_size
         for n, (table, (d, dropped)) in enumerate(zip(chain, discounts_and_dropped, strict=True)):
@@ -150,14 +180,8 @@ class NgramWeights:
         about 1e-6 nats: each weight is off by at most 2^-24 of itself, and a logit, a sum of at most n features in
         float32, by n 2^-24 of the sum of their sizes; the normaliser averages such errors over the words.
         """
-        nnz = np.cumsum([0, *(table.counts.nnz for table in self.tables)])
-        indptr = [table.counts.indptr[:-1] + start for table, start in zip(self.tables, nnz, strict=False)]
-        return _core.pack(
-            np.concatenate([*indptr, nnz[-1:]]).astype(np.int64),
-            np.concatenate([table.counts.indices for table in self.tables]),
-            np.concatenate([table.u for table in self.tables], dtype=dtype),
-            self.n_threads,
-        )
+        entries = [(table.counts.indptr, table.counts.indices, table.u) for table in self.tables]
+        return _packed(entries, dtype, self.n_threads)
 
     def contexts(self, stream: TokenStream, opens: Bools | None = None) -> Int32:
         """Row, within its own table, of the context of each position in every table: what precedes ids[t].
@@ -233,3 +257,38 @@ class NgramWeights:
             if in_chain:
                 chain_lower = np.where(usable, (left + mass * lower) / np.where(usable, total, 1.0), lower)
         return kept, target_u
+
+
+def prior_distributions(unigram: Int64, followed: Int64, n_tokens: int, continuation: bool) -> tuple[Float64, Float64]:
+    """The distributions p and p_cont of words from how often, and after how many types, they are found."""
+    # Textbook Kneser-Ney gives a word without continuation nothing; 1e-10 keeps its perplexity finite.
+    share = 1e-10 if continuation else 1.0 / (n_tokens + 1.0)
+    return smoothed_distribution(unigram, share), smoothed_distribution(followed, share)
+
+
+def parents_of(chain: Sequence[csr_array], n_threads: int, shorter: Sequence[Int32] | None = None) -> list[Int32]:
+    """For each entry of each table of a chain, the entry of the table before that has the shortened context.
+
+    Of the first table it is the word. ``shorter`` is as in :class:`saffu.ngram_lm.incremental_counts.Rows`; of whole
+    tables, the shortened context of row r is the parent of entry r in the table before.
+    """
+    parents = [chain[0].indices]
+    for n in range(1, len(chain)):
+        row_of_entry = np.repeat(parents[n - 1] if shorter is None else shorter[n], np.diff(chain[n].indptr))
+        below = chain[n - 1]
+        parents.append(_core.find(below.indptr, below.indices, row_of_entry, chain[n].indices, n_threads))
+    return parents
+
+
+def _packed(
+    tables: Sequence[tuple[Int64, Int32, Float64]], dtype: type[np.floating[Any]], n_threads: int
+) -> _core.Packed:
+    """The rows of all tables, given by ends of rows, words and weights, one table after the other."""
+    nnz = np.cumsum([0, *(words.size for _, words, _ in tables)])
+    indptr = [ends[:-1] + start for (ends, _, _), start in zip(tables, nnz, strict=False)]
+    return _core.pack(
+        np.concatenate([*indptr, nnz[-1:]]).astype(np.int64),
+        np.concatenate([words for _, words, _ in tables]),
+        np.concatenate([u for _, _, u in tables], dtype=dtype),
+        n_threads,
+    )

@@ -45,6 +45,7 @@ COMMANDS = {
     ("train", "valid", "text", *COMPACT, "--refine", "1", "--valid", "grid", "--out"): ("text", "valid", "grid"),
     ("grow", "model", "--set", "order=5", "--data", "valid", "text", "--out"): ("model", "valid", "text"),
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
+    ("prune", "model", "--out"): ("model",),
 }
 LINKS = {
     "itself": lambda file: file,
@@ -166,7 +167,9 @@ def test_other_files_may_be_written_over(inputs, capsys):
         ("", "cannot write"),
     ],
 )
-@pytest.mark.parametrize("command", [("train", "text", "--out"), ("grow", "model", "--set", "order=5", "--out")])
+@pytest.mark.parametrize(
+    "command", [("train", "text", "--out"), ("grow", "model", "--set", "order=5", "--out"), ("prune", "model", "--out")]
+)
 def test_what_cannot_be_written_is_refused_before_the_work(inputs, capsys, no_work, command, out, message):
     before = contents(inputs)
     assert message in refused(capsys, *command, out)

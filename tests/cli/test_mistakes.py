@@ -84,6 +84,10 @@ def rows():
         yield (*NETWORK, "--refine", "1", f"--learning-rate={value}"), f"--learning-rate: {told}"
         yield (*NETWORK, "--refine", "1", f"--dropout={value}"), f"--dropout: {told}"
         yield (*ROADMAP, f"--minutes={value}"), f"--minutes: {told}"
+        yield (*EXPLICIT, f"--prune={value}"), f"--prune: {told}"
+        yield ("prune", "model", "--out", "new", f"--max-loss={value}"), f"--max-loss: {told}"
+        size = f"--target-size: expected a size such as 500k, 20M or 1.5G, got '{value}'"
+        yield ("prune", "model", "--out", "new", f"--target-size={value}"), size
     for value in (99999999999, 40000, 100000, TWENTY):
         for command in (EXPLICIT, NETWORK, ROADMAP):
             yield pytest.param((*command, "--threads", value), "n_threads must be at most", marks=has_limit)
@@ -132,7 +136,13 @@ def rows():
             yield (*command, file, *out), message
         yield (*command, "empty", "void", *out), "holds no text, nor does any other file"
         yield pytest.param((*command, "unreadable", *out), "'unreadable': Permission denied", marks=not_root)
-    for command in (("info",), ("generate",), ("eval",), ("grow", "--set", "radius=9", "--out", "new")):
+    for command in (
+        ("info",),
+        ("generate",),
+        ("eval",),
+        ("grow", "--set", "radius=9", "--out", "new"),
+        ("prune", "--out", "new"),
+    ):
         for file in ("text", "void", os.devnull, "/dev/zero", "missing", "."):
             message = "'.'" if file == "." else "No such" if file == "missing" else "is not a saffu model"
             yield (command[0], file, *command[1:], *(("text",) if command[0] == "eval" else ())), message
@@ -144,9 +154,14 @@ def rows():
     for out in (".", "missing/new", "text/new", os.devnull):
         yield ("train", "text", "--out", out), "'text/new' lies in 'text'" if out == "text/new" else "cannot write"
         yield ("grow", "compact", "--set", "radius=9", "--out", out), "cannot write"
+        yield ("prune", "model", "--out", out), "cannot write"
     for out in ("text", "text/map", os.devnull):
         yield ("roadmap", "model", "--out", out), "is not a folder"
     yield ("generate", "model", "--prompt", "a\udcff", "--tokens", "1"), None
+    yield ("prune", "compact", "--out", "new"), "'compact' holds SaffuLM; only an ExplicitLM can be pruned"
+    yield ("prune", "model", "--out", "new", "--target-size", "10"), "target_size must be at least"
+    yield ("prune", "model", "--out", "new", "--target-size", "5k", "--max-loss", "1"), "not allowed with argument"
+    yield (*NETWORK, "--prune", "0.1"), "--prune is for --model explicit"
     yield ("fly",), "invalid choice: 'fly'"
     yield ("grow", "transformer", "--set", "mlp=x", "--out", "new"), "mlp must be a whole number"
 

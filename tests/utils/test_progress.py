@@ -66,6 +66,8 @@ def test_explicit_model(bars, priming):
     if priming == "k-fold":
         model.grow(IDS, documents=STARTS, order=4, progress=True)
         check(bars, "count", "prime")
+        model.pruned(max_loss=0.1, progress=True)
+        check(bars, "prune")
 
 
 @pytest.mark.parametrize("attention", ["responsibilities", "gradient", "uniform"])
