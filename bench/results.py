@@ -34,6 +34,7 @@ TABLES = (
     "attention-lm-warm-start",
     "near-optimality",
     "growth",
+    "pruning",
     "accuracy-over-time",
     "less-data",
     "network-warm-start",

@@ -26,6 +26,7 @@ from saffu.ngram_lm.priming import FOLDS, Part, criterion, prime
 from saffu.ngram_lm.pruned_text import PrunedText, compact_tables, narrow, rounded, write_rows
 from saffu.ngram_lm.row_pruning import RowPruner, TableScalars
 from saffu.ngram_lm.solution import Solution
+from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils import validate
 from saffu.utils.arrays import Float64, Int64
 from saffu.utils.progress import progress_bar
@@ -114,7 +115,7 @@ def prune(
     counts, scalars = counted.total(), solution.primed_scalars()
     statistics = counted.counts.statistics
     with progress_bar(FOLDS + MOST_TRIALS, "prune", progress) as bar:
-        trials = _Trials(solution, scalars, counts, bar.update)
+        trials = Trials(solution, counts, bar.update)
         model, _ = solution.solved()
         pruner = RowPruner(model.weights, trials.table_scalars)
         threshold = target.threshold
@@ -140,12 +141,35 @@ def prune(
     return Pruned(text, bounds, scalars)
 
 
-class _Trials:
-    """Pruned models of the folds of a text, at one threshold after the other."""
+class Trials:
+    """Pruned models of the folds of a text, at one threshold after the other.
+
+    Parameters
+    ----------
+    solution : Solution
+        Of the model as it is.
+    counts : NgramCounts
+        Of all text.
+    advance : callable
+        Called after each fold.
+    pruner : callable
+        Makes a :class:`RowPruner`, or another that chooses entries, of weights and the scalars of tables.
+
+    Attributes
+    ----------
+    before : float
+        The criterion of the model as it is, nats per token.
+    table_scalars : TableScalars
+    """
 
     def __init__(
-        self, solution: Solution, scalars: Float64, counts: NgramCounts, advance: Callable[[], object]
+        self,
+        solution: Solution,
+        counts: NgramCounts,
+        advance: Callable[[], object] = lambda: None,
+        pruner: Callable[[NgramWeights, TableScalars], RowPruner] = RowPruner,
     ) -> None:
+        scalars = solution.primed_scalars()
         self._constant = solution.contexts.constant_scalars()
         self._parts = solution.folds(counts, advance)
         if sum(part.positions.size for part in self._parts) == 0:
@@ -155,7 +179,7 @@ class _Trials:
             self._measured = [np.arange(part.positions.size) for part in self._parts]
         self.before = self._criterion(self._parts, solution.bounds, scalars)
         self.table_scalars = self._scalars_of_tables(solution.bounds, scalars)
-        self._pruners = [RowPruner(part.model.weights, self.table_scalars) for part in self._parts]
+        self._pruners = [pruner(part.model.weights, self.table_scalars) for part in self._parts]
         self._done: dict[float, tuple[float, Float64 | None, Float64]] = {}
 
     def loss(self, threshold: float) -> float:
