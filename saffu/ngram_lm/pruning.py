@@ -118,15 +118,9 @@ def prune(
         trials = Trials(solution, counts, bar.update)
         model, _ = solution.solved()
         pruner = RowPruner(model.weights, trials.table_scalars)
-        threshold = target.threshold
-        if target.max_loss is not None:
-            most = math.log1p(target.max_loss)
-            threshold = search(lambda x: trials.loss(x) / most, most / LOSS_OF_THRESHOLD, bar.update)
-        elif target.target_size is not None:
-            words = [narrow(statistics.unigram), narrow(statistics.followed)]
-            reserved = vocabulary_size + sum(array.nbytes for array in [*words, scalars]) + OVERHEAD
-            threshold = _threshold_of_size(pruner, target.target_size, reserved, solution.bounds, bar.update)
-        assert threshold is not None
+        words = [narrow(statistics.unigram), narrow(statistics.followed)]
+        reserved = vocabulary_size + sum(array.nbytes for array in [*words, scalars]) + OVERHEAD
+        threshold = _threshold_for(target, trials, pruner, reserved, solution.bounds, bar.update)
         loss = trials.loss(threshold)
         bounds, scalars = trials.fitted(threshold)
         tables = compact_tables(rounded(pruner.tables(threshold)), solution.contexts.table_radius)
@@ -139,6 +133,24 @@ def prune(
     }
     text = PrunedText(solution.contexts, statistics, tables, counted.start_length, record, solution.n_threads)
     return Pruned(text, bounds, scalars)
+
+
+def _threshold_for(
+    target: Target,
+    trials: Trials,
+    pruner: RowPruner,
+    reserved: int,
+    bounds: Float64 | None,
+    advance: Callable[[], object],
+) -> float:
+    """The threshold that is given, or the largest that meets the target."""
+    if target.max_loss is not None:
+        most = math.log1p(target.max_loss)
+        return search(lambda threshold: trials.loss(threshold) / most, most / LOSS_OF_THRESHOLD, advance)
+    if target.target_size is not None:
+        return _threshold_of_size(pruner, target.target_size, reserved, bounds, advance)
+    assert target.threshold is not None
+    return target.threshold
 
 
 class Trials:
