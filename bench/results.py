@@ -35,6 +35,7 @@ TABLES = (
     "attention-lm-warm-start",
     "near-optimality",
     "growth",
+    "pruning",
     "accuracy-over-time",
     "less-data",
     "network-warm-start",

@@ -26,6 +26,7 @@ from saffu.ngram_lm.priming import FOLDS, Part, criterion, prime
 from saffu.ngram_lm.pruned_text import PrunedText, compact_tables, narrow, rounded, write_rows
 from saffu.ngram_lm.row_pruning import RowPruner, TableScalars
 from saffu.ngram_lm.solution import Solution
+from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils import validate
 from saffu.utils.arrays import Float64, Int64
 from saffu.utils.progress import progress_bar
@@ -114,18 +115,12 @@ def prune(
     counts, scalars = counted.total(), solution.primed_scalars()
     statistics = counted.counts.statistics
     with progress_bar(FOLDS + MOST_TRIALS, "prune", progress) as bar:
-        trials = _Trials(solution, scalars, counts, bar.update)
+        trials = Trials(solution, counts, bar.update)
         model, _ = solution.solved()
         pruner = RowPruner(model.weights, trials.table_scalars)
-        threshold = target.threshold
-        if target.max_loss is not None:
-            most = math.log1p(target.max_loss)
-            threshold = search(lambda x: trials.loss(x) / most, most / LOSS_OF_THRESHOLD, bar.update)
-        elif target.target_size is not None:
-            words = [narrow(statistics.unigram), narrow(statistics.followed)]
-            reserved = vocabulary_size + sum(array.nbytes for array in [*words, scalars]) + OVERHEAD
-            threshold = _threshold_of_size(pruner, target.target_size, reserved, solution.bounds, bar.update)
-        assert threshold is not None
+        words = [narrow(statistics.unigram), narrow(statistics.followed)]
+        reserved = vocabulary_size + sum(array.nbytes for array in [*words, scalars]) + OVERHEAD
+        threshold = _threshold_for(target, trials, pruner, reserved, solution.bounds, bar.update)
         loss = trials.loss(threshold)
         bounds, scalars = trials.fitted(threshold)
         tables = compact_tables(rounded(pruner.tables(threshold)), solution.contexts.table_radius)
@@ -140,12 +135,53 @@ def prune(
     return Pruned(text, bounds, scalars)
 
 
-class _Trials:
-    """Pruned models of the folds of a text, at one threshold after the other."""
+def _threshold_for(
+    target: Target,
+    trials: Trials,
+    pruner: RowPruner,
+    reserved: int,
+    bounds: Float64 | None,
+    advance: Callable[[], object],
+) -> float:
+    """The threshold that is given, or the largest that meets the target."""
+    if target.max_loss is not None:
+        most = math.log1p(target.max_loss)
+        return search(lambda threshold: trials.loss(threshold) / most, most / LOSS_OF_THRESHOLD, advance)
+    if target.target_size is not None:
+        return _threshold_of_size(pruner, target.target_size, reserved, bounds, advance)
+    assert target.threshold is not None
+    return target.threshold
+
+
+class Trials:
+    """Pruned models of the folds of a text, at one threshold after the other.
+
+    Parameters
+    ----------
+    solution : Solution
+        Of the model as it is.
+    counts : NgramCounts
+        Of all text.
+    advance : callable
+        Called after each fold.
+    pruner : callable
+        Makes a :class:`RowPruner`, or another that chooses entries, of weights and the scalars of tables.
+
+    Attributes
+    ----------
+    before : float
+        The criterion of the model as it is, nats per token.
+    table_scalars : TableScalars
+    """
 
     def __init__(
-        self, solution: Solution, scalars: Float64, counts: NgramCounts, advance: Callable[[], object]
+        self,
+        solution: Solution,
+        counts: NgramCounts,
+        advance: Callable[[], object] = lambda: None,
+        pruner: Callable[[NgramWeights, TableScalars], RowPruner] = RowPruner,
     ) -> None:
+        scalars = solution.primed_scalars()
         self._constant = solution.contexts.constant_scalars()
         self._parts = solution.folds(counts, advance)
         if sum(part.positions.size for part in self._parts) == 0:
@@ -155,7 +191,7 @@ class _Trials:
             self._measured = [np.arange(part.positions.size) for part in self._parts]
         self.before = self._criterion(self._parts, solution.bounds, scalars)
         self.table_scalars = self._scalars_of_tables(solution.bounds, scalars)
-        self._pruners = [RowPruner(part.model.weights, self.table_scalars) for part in self._parts]
+        self._pruners = [pruner(part.model.weights, self.table_scalars) for part in self._parts]
         self._done: dict[float, tuple[float, Float64 | None, Float64]] = {}
 
     def loss(self, threshold: float) -> float:

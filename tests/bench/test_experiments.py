@@ -263,3 +263,14 @@ def test_torch_networks_learn(kind, sparse):
     assert points[-1].accuracy > 0.9
     assert points[-1].nll < points[0].nll
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(points))
+
+
+def test_pruned_models_are_smaller_and_criteria_are_compared(capsys):
+    importlib.import_module("bench.experiments.pruning").main(["--quick"])
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    (header, _, exact, pruned), criteria = lines[:4], lines[4:]
+    assert [exact[header.index("corpus")], pruned[header.index("loss asked for")]] == ["made up", "2.0%"]
+    column = header.index("entries")
+    assert int(pruned[column].replace(",", "")) < int(exact[column].replace(",", ""))
+    assert float(pruned[header.index("measured")].rstrip("%")) <= 2.0
+    assert [row[0] for row in criteria[2:]] == ["saffu", "Stolcke, each table", *["count cut-off"] * 3]
