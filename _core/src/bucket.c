@@ -67,8 +67,8 @@ SAFFU_INLINE int64_t place_in_part(const saffu_stream *s, int64_t m, int64_t n_p
 }
 
 int64_t saffu_bucket_parts(const saffu_stream *s, int n_threads) {
-    /* A histogram per team member pays while the histograms are shorter than the stream. */
-    return saffu_max(1, saffu_min(saffu_team(n_threads, s->n), s->n / (s->n_rows + 1)));
+    /* A histogram per team member pays while the histograms are not much longer than the stream. */
+    return saffu_max(1, saffu_min(saffu_team(n_threads, s->n), 4 * s->n / (s->n_rows + 1)));
 }
 
 int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors) {

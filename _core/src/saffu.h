@@ -156,6 +156,9 @@ typedef struct {
  * Traffic of an entry of A or B: its column twice, its count, its place; of the sum: column and count. */
 int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
                         int n_threads);
+/* The same in one pass by one thread: indptr too, from indptr[from], and as much space as both tables have entries. */
+int saffu_merge_in_turn(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
+                        int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places);
 int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
                 int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads);
 

@@ -208,17 +208,20 @@ def _suffix_names(newest: Int32, stream: TokenStream, n_chain: int, start_length
 def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
     """Row i is the sum over the tables of row ``rows[j][i]`` of table j, none where that is -1; no entry is zero."""
     n_rows, n_cols = rows[0].size, tables[0].shape[1]
-    keys, data = [], []
-    for table, row in zip(tables, rows, strict=True):
-        begins = table.indptr[row]
-        lengths = np.where(row >= 0, table.indptr[row + 1] - begins, 0)
-        entry = ranges(begins, begins + lengths)
-        keys.append(np.repeat(np.arange(n_rows) * n_cols, lengths) + table.indices[entry])
-        data.append(table.data[entry])
-    distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    counts = np.zeros(distinct.size, np.int64)
-    np.add.at(counts, inverse, np.concatenate(data))
-    distinct, counts = distinct[counts != 0], counts[counts != 0]
-    row_of_entry = distinct // n_cols
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of_entry, minlength=n_rows), dtype=np.int64)])
-    return as_csr(indptr, (distinct - row_of_entry * n_cols).astype(np.int32), counts, (n_rows, n_cols))
+    numbers = np.arange(n_rows)
+    indptr, indices, counts = _rows_of(tables[0], rows[0])
+    for table, row in zip(tables[1:], rows[1:], strict=True):
+        indptr, indices, counts, *_ = _core.merge(
+            indptr, indices, counts, numbers, *_rows_of(table, row), numbers, n_rows, 1
+        )
+    kept = counts != 0
+    indptr = np.concatenate([[0], np.cumsum(kept)])[indptr]
+    return as_csr(indptr, indices[kept], counts[kept], (n_rows, n_cols))
+
+
+def _rows_of(table: csr_array, rows: Int32) -> tuple[Int64, Int32, Int64]:
+    """Offsets, columns and counts of some rows of a table, nothing where a row is -1."""
+    begins = table.indptr[rows]
+    lengths = np.where(rows >= 0, table.indptr[rows + 1] - begins, 0).astype(np.int64)
+    entries = ranges(begins, begins + lengths)
+    return np.concatenate([[0], np.cumsum(lengths)]), table.indices[entries], table.data[entries]
