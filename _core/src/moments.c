@@ -197,7 +197,7 @@ static int64_t columns_per_task(const Order *o, int64_t n_features, int stream, 
 static int64_t classes_per_task(int64_t n_classes, int64_t n_features, int64_t n_blocks, int stream, int team) {
     int64_t per_thread = saffu_max(1, n_classes / (4 * team));
     if (stream) return saffu_max(1, n_blocks >= team ? n_classes : per_thread);
-    return saffu_min(saffu_max(1, 512 / saffu_max(n_features, 1)), per_thread);
+    return saffu_min(saffu_max(1, 64 / saffu_max(n_features, 1)), per_thread);
 }
 
 SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
