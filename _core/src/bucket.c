@@ -132,7 +132,8 @@ int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t 
         int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
         int64_t *cursor = cursors + m * s->n_rows;
         if (first >= end) continue;
-        if (s->n_distances == 1 && !s->keep_positions) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
+        if (s->n_distances == 1 && !s->keep_positions)
+            bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
         else place_positions(s, first, end, cursor, bucket);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

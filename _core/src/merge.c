@@ -1,10 +1,10 @@
 /* The sum of two sparse tables of counts, whose rows and columns both ascend: one pass over both.
  *
- * Decisions. Rows of a table of suffixes hold one or two entries, those of a table of tokens up to all of the vocabulary.
- * So a thread takes a range of rows of the sum, finds where the two tables enter it by a binary search, and then walks
- * through both side by side; the dynamic schedule evens out long rows. Within a row, both columns are compared and the
- * places move on by the comparison's result: there is no branch that the processor could guess wrong. Where one row is
- * far shorter than the other, its columns are searched for, and what lies between them is copied.
+ * Decisions. Rows of a table of suffixes hold one or two entries, those of a table of tokens up to all of the
+ * vocabulary. So a thread takes a range of rows of the sum, finds where the two tables enter it by a binary search, and
+ * then walks through both side by side; the dynamic schedule evens out long rows. Within a row, both columns are
+ * compared and the places move on by the comparison's result: there is no branch that the processor could guess wrong.
+ * Where one row is far shorter than the other, its columns are searched for, and what lies between them is copied.
  *
  * Several threads have to know where a row begins before they write it: they look at all columns twice. One thread
  * writes rows one behind the other, at half of the time.
@@ -142,8 +142,8 @@ SAFFU_INLINE int64_t insert_row(const saffu_table *longer, const saffu_table *sh
     return n + i_end - i;
 }
 
-/* A row of few entries: an entry that a table has not any more is read, and its place written, beside the table, so that
- * the only branch is the end of the row. */
+/* A row of few entries: an entry that a table has not any more is read, and its place written, beside the table, so
+ * that the only branch is the end of the row. */
 SAFFU_INLINE int64_t merge_few(const saffu_table *a, const saffu_table *b, int64_t i, int64_t a_end, int64_t j,
                                int64_t b_end, int64_t n, int32_t *indices, int64_t *counts, int64_t *a_places,
                                int64_t *b_places) {

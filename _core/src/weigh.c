@@ -123,8 +123,8 @@ SAFFU_SIMD static int weigh_rows(const int64_t *indptr, const int64_t *counts, c
             if (status == SAFFU_OK) weigh_run(&run, parent + from, lower, indptr[end] - from, u + from, p + from);
             c = end;
         } else {
-            status = weigh_row(counts + from, parent + from, lower, discounts, indptr[c + 1] - from, total + c, mass + c,
-                               u + from, p + from);
+            status = weigh_row(counts + from, parent + from, lower, discounts, indptr[c + 1] - from, total + c,
+                               mass + c, u + from, p + from);
             c++;
         }
     }
