@@ -242,6 +242,11 @@ cdef class SuffixCounter:
             bucket_all(&s, row_ptr, bucket, n_team)
         self.state = bucket, row_ptr, True
 
+    @property
+    def row_lengths(self):
+        """The number of positions of each row of the next table."""
+        return np.diff(self.state[1])
+
     def count(self, n_continued, n_threads, max_pairs=k.SAFFU_MAX_PAIRS):
         """CSR counts (indptr, indices, counts) of the next table, of whose rows the first so many have longer ones."""
         cdef int n_team = team(n_threads)

@@ -25,19 +25,31 @@ def merge(const int64_t[::1] a_indptr not None, const int32_t[::1] a_indices not
         raise ValueError(f"n_rows must not be negative, got {n_rows}")
     table_of(&a, a_indptr, a_indices, a_counts, a_rows, n_rows, n_team)
     table_of(&b, b_indptr, b_indices, b_counts, b_rows, n_rows, n_team)
+    cdef int64_t n_both = a_counts.shape[0] + b_counts.shape[0], steps = 2 + n_both // max(n_rows, 1)
     indptr = np.zeros(n_rows + 1, np.int64)
-    cdef int64_t[::1] indptr_ = indptr
-    # A step of the first pass is an entry of either table, of which there are about so many in a row.
-    cdef Blocks rows = blocks(n_rows, 2 + (a_counts.shape[0] + b_counts.shape[0]) // max(n_rows, 1))
+    a_places, b_places = np.empty(a_counts.shape[0], np.int64), np.empty(b_counts.shape[0], np.int64)
+    cdef int64_t[::1] indptr_ = indptr, a_places_ = a_places, b_places_ = b_places, counts_
+    cdef int32_t[::1] indices_
+    cdef Blocks rows = blocks(n_rows, 2 * steps)
+    if k.saffu_team(n_team, n_both + n_rows) == 1:
+        indices, counts = np.empty(n_both + 1, np.int32), np.empty(n_both + 1, np.int64)
+        indices_, counts_ = indices, counts
+        while more(&rows):
+            with nogil:
+                status = k.saffu_merge_in_turn(&a, &b, rows.begin, rows.end, &indptr_[0], &indices_[0], &counts_[0],
+                                               &a_places_[0], &b_places_[0])
+            check(status)
+        indices.resize(indptr[n_rows], refcheck=False)
+        counts.resize(indptr[n_rows], refcheck=False)
+        return indptr, indices, counts, a_places, b_places
+    rows = blocks(n_rows, steps)
     while more(&rows):
         with nogil:
             status = k.saffu_merge_lengths(&a, &b, rows.begin, rows.end, &indptr_[1], n_team)
         check(status)
     np.cumsum(indptr, out=indptr)
     indices, counts = np.empty(indptr[n_rows], np.int32), np.empty(indptr[n_rows], np.int64)
-    a_places, b_places = np.empty(a_counts.shape[0], np.int64), np.empty(b_counts.shape[0], np.int64)
-    cdef int32_t[::1] indices_ = indices
-    cdef int64_t[::1] counts_ = counts, a_places_ = a_places, b_places_ = b_places
+    indices_, counts_ = indices, counts
     rows = row_blocks(&indptr_[0], n_rows, 4)
     while more(&rows):
         with nogil:

@@ -67,8 +67,8 @@ SAFFU_INLINE int64_t place_in_part(const saffu_stream *s, int64_t m, int64_t n_p
 }
 
 int64_t saffu_bucket_parts(const saffu_stream *s, int n_threads) {
-    /* A histogram per team member pays while the histograms are shorter than the stream. */
-    return saffu_max(1, saffu_min(saffu_team(n_threads, s->n), s->n / (s->n_rows + 1)));
+    /* A histogram per team member pays while the histograms are not much longer than the stream. */
+    return saffu_max(1, saffu_min(saffu_team(n_threads, s->n), 4 * s->n / (s->n_rows + 1)));
 }
 
 int saffu_bucket_count(const saffu_stream *s, int64_t from, int64_t to, int64_t n_parts, int64_t *cursors) {
@@ -132,7 +132,8 @@ int saffu_bucket_place(const saffu_stream *s, int64_t from, int64_t to, int64_t 
         int64_t first = place_in_part(s, m, n_parts, from), end = place_in_part(s, m, n_parts, to);
         int64_t *cursor = cursors + m * s->n_rows;
         if (first >= end) continue;
-        if (s->n_distances == 1 && !s->keep_positions) bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
+        if (s->n_distances == 1 && !s->keep_positions)
+            bad |= (int64_t)place_targets(s, first, end, cursor, bucket) >= s->n_cols;
         else place_positions(s, first, end, cursor, bucket);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;

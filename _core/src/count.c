@@ -1,9 +1,10 @@
 /* The second stage of counting: rows of positions -> sorted sparse counts.
  *
- * Decisions. Each row is accumulated in a dense scratch of counters that stays in cache, and emitted in ascending order:
- * no hash table, no atomics. A row has one owner, so the result is the same for every number of threads. Rows go to
- * the threads in chunks of equal work; what a chunk holds is written to a scratch that stays in cache, and once the
- * chunks before it are known, to where it stays: nothing is moved in memory afterwards. One thread writes there at once.
+ * Decisions. Each row is accumulated in a dense scratch of counters that stays in cache, and emitted in ascending
+ * order: no hash table, no atomics. A row has one owner, so the result is the same for every number of threads. Rows go
+ * to the threads in chunks of equal work; what a chunk holds is written to a scratch that stays in cache, and once the
+ * chunks before it are known, to where it stays: nothing is moved in memory afterwards. One thread writes there at
+ * once.
  *
  * The few rows of many positions (the commonest words) would keep a thread busy after the others are done: they are
  * counted apart beforehand, the longest by the whole team, and put between the others when their turn comes.
@@ -117,7 +118,8 @@ static Sizes count_chunk(const Rows *r, int64_t from, int64_t to, Counters mine,
             continue;
         }
         Place row = place_at(&scratch, n, n_placed);
-        int64_t length = count_row(r->s, r->bucket, r->row_ptr[c], r->row_ptr[c + 1], r->row_ptr[r->s->n_rows], mine, row);
+        int64_t length = count_row(r->s, r->bucket, r->row_ptr[c], r->row_ptr[c + 1], r->row_ptr[r->s->n_rows], mine,
+                                   row);
         for (int64_t e = 0; r->out->places && e < length; e++) n_placed += row.counts[e];
         r->out->indptr[c + 1] = length;
         n += length;
@@ -158,7 +160,8 @@ static void count_together(const Rows *r, int64_t from, int64_t to, const saffu_
                 int64_t first = i ? row_at(r, from, to, start + work * i / n_chunks) : from;
                 int64_t last = i + 1 < n_chunks ? row_at(r, from, to, start + work * (i + 1) / n_chunks) : to;
                 int64_t place = work_before(r, first) - start;
-                Place scratch = {all->indices + place, r->out->places ? all->places + place : NULL, all->counts + place};
+                int32_t *places = r->out->places ? all->places + place : NULL;
+                Place scratch = {all->indices + place, places, all->counts + place};
                 if (stage == 0) begin[i + 1] = count_chunk(r, first, last, counters_of(all, saffu_thread()), scratch);
                 else settle_chunk(r, first, last, scratch, begin[i]);
             }

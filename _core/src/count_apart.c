@@ -1,8 +1,8 @@
 /* Rows of so many positions that they would keep a thread busy after the others are done, counted before all others.
  *
- * Decisions. A thread counts such a row alone, beside the others, while that is done sooner than by the whole team, whose
- * counters have to be added up for every column. The longest rows go to the team, one after the other: slices of their
- * occurrences into the counters of the threads, then slices of the columns into totals.
+ * Decisions. A thread counts such a row alone, beside the others, while that is done sooner than by the whole team,
+ * whose counters have to be added up for every column. The longest rows go to the team, one after the other: slices of
+ * their occurrences into the counters of the threads, then slices of the columns into totals.
  */
 #include <string.h>
 

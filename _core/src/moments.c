@@ -12,52 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "class_order.h"
 #include "parallel.h"
 #include "reals.h"
 #include "saffu.h"
-
-/* ---- examples by class ------------------------------------------------------------------------------------------- */
-
-/* start (n_classes + 1): the examples of class c in [from, to) become order[start[c] .. start[c + 1]), ascending. */
-static int sort_by_class(const int32_t *labels, int64_t from, int64_t to, int64_t n_classes, int64_t *start,
-                         int32_t *order) {
-    memset(start, 0, (size_t)(n_classes + 1) * sizeof *start);
-    for (int64_t m = from; m < to; m++) {
-        if (labels[m] < 0 || labels[m] >= n_classes) return SAFFU_OUT_OF_RANGE;
-        start[labels[m] + 1]++;
-    }
-    start[0] = from;
-    for (int64_t c = 0; c < n_classes; c++) start[c + 1] += start[c];
-    for (int64_t m = from; m < to; m++) order[start[labels[m]]++] = (int32_t)m;
-    for (int64_t c = n_classes; c > 0; c--) start[c] = start[c - 1]; /* a cursor stopped where the next class begins */
-    start[0] = from;
-    return SAFFU_OK;
-}
-
-typedef struct {
-    int64_t n, chunk, n_chunks, n_classes; /* n examples in chunks of `chunk` */
-    int64_t *start;                        /* (n_chunks, n_classes + 1) */
-    int32_t *order;                        /* (n) sorted by chunk, then class, then number */
-} Order;
-
-static void free_order(Order *o) {
-    free(o->start);
-    free(o->order);
-}
-
-static int new_order(const int32_t *labels, int64_t n, int64_t chunk, int64_t n_classes, Order *o) {
-    int64_t n_chunks = n ? (n + chunk - 1) / chunk : 1;
-    if (n > INT32_MAX) return SAFFU_TOO_LARGE;
-    o->n = n, o->chunk = chunk, o->n_chunks = n_chunks, o->n_classes = n_classes;
-    o->start = malloc((size_t)(n_chunks * (n_classes + 1)) * sizeof *o->start);
-    o->order = malloc((size_t)(n + 1) * sizeof *o->order);
-    int status = o->start && o->order ? SAFFU_OK : SAFFU_NO_MEMORY;
-    for (int64_t b = 0; status == SAFFU_OK && b < n_chunks; b++)
-        status = sort_by_class(labels, b * chunk, saffu_min(n, (b + 1) * chunk), n_classes,
-                               o->start + b * (n_classes + 1), o->order);
-    if (status != SAFFU_OK) free_order(o);
-    return status;
-}
 
 /* ---- dense features, labels -------------------------------------------------------------------------------------- */
 
@@ -127,17 +85,27 @@ static void add_mass(const Order *o, int64_t c, int64_t c_end, const double *wei
     for (int64_t chunk = 0; chunk < o->n_chunks; chunk++)
         for (int64_t i = c; i < c_end; i++) {
             const int64_t *start = o->start + chunk * (o->n_classes + 1) + i;
-            for (int64_t j = start[0]; j < start[1]; j++) mass[i] += weights ? weights[o->order[j]] : 1.0;
+            double sum = mass[i]; /* written once: the next class may be another thread's */
+            for (int64_t j = start[0]; j < start[1]; j++) sum += weights ? weights[o->order[j]] : 1.0;
+            mass[i] = sum;
         }
 }
 
 /* Columns a task: whole rows, unless there are too few classes, or too unequal ones, to keep the team busy. */
-static int64_t columns_per_task(const Order *o, int64_t n_features, int64_t classes_per_task, int team) {
+static int64_t columns_per_task(const Order *o, int64_t n_features, int stream, int team) {
     int64_t largest = 0, widest = 2048;
     for (int64_t c = 0; c < o->n_classes; c++) largest = saffu_max(largest, o->start[c + 1] - o->start[c]);
-    if (classes_per_task > 1) widest = saffu_max(64, (n_features + team - 1) / team);
+    if (stream) widest = saffu_max(64, (n_features + team - 1) / team);
     else if (team > 1 && largest * 4 * team > o->n) widest = saffu_max(64, n_features / (4 * team) / 64 * 64);
     return saffu_max(1, saffu_min(widest, n_features));
+}
+
+/* Classes a task: all of a stream, unless its features are too few for the team; otherwise one, or so many that their
+ * sums fill some cache lines of their own. */
+static int64_t classes_per_task(int64_t n_classes, int64_t n_features, int64_t n_blocks, int stream, int team) {
+    int64_t per_thread = saffu_max(1, n_classes / (4 * team));
+    if (stream) return saffu_max(1, n_blocks >= team ? n_classes : per_thread);
+    return saffu_min(saffu_max(1, 64 / saffu_max(n_features, 1)), per_thread);
 }
 
 SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *labels, const double *weights, int64_t n,
@@ -146,15 +114,16 @@ SAFFU_SIMD int saffu_moments_labels(const void *H, int h_size, const int32_t *la
     Order order;
     int stream = n_classes * n_features * (int64_t)sizeof *F <= CACHED;
     int64_t chunk = stream ? saffu_max(16, CHUNK_BYTES / (h_size * saffu_max(n_features, 1))) : saffu_max(n, 1);
-    int status = new_order(labels, n, chunk, n_classes, &order);
+    int status = new_order(labels, n, chunk, n_classes, n_threads, &order);
     if (status != SAFFU_OK) return status;
     int team = saffu_team(n_threads, n * n_features);
-    int64_t depth = saffu_max(1, stream ? n_classes : 1); /* classes a task */
-    int64_t width = columns_per_task(&order, n_features, depth, team);
+    int64_t width = columns_per_task(&order, n_features, stream, team);
     int64_t n_blocks = saffu_max(1, (n_features + width - 1) / width);
+    int64_t most = classes_per_task(n_classes, n_features, n_blocks, stream, team);
+    int64_t n_tasks = (n_classes + most - 1) / most * n_blocks;
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
-    for (int64_t task = 0; task < n_classes / depth * n_blocks; task++) {
-        int64_t c = task / n_blocks * depth, first = task % n_blocks * width;
+    for (int64_t task = 0; task < n_tasks; task++) {
+        int64_t c = task / n_blocks * most, first = task % n_blocks * width, depth = saffu_min(most, n_classes - c);
         Columns x = {real_from(H, h_size, first), stride, saffu_min(width, n_features - first), weights, &order};
         for (int64_t i = c; !add && i < c + depth; i++)
             memset(F + i * stride + first, 0, (size_t)x.n_columns * sizeof *F);
@@ -182,7 +151,7 @@ SAFFU_INLINE void pack_targets(const void *Y, int y_size, const double *weights,
 }
 
 /* F (n_c <= 4 classes, n_d <= 16 features) += y_mc^T h over n_rows examples, whose h have 16 entries: 64 sums held in
- * registers. They are vectors by name, of which compilers would keep a half in memory if they were left to find them. */
+ * registers. They are vectors by name: compilers that are left to find them keep a half in memory. */
 SAFFU_INLINE void add_tile(const void *h, int h_size, int64_t h_stride, const double *y_mc, int64_t n_rows, int64_t n_c,
                            int64_t n_d, int64_t stride, double *F) {
     double sums[TILE_N][TILE_D] = {{0}};
@@ -272,7 +241,7 @@ int saffu_moments_csr_labels(const int64_t *indptr, const void *indices, int ind
                              int data_size, const int32_t *labels, const double *weights, int64_t n,
                              int64_t n_features, int64_t n_classes, int add, double *F, double *mass, int n_threads) {
     Order order;
-    int status = new_order(labels, n, saffu_max(n, 1), n_classes, &order);
+    int status = new_order(labels, n, saffu_max(n, 1), n_classes, n_threads, &order);
     if (status != SAFFU_OK) return status;
     int team = saffu_team(n_threads, indptr[n] - indptr[0]);
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))

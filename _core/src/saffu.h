@@ -48,10 +48,10 @@ typedef struct {
     int keep_positions, first_table; /* count for the next longer contexts: see below */
 } saffu_stream;
 
-/* With keep_positions, row c is of the pairs (contexts[t], targets[t]), distances {0} and one document: the context of t
- * is that of what was before it. targets (n + 1) has ~w in place of w where a document begins, and -1 at n. Each row
- * then also gives the positions t + 1 behind each of its pairs, in the order of the columns: those of the pair (c, w) are
- * the bucket of the row that the table of contexts one token longer has for it. Where a document began in between,
+/* With keep_positions, row c is of the pairs (contexts[t], targets[t]), distances {0} and one document: the context of
+ * t is that of what was before it. targets (n + 1) has ~w in place of w where a document begins, and -1 at n. Each row
+ * then also gives the positions t + 1 behind each of its pairs, in the order of the columns: those of the pair (c, w)
+ * are the bucket of the row that the table of contexts one token longer has for it. Where a document began in between,
  * targets[t + 1] is negative, and such a pair is not counted; in the first table, whose contexts are those before each
  * position, it is. So the tables of all lengths need one bucket stage and no lookup. */
 
@@ -76,9 +76,9 @@ int saffu_bucket_place(const saffu_stream *stream, int64_t from, int64_t to, int
 enum { SAFFU_MAX_PAIRS = 1 << 27 }; /* pairs that are counted in 32 bits: a tenth of a second, and far from wrapping */
 
 /* What `team` threads count in: counter (team, stride), bits (team, stride / 64 + 16) and words (team, stride / 4096 +
- * 16) are zero before and after each call; seen (team, stride). stride >= n_cols + 64, so that threads do not write into
- * the same cache lines. A team of several threads writes rows to a scratch of `capacity` entries first, which may be
- * NULL for one: indices, counts and, with keep_positions, places. capacity >= 2 n_distances. */
+ * 16) are zero before and after each call; seen (team, stride). stride >= n_cols + 64, so that threads do not write
+ * into the same cache lines. A team of several threads writes rows to a scratch of `capacity` entries first, which may
+ * be NULL for one: indices, counts and, with keep_positions, places. capacity >= 2 n_distances. */
 typedef struct {
     int team;
     int64_t stride;
@@ -89,8 +89,8 @@ typedef struct {
     int64_t *counts;
 } saffu_counters;
 
-/* count_apart.c. Rows that are counted before all others: of more than saffu_long_row positions, those of more than saffu_team_row by
- * the whole team, and in pieces if their pairs are more than n_pairs. */
+/* count_apart.c. Rows that are counted before all others: of more than saffu_long_row positions, those of more than
+ * saffu_team_row by the whole team, and in pieces if their pairs are more than n_pairs. */
 typedef struct {
     int64_t n;
     int64_t *rows;    /* (n) ascending */
@@ -138,7 +138,7 @@ int saffu_count_rows(const saffu_stream *stream, const int64_t *row_ptr, const i
                      const saffu_apart *apart, int64_t from, int64_t to, const saffu_counters *all,
                      const saffu_counted *out);
 
-/* ---- merge.c: sums of tables of counts ------------------------------------------------------------------------------ */
+/* ---- merge.c: sums of tables of counts --------------------------------------------------------------------------- */
 
 /* A CSR table of counts, its columns ascending, each of whose rows has a number among the rows of a sum. */
 typedef struct {
@@ -156,6 +156,9 @@ typedef struct {
  * Traffic of an entry of A or B: its column twice, its count, its place; of the sum: column and count. */
 int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
                         int n_threads);
+/* The same in one pass by one thread: indptr too, from indptr[from], and as much space as both tables have entries. */
+int saffu_merge_in_turn(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
+                        int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places);
 int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
                 int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads);
 

@@ -1,4 +1,4 @@
-"""Counting, moments, log weights, language model and classifier, in seconds beside numpy, scipy and scikit-learn.
+"""Counting, moments, log weights, other kernels, language model and classifier, beside numpy, scipy and scikit-learn.
 
 ``python -m bench.experiments.speed [--print]`` takes a few minutes. Needs SAFFU_DATA and scikit-learn.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import saffu
 from bench.data import corpora, datasets
 from bench.measure.clock import Seconds, race
-from bench.peers import counting, dense_language_model
+from bench.peers import counting, dense_language_model, kernels
 from bench.peers.classifiers import fit_saffu
 from bench.peers.dense import LOG_SHAPES, MOMENT_SHAPES, numpy_expression, one_hot_product
 from bench.report.command import only_print
@@ -91,6 +91,14 @@ def log_weights_rows() -> Iterator[Row]:
         yield against(f"log weights {shape}, {np.dtype(dtype)}", times["saffu"].cpu, "numpy", times["numpy"].cpu)
 
 
+def kernel_rows() -> Iterator[Row]:
+    """Kernels at the sizes where they once were slow, beside each peer."""
+    for problem in kernels.problems():
+        times = race(problem.contenders)
+        for peer in [name for name in times if name != "saffu"]:
+            yield against(problem.name, times["saffu"].cpu, peer, times[peer].cpu)
+
+
 def language_model_rows(folder: Path) -> Iterator[Row]:
     """Fitting Brown, and scoring it beside the dense evaluation in numpy."""
     brown = corpora.brown(folder)
@@ -129,6 +137,7 @@ def report(folder: Path) -> str:
         *counting_rows(),
         *moments_rows(),
         *log_weights_rows(),
+        *kernel_rows(),
         *language_model_rows(folder),
         *classifier_rows(folder),
     ]

@@ -85,32 +85,35 @@ class NgramCounts:
         """
         counts, ids, V = self._without_counts(), stream.ids, self.vocab_size
         counts.n_tokens = ids.size - n_context
-        counts.unigram = np.bincount(ids[n_context:], minlength=V)
         for k in range(2, self.radius + 1):
             counts.distance[k - 1] = _count_new(stream, ids, k, (V, V), n_context, n_threads)
             on_table()
-        chain = counts.chain
-        for n, table in enumerate(self._counted_suffixes(stream, n_context, opens, n_threads)):
+        chain, n_rows = counts.chain, counts.distance[0].shape[0]
+        contexts = _newest_tokens(stream, V, n_rows, opens)
+        counter = _core.SuffixCounter(contexts, ids, stream.starts, n_rows, V, resolve_threads(n_threads))
+        # Every token is the context of a position but the last of each document, and those that are not counted.
+        last = np.append(stream.starts, ids.size) - 1
+        counts.unigram = counter.row_lengths[:V] + np.bincount(ids[last[last >= 0]], minlength=V)
+        counts.unigram -= np.bincount(ids[:n_context], minlength=V)
+        for n, table in enumerate(self._counted_suffixes(counter, stream, n_context, opens, n_threads)):
             chain[n] = table
             on_table()
         counts.distance[0], counts.suffix = chain[0], chain[1:]
         return counts
 
     def _counted_suffixes(
-        self, stream: TokenStream, n_context: int, opens: Bools | None, n_threads: int | None
+        self,
+        counter: _core.SuffixCounter,
+        stream: TokenStream,
+        n_context: int,
+        opens: Bools | None,
+        n_threads: int | None,
     ) -> Iterator[csr_array]:
         """The tables of suffixes of 1, 2, ... tokens: each is counted from the positions that the one before left."""
         (ids, starts), n_rows, n_tables = stream, self.distance[0].shape[0], self.order - 1
-        contexts = _newest_tokens(stream, self.vocab_size, n_rows, opens)
-        counter = _core.SuffixCounter(contexts, ids, starts, n_rows, self.vocab_size, resolve_threads(n_threads))
-        prefix = TokenStream(ids[:n_context], starts[starts < n_context])
-        uncounted = suffix_contexts(
-            chain := list(self.chain),
-            prefix,
-            1,
-            None if opens is None else opens[starts < n_context],
-            self.start_length,
-        )
+        chain, prefix = list(self.chain), TokenStream(ids[:n_context], starts[starts < n_context])
+        opened = None if opens is None else opens[starts < n_context]
+        uncounted = suffix_contexts(chain, prefix, 1, opened, self.start_length)
         without_start = self.vocab_size  # rows whose context does not begin with the start token
         for n in range(n_tables):
             ends_here = without_start if n + 1 == self.start_length else n_rows

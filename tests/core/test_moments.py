@@ -176,3 +176,24 @@ def test_leave_one_out_equals_recounting(example):
     csr = _core.leave_one_out_csr(indptr, indices, sparse.data, rows, labels, weights, F, F.sum(1), 0.1, 2)
     np.testing.assert_allclose(dense, likelihood[rows, labels], rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(csr, likelihood[rows, labels], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_features", "n_classes"), [(60_000, 1, 3), (30_000, 4, 500), (20_000, 40, 900), (9_000, 300, 7)]
+)
+def test_few_features_and_many_classes_have_the_same_bits_at_all_threads(n, n_features, n_classes):
+    rng = np.random.default_rng(n)
+    H, weights = rng.normal(size=(n, n_features)).astype(np.float32), rng.random(n)
+    labels = (n_classes * rng.random(n) ** 3).astype(np.int32)
+    for w in (None, weights):
+        results = []
+        for n_threads in (1, 2, 3, 7):
+            F, mass = np.full((n_classes, n_features), 0.5), np.ones(n_classes)
+            _core.moments_labels(H, labels, w, F, mass, True, n_threads)
+            results.append((F, mass))
+        for F, mass in results[1:]:
+            np.testing.assert_array_equal(F, results[0][0])
+            np.testing.assert_array_equal(mass, results[0][1])
+        Y = reference.one_hot(labels, n_classes) * (1 if w is None else w[:, None])
+        np.testing.assert_allclose(results[0][0], 0.5 + Y.T @ H.astype(np.float64), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(results[0][1], 1 + Y.sum(0), rtol=1e-12)
