@@ -160,18 +160,21 @@ class CountedText:
         for first in range(0, stream.ids.size, most):
             inside = stream.starts[(stream.starts >= first) & (stream.starts < first + most)] - first
             part = TokenStream(stream.ids[first : first + most], inside)
-            waiting = self._waiting
-            if waiting is not None and waiting.n_tokens + part.ids.size > self.limits.most_tokens(MOST):
+            if not wait or (self._waiting and self._waiting.n_tokens + part.ids.size > self.limits.most_tokens(MOST)):
                 self.count_waiting(n_threads, progress)
-                waiting = None
-            if waiting is None:
-                waiting = WaitingText(self.end if part.continues else self.end[:0], self.contexts.reach)
-            waiting.add(TokenStream(part.ids.copy(), part.starts) if wait else part)
+            before = self.sample, self.end
+            if self._waiting is None:
+                self._waiting = WaitingText(self.end if part.continues else self.end[:0], self.contexts.reach)
+            self._waiting.add(TokenStream(part.ids.copy(), part.starts) if wait else part)
             self.sample = self.sample.plus(part)
             self.end = end_after(part, self.end, self.contexts.reach)
-            self._waiting = waiting
             if not wait:
-                self.count_waiting(n_threads, progress, statistics)
+                try:
+                    self.count_waiting(n_threads, progress, statistics)
+                except BaseException:
+                    if self._waiting is not None:  # it was not counted, and will not be
+                        self._waiting, (self.sample, self.end) = None, before
+                    raise
 
     def count_waiting(self, n_threads: int | None, progress: bool | None, statistics: bool = False) -> None:
         """Count the text that waits, if there is any."""

@@ -151,7 +151,7 @@ class ExplicitLM(ConvertibleModel):
         """Count the next chunk of the stream; weights and scalars are renewed when next needed.
 
         A chunk without a document start at 0 continues the document before. Counts do not depend on how the stream is
-        cut into chunks: small ones are kept, up to four million tokens, and counted together. The first chunk fixes
+        cut into chunks: small ones are kept, up to eight million tokens, and counted together. The first chunk fixes
         ``vocab_size``. Parameters and errors as in :meth:`fit`.
 
         Examples

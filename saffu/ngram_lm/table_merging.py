@@ -8,7 +8,7 @@ Both ascend, so everything is read and written from front to back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,10 +98,10 @@ class _Part(NamedTuple):
 class TableFiles:
     """A table of counts that is written to files row by row."""
 
-    def __init__(self, name: str, n_cols: int, make: Callable[[str, type], ArrayFile] = ArrayFile) -> None:
+    def __init__(self, name: str, n_cols: int) -> None:
         self.n_cols = n_cols
-        self._indptr = make(f"{name}.indptr", np.int64)
-        self._indices, self._counts = make(f"{name}.indices", np.int32), make(f"{name}.counts", np.int64)
+        self._indptr = ArrayFile(f"{name}.indptr", np.int64)
+        self._indices, self._counts = ArrayFile(f"{name}.indices", np.int32), ArrayFile(f"{name}.counts", np.int64)
         self._indptr.append(np.zeros(1, np.int64))
 
     @property

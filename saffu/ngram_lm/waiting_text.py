@@ -9,7 +9,7 @@ import numpy as np
 from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.streams import TokenStream
 
-MOST = 1 << 22  # tokens that wait
+MOST = 1 << 23  # tokens that wait
 
 
 class Joined(NamedTuple):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any
+import weakref
+from contextlib import suppress
+from typing import IO, Any
 
 import numpy as np
 
@@ -87,6 +89,7 @@ class ArrayFile:
             self._file = open(path, "xb")  # noqa: SIM115 (closed by finish)
         except OSError as error:
             raise self._failed(error) from error
+        weakref.finalize(self, _close, self._file)  # where writing has failed
 
     def append(self, values: Array) -> None:
         """Write the next numbers, which are converted if they are of another type."""
@@ -104,12 +107,13 @@ class ArrayFile:
             raise self._failed(error) from error
         return mapped(self.path, self.dtype, self.size)
 
-    def close(self) -> None:
-        """Close the file without a look at it."""
-        self._file.close()
-
     def _failed(self, error: OSError) -> OSError:
         return OSError(f"cannot write into {os.path.dirname(self.path)!r}: {error.strerror}")
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):
+        file.close()
 
 
 class ArrayParts:

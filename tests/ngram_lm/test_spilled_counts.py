@@ -131,6 +131,47 @@ def test_a_copy_does_not_need_the_folder(tiny, tmp_path):
     assert copies[0].partial_fit(ids, documents=[0]).n_tokens == 2 * ids.size
 
 
+@pytest.mark.parametrize("limit", [None, "1M"])
+def test_text_whose_counting_is_interrupted_was_never_given(monkeypatch, tmp_path, limit):
+    ids, _ = text(2000)
+    model = saffu.ExplicitLM(memory_limit=limit, spill_folder=tmp_path).partial_fit(ids, vocab_size=V)
+    of_stream = NgramCounts.of_stream
+
+    def interrupted(self, stream, **settings):
+        if stream.ids.size < 400:
+            raise KeyboardInterrupt
+        return of_stream(self, stream, **settings)
+
+    monkeypatch.setattr(NgramCounts, "of_stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.update(ids[:300])
+    monkeypatch.undo()
+    expected = saffu.ExplicitLM().partial_fit(ids, vocab_size=V).partial_fit(ids[300:600]).prime()
+    model.partial_fit(ids[300:600]).prime()
+    assert_equal_counts(model.counts, expected.counts)
+    assert model.scalars == expected.scalars
+
+
+def test_counts_are_kept_if_the_disk_is_full(tiny, tmp_path, monkeypatch):
+    ids, _ = text(3000)
+    expected = saffu.ExplicitLM().partial_fit(ids, vocab_size=V).counts
+    model = saffu.ExplicitLM(memory_limit="1M", spill_folder=tmp_path).partial_fit(ids[:1000], vocab_size=V)
+    assert model.counts.n_tokens == 1000
+
+    class Full:
+        def __init__(self, path, dtype):
+            raise OSError(f"cannot write into {path!r}: No space left on device")
+
+    monkeypatch.setattr(table_merging, "ArrayFile", Full)
+    model.partial_fit(ids[1000:2000])
+    with pytest.raises(OSError, match="No space left on device"):
+        model.partial_fit(ids[2000:])
+    monkeypatch.undo()
+    monkeypatch.setattr(spilled_counts, "SHARE_OF_PIECES", 0.0)
+    model.partial_fit(ids[2000:])
+    assert_equal_counts(model.counts, expected)
+
+
 def test_merging_chunks_costs_little_more_than_counting_them_at_once():
     pieces, n_written = [], 0
     counts = saffu.ngram_lm.incremental_counts.IncrementalCounts()
