@@ -1,10 +1,10 @@
 /* Packing rows: the sparse rows of all tables in the form that the pooled softmax adds up.
  *
  * Decisions. Frequent words have small ids, so a long row is nearly full at its beginning: that is stored as a vector,
- * without indices, and the rest as (word, value) pairs. The exponential of a word takes a cycle as float and two as double,
- * and another half to bring its 4 or 8 bytes from where rows lie that do not fit the caches; a pair takes three to five
- * cycles in all. So the vector ends where fewer than a third (float) or half (double) of its words are seen. That words ascend is looked at while they are in cache, for
- * many short rows together.
+ * without indices, and the rest as (word, value) pairs. The exponential of a word takes a cycle as float and two as
+ * double, and another half to bring its 4 or 8 bytes from where rows lie that do not fit the caches; a pair takes three
+ * to five cycles in all. So the vector ends where fewer than a third (float) or half (double) of its words are seen.
+ * That words ascend is looked at while they are in cache, for many short rows together.
  */
 #include <string.h>
 

@@ -16,18 +16,20 @@
  * A pair costs about 11 operations on single numbers in all. Rows of float are added up and exponentiated in float,
  * sums of exponentials kept in double; the target's own logit is summed in double.
  *
- * Logits are kept in bits, so that an exponential needs no change of base. They are exponentiated as they are while Z is
- * of ordinary size and no small remainder of the mass of the prior; a position with extreme scalars, whose exponentials
- * overflow, vanish or cancel, is computed anew over all words in double, its logits shifted by their maximum. Positions
- * are processed in chunks on a grid set by their number; a chunk owns its results and begins its windows afresh, so that
- * no bit depends on the number of threads.
+ * Logits are kept in bits, so that an exponential needs no change of base. They are exponentiated as they are while Z
+ * is of ordinary size and no small remainder of the mass of the prior; a position with extreme scalars, whose
+ * exponentials overflow, vanish or cancel, is computed anew over all words in double, its logits shifted by their
+ * maximum. Positions are processed in chunks on a grid set by their number; a chunk owns its results and begins its
+ * windows afresh, so that no bit depends on the number of threads.
  */
 #include <math.h>
 #include <string.h>
 
 #include "pool.h"
 
-enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK, HEAD_TILE = 128 * BLOCK, FUSED = 6, LINE = 64, FETCHED = 4, PRIOR_PART = 64 * BLOCK, GATHERED = 256 };
+enum { SHORTEST_CHUNK = 64, LONGEST_CHUNK = 512, TILE = 64 * BLOCK, PRIOR_PART = 64 * BLOCK };
+enum { HEAD_TILE = 128 * BLOCK, FUSED = 6, GATHERED = 256 }; /* words and dense beginnings of a pass; words gathered */
+enum { LINE = 64, FETCHED = 4 };                             /* bytes of a line of cache; lines fetched of each row */
 
 /* Bits below which a prior leaves too little to the exponentials of rows: those are clamped at 2^126 (2^1022), and with
  * a mass not below these a clamped one shows, as Z is then above what is_accurate lets pass. */
@@ -96,7 +98,8 @@ int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, dou
     }
     SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t s = 0; s < pool->n_states; s++)
-        sum_prior(pool, theta_of(pool, s), prior + s * n, moments + s * (n_blocks + 1) * N_MOMENTS, beyond + s * (n_blocks + 1));
+        sum_prior(pool, theta_of(pool, s), prior + s * n, moments + s * (n_blocks + 1) * N_MOMENTS,
+                  beyond + s * (n_blocks + 1));
     return SAFFU_OK;
 }
 
@@ -128,8 +131,8 @@ SAFFU_RARE static double score_anew(const Job *job, int64_t i, int32_t target, S
     return log_prob;
 }
 
-/* Rows lie anywhere in memory: where those of position i are, and then the first lines of them, are fetched while earlier
- * positions are scored. What follows comes by itself. */
+/* Rows lie anywhere in memory: where those of position i are, and then the first lines of them, are fetched while
+ * earlier positions are scored. What follows comes by itself. */
 SAFFU_INLINE void fetch_offsets(const Job *job, int64_t i) {
     const saffu_pool *pool = job->pool;
     for (int64_t k = 0; k < pool->n_contexts; k++) {

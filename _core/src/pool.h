@@ -168,17 +168,18 @@ SAFFU_INLINE void move_windows(const Job *job, int64_t i, Scratch *s) {
 static void gather_rows(const Job *job, int64_t i, Scratch *s) {
     const saffu_pool *pool = job->pool;
     const saffu_batch *batch = job->batch;
-    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows, size = pool->row_size;
+    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
+    int size = (int)pool->row_size;
     Windows *v = &s->windows;
     for (int64_t f = 0; f < n_contexts; f++) {
         int64_t c = batch->rows[i * n_contexts + f];
         if (c < 0) {
-            s->row[f] = (Row){NULL, NULL, NULL, 0, 0, (int)size};
+            s->row[f] = (Row){NULL, NULL, NULL, 0, 0, size};
             continue;
         }
         int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c];
-        s->row[f] = (Row){real_from(pool->head, (int)size, head), real_from(pool->tail_u, (int)size, tail),
-                          pool->tail_word + tail, pool->head_ptr[c + 1] - head, pool->tail_ptr[c + 1] - tail, (int)size};
+        s->row[f] = (Row){real_from(pool->head, size, head), real_from(pool->tail_u, size, tail),
+                          pool->tail_word + tail, pool->head_ptr[c + 1] - head, pool->tail_ptr[c + 1] - tail, size};
     }
     move_windows(job, i, s);
     for (int64_t l = 0; l < n_windows; l++)
