@@ -87,8 +87,9 @@ SAFFU_INLINE double vexp2_bounded(double x) {
     return double_of(bits_of(q * f + 1.0) + (bits_of(shifted) << 52));
 }
 
-/* The same for float to 3e-7 (8e-9 on average), clamped to [-126, 126]: so are their bits, the positive ones in order as
- * signed numbers, the negative ones behind them and in reverse as unsigned numbers. */
+/* The same for float to 3e-7 (8e-9 on average), clamped to [-126, 126]. Its bits are clamped, which takes one step for
+ * each bound: as signed numbers positive floats are in order, as unsigned ones negative floats come last and in reverse.
+ * Of NaN, those with a sign pass for -126. */
 SAFFU_INLINE float vexp2f_bounded(float x) {
     const float round_magic = 0x1.8p23f;
     int32_t positive = (int32_t)bits_of_f32(x);
