@@ -45,6 +45,7 @@ COMMANDS = {
     ("train", "valid", "text", *COMPACT, "--refine", "1", "--valid", "grid", "--out"): ("text", "valid", "grid"),
     ("grow", "model", "--set", "order=5", "--data", "valid", "text", "--out"): ("model", "valid", "text"),
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
+    ("export", "model", "--arpa"): ("model",),
 }
 LINKS = {
     "itself": lambda file: file,
