@@ -10,8 +10,8 @@ A library that imports ``kenlm`` itself, such as pyctcdecode, is given this modu
 
 **What is a sentence.** A sentence is a document that ends with ``<eos>``: ``bos=True`` conditions on the start of a
 document, which an ARPA file calls ``<s>``, and ``eos=True`` adds ``<eos>``, which it calls ``</s>``. Text is split at
-white space of ASCII; a word that the model does not know is ``<unk>``. So train on tokens with spaces between, each
-sentence a document of its own.
+white space of ASCII; a word that the model does not know is ``<unk>``. So train on lines of tokens with spaces between,
+each a document of its own: ``Corpus(files, tokenizer="whitespace", documents="line")``.
 
 **What a state holds.** Of a back-off model (:class:`saffu.BackoffLM`, or a :class:`saffu.ExplicitLM` that is one) the
 contexts that can still matter: two histories with the same future are the same state, as in KenLM. Of any other

@@ -16,10 +16,12 @@ from saffu.utils import validate
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
 TOKENIZERS = ("words", "whitespace", "chars", "bytes")
-DOCUMENTS = ("blank-line", "file")
+DOCUMENTS = ("blank-line", "line", "file")
 BYTE_ORDER_MARK = "\ufeff"
 
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+# What stands between documents; it is read as one "\n\n".
+SEPARATORS = {"blank-line": BLANK_LINES, "line": re.compile(r"\n(?:[^\S\n]*\n)*")}
 LEADING_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)+")
 
 
@@ -51,7 +53,7 @@ def splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
     if tokenizer in ("chars", "bytes") and documents == "file":
         return list
     pattern = _pattern(tokenizer)
-    line_end = r"\n\n?" if documents == "blank-line" else r"\n"
+    line_end = r"\n\n?" if documents in SEPARATORS else r"\n"
     return re.compile(f"{pattern}|{line_end}").findall
 
 

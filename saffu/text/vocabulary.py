@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.text.tokenizers import (
-    BLANK_LINES,
     DOCUMENTS,
     LEADING_BLANK_LINES,
     LINE_END,
+    SEPARATORS,
     UNKNOWN,
     as_read,
     default_documents,
@@ -38,7 +38,7 @@ class Vocabulary:
         The types from id 2 on, each once.
     tokenizer : {"words", "whitespace", "chars", "bytes"}
         How text becomes tokens.
-    documents : {"blank-line", "file"}, optional
+    documents : {"blank-line", "line", "file"}, optional
         How documents are separated in files; by default ``"file"`` for chars and bytes, else ``"blank-line"``.
     min_count : int
         How often a type was seen at least; kept for the record.
@@ -189,9 +189,9 @@ class Vocabulary:
         ([2, 3], [])
         """
         text = as_read(text, self.tokenizer)
-        if self.documents == "blank-line":
+        if self.documents in SEPARATORS:
             blank = LEADING_BLANK_LINES.match(text)
-            text = BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
+            text = SEPARATORS[self.documents].sub("\n\n", text[blank.end() :] if blank else text)
         return self.encode_block(splitter(self.tokenizer, self.documents)(text))
 
     def decode(self, ids: ArrayLike) -> list[str]:
