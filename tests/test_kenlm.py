@@ -153,7 +153,8 @@ def test_on_real_text(kenlm, data_folder, tmp_path):
     words = [word for block in test.token_lists() for word in block]
     lines = " ".join(words).replace("\n\n", "\n").split("\n")[:500]
     expected = [theirs.score(line) for line in lines]
-    np.testing.assert_allclose(ours.score_batch(lines), expected, rtol=0, atol=2e-5)
+    # KenLM adds numbers of 32 bits.
+    np.testing.assert_allclose(ours.score_batch(lines), expected, rtol=1e-6, atol=1e-5)
     assert sum(unknown for line in lines for *_, unknown in ours.full_scores(line)) > 100
 
 

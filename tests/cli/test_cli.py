@@ -355,7 +355,7 @@ def assert_user_error(result, message):
         (["train", "train.txt"], "saffu train: error: the following arguments are required: --out"),
         (["train", "--out", "new"], "required: FILE"),
         (["train", "train.txt", "--out", "new", "--tokenizer", "word"], "--tokenizer: invalid choice: 'word'"),
-        (["train", "train.txt", "--out", "new", "--documents", "line"], "--documents: invalid choice: 'line'"),
+        (["train", "train.txt", "--out", "new", "--documents", "verse"], "--documents: invalid choice: 'verse'"),
         (["train", "train.txt", "--out", "new", "--priming", "none"], "--priming: invalid choice: 'none'"),
         (["train", "train.txt", "--out", "new", "--min-count", "0"], "integer of at least 1, got '0'"),
         (["train", "train.txt", "--out", "new", "--radius", "x"], "--radius: expected an integer of at least 1"),
