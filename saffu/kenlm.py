@@ -6,12 +6,12 @@ r"""KenLM's Python interface over ARPA files and the models of saffu; nothing mo
     model = kenlm.Model("model.arpa")         # of KenLM, SRILM or saffu; or a model that saffu saved
 
 A library that imports ``kenlm`` itself, such as pyctcdecode, is given this module instead before it does so:
-``sys.modules["kenlm"] = saffu.kenlm``.
+``sys.modules["kenlm"] = saffu.kenlm``. :func:`decoder_lm` makes of a model what flashlight-text and torchaudio take.
 
 **What is a sentence.** A sentence is a document that ends with ``<eos>``: ``bos=True`` conditions on the start of a
 document, which an ARPA file calls ``<s>``, and ``eos=True`` adds ``<eos>``, which it calls ``</s>``. Text is split at
-white space of ASCII; a word that the model does not know is ``<unk>``. So train on tokens with spaces between, each
-sentence a document of its own.
+white space of ASCII; a word that the model does not know is ``<unk>``. So train on lines of tokens with spaces between,
+each a document of its own: ``Corpus(files, tokenizer="whitespace", documents="line")``.
 
 **What a state holds.** Of a back-off model (:class:`saffu.BackoffLM`, or a :class:`saffu.ExplicitLM` that is one) the
 contexts that can still matter: two histories with the same future are the same state, as in KenLM. Of any other
@@ -37,7 +37,7 @@ from saffu.utils.arrays import Float64, Int32
 from saffu.utils.language_model import LanguageModel as AnyModel
 from saffu.utils.streams import TokenStream
 
-__all__ = ["FullScoreReturn", "LanguageModel", "Model", "State"]
+__all__ = ["FullScoreReturn", "LanguageModel", "Model", "State", "decoder_lm"]
 
 Text = str | bytes
 SHORT = 12  # words; shorter sentences are scored one word at a time, which is quicker than to set up arrays
@@ -292,3 +292,58 @@ def _types(model: AnyModel) -> list[str]:
 
 
 LanguageModel = Model  # KenLM's older name
+
+
+# ---- decoders of speech ----------------------------------------------------------------------------------------------
+
+
+def decoder_lm(model: Model, *, words: Sequence[str]) -> Any:
+    """A model as the decoders of flashlight-text take one, and torchaudio's ``ctc_decoder`` as ``CTCDecoderLM``.
+
+    Scores are base-10 logarithms, as those of the KenLM that is built into them, so the same weights suit both.
+
+    Parameters
+    ----------
+    model : Model
+    words : sequence of str
+        The word of each number that the decoder gives.
+
+    Returns
+    -------
+    flashlight.lib.text.decoder.LM
+
+    Raises
+    ------
+    ImportError
+        If flashlight-text is not installed; the extra ``speech`` installs it.
+    """
+    try:
+        from flashlight.lib.text.decoder import LM, LMState
+    except ImportError as error:
+        raise ImportError("flashlight-text is not installed; pip install 'saffu[speech]' installs it") from error
+
+    class DecoderLM(LM):  # type: ignore[misc]  # it has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self._known: dict[Any, tuple[float, State]] = {}  # of the utterance that is being decoded
+
+        def start(self, start_with_nothing: bool) -> Any:
+            begin, state = LMState(), State()
+            (model.NullContextWrite if start_with_nothing else model.BeginSentenceWrite)(state)
+            self._known = {begin: (0.0, state)}
+            return begin
+
+        def score(self, state: Any, token: int) -> tuple[Any, float]:
+            return self._after(state, token, words[token])
+
+        def finish(self, state: Any) -> tuple[Any, float]:
+            return self._after(state, -1, END)
+
+        def _after(self, state: Any, number: int, word: str) -> tuple[Any, float]:
+            child = state.child(number)
+            if child not in self._known:
+                after = State()
+                self._known[child] = model.BaseScore(self._known[state][1], word, after), after
+            return child, self._known[child][0]
+
+    return DecoderLM()

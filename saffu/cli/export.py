@@ -18,9 +18,9 @@ def add(commands: Commands) -> None:
         "ARPA is the text format of n-gram models that KenLM, SRILM and speech recognisers read. It holds what backs\n"
         "off from longer to shorter contexts and nothing else: models trained with --priming backoff (Kneser-Ney with\n"
         "a fitted weight for each length of context) or --priming kneser-ney. <eos> at line ends becomes </s>, and\n"
-        "the start of a document <s>: where programs score sentence by sentence, train on text with a blank line\n"
-        "after each sentence. Prints how many n-grams of 1, 2, ... tokens were written.",
-        "  saffu train book.txt --priming backoff --tokenizer whitespace --out book.saffu\n"
+        "the start of a document <s>: where programs score sentence by sentence, train on text with a sentence a line\n"
+        "and --documents line. Prints how many n-grams of 1, 2, ... tokens were written.",
+        "  saffu train book.txt --priming backoff --tokenizer whitespace --documents line --out book.saffu\n"
         "  saffu export book.saffu --arpa book.arpa.gz\n"
         "  python -c \"import kenlm; print(kenlm.Model('book.arpa.gz').score('it was'))\"",
     )

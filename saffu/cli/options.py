@@ -80,7 +80,8 @@ def add_documents(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--documents",
         choices=DOCUMENTS,
-        help=f"what separates documents: blank lines (which then are no tokens), or only the end of a file ({default})",
+        help="what separates documents: blank lines (which then are no tokens), every line end, or only the end of a "
+        f"file ({default})",
     )
 
 

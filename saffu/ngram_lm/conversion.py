@@ -118,7 +118,8 @@ class ConvertibleModel(CountedModel):
         r"""Write the model as an ARPA file, which KenLM, SRILM and others read.
 
         The type ``<eos>`` becomes ``</s>``, and the start of a document ``<s>``. Train with each sentence a document of
-        its own, with ``<eos>`` at its end: then a sentence has here the probability that it has there.
+        its own, with ``<eos>`` at its end, as a :class:`saffu.text.Corpus` with ``documents="line"`` reads them: then a
+        sentence has here the probability that it has there.
 
         Parameters
         ----------

@@ -27,7 +27,9 @@ def larger(
         If a setting would become smaller, or the model is one of Kneser-Ney or back-off.
     """
     if contexts.is_backoff:
-        raise ValueError(f"a model of priming {contexts.priming!r} cannot grow: its counts depend on the order")
+        raise ValueError(
+            "a model of Kneser-Ney or back-off cannot grow: its counts depend on the order; fit another one"
+        )
     for name, new, old in (("radius", radius, contexts.radius), ("order", order, contexts.order)):
         if new is not None and validate.integer(new, name, 1) < old:
             raise ValueError(f"{name} must be at least {old}: a model can grow only, got {new}")

@@ -3,7 +3,8 @@ r"""Text files as one stream of documents of token ids, read a block at a time a
 Decisions. Text is tokenized a block (about four million characters) at a time with one regular expression, so that
 the work per token stays in C and memory does not grow with the corpus. A line end is a token of its own: ``"\n"``
 becomes ``<eos>``, and ``"\n\n"`` is a line end after which a new document begins. Documents are separated by blank
-lines, which yield no token, or they are whole files, and then a blank line is just one more ``<eos>``.
+lines, which yield no token; or they are the lines that are not blank; or they are whole files, and then a blank line is
+just one more ``<eos>``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy as np
 
 from saffu.text.reading import STANDARD_INPUT, Advance, TextFile
 from saffu.text.tokenizers import (
-    BLANK_LINES,
     DOCUMENTS,
     LEADING_BLANK_LINES,
+    SEPARATORS,
     default_documents,
     default_min_count,
     splitter,
@@ -70,7 +71,7 @@ class Corpus:
     tokenizer : {"words", "whitespace", "chars", "bytes"}
         As in :func:`tokenize`. All but ``"bytes"`` read ``\r\n`` and ``\r`` as line ends; ``"bytes"`` takes files as
         they are.
-    documents : {"blank-line", "file"}, optional
+    documents : {"blank-line", "line", "file"}, optional
         By default ``"file"`` for chars and bytes, else ``"blank-line"``. Every file begins a document.
 
     Attributes
@@ -271,11 +272,11 @@ class Corpus:
         split = splitter(self.tokenizer, self.documents)
         document_due, line_due, n_characters = True, True, 0
         for text in file.blocks(advance):
-            if self.documents == "blank-line":
+            if self.documents in SEPARATORS:
                 blank = LEADING_BLANK_LINES.match(text) if line_due else None
                 if blank:
                     document_due, text, n_characters = True, text[blank.end() :], 0
-                text = BLANK_LINES.sub("\n\n", text)
+                text = SEPARATORS[self.documents].sub("\n\n", text)
             tokens = split(text)
             n_characters += self._count_characters(text)
             if tokens:
@@ -284,7 +285,7 @@ class Corpus:
                 document_due, line_due = tokens[-1] == "\n\n", tokens[-1] in ("\n", "\n\n")
 
     def _count_characters(self, text: str) -> int:
-        separators = text.count("\n\n") if self.documents == "blank-line" else 0
+        separators = text.count("\n\n") if self.documents in SEPARATORS else 0
         if self.tokenizer != "bytes":
             return len(text) - separators
         is_first = np.frombuffer(text.encode("latin-1"), np.uint8) & 0xC0 != 0x80  # of the bytes of a character

@@ -16,10 +16,12 @@ from saffu.utils import validate
 
 UNKNOWN, LINE_END = "<unk>", "<eos>"
 TOKENIZERS = ("words", "whitespace", "chars", "bytes")
-DOCUMENTS = ("blank-line", "file")
+DOCUMENTS = ("blank-line", "line", "file")
 BYTE_ORDER_MARK = "\ufeff"
 
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+# What stands between documents; it is read as one "\n\n".
+SEPARATORS = {"blank-line": BLANK_LINES, "line": re.compile(r"\n(?:[^\S\n]*\n)*")}
 LEADING_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)+")
 
 
@@ -51,7 +53,7 @@ def splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
     if tokenizer in ("chars", "bytes") and documents == "file":
         return list
     pattern = _pattern(tokenizer)
-    line_end = r"\n\n?" if documents == "blank-line" else r"\n"
+    line_end = r"\n\n?" if documents in SEPARATORS else r"\n"
     return re.compile(f"{pattern}|{line_end}").findall
 
 
@@ -153,9 +155,9 @@ def document_tokens(text: str, tokenizer: str, documents: str, whole: bool = Fal
     text = as_read(text, tokenizer)
     if whole and text and text[-1] != "\n":
         text += "\n"
-    if documents == "blank-line":
+    if documents in SEPARATORS:
         blank = LEADING_BLANK_LINES.match(text)
-        text = BLANK_LINES.sub("\n\n", text[blank.end() :] if blank else text)
+        text = SEPARATORS[documents].sub("\n\n", text[blank.end() :] if blank else text)
     return splitter(tokenizer, documents)(text)
 
 

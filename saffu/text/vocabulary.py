@@ -36,7 +36,7 @@ class Vocabulary:
         The types from id 2 on, each once.
     tokenizer : {"words", "whitespace", "chars", "bytes"}
         How text becomes tokens.
-    documents : {"blank-line", "file"}, optional
+    documents : {"blank-line", "line", "file"}, optional
         How documents are separated in files; by default ``"file"`` for chars and bytes, else ``"blank-line"``.
     min_count : int
         How often a type was seen at least; kept for the record.

@@ -147,6 +147,7 @@ def test_blocks_do_not_show_in_the_model(trained, tmp_path, capsys, monkeypatch)
         (["--windows", "", "--induction", "0"], ("words", "blank-line", 3)),
         (["--windows", "20,100", "--radius", "2", "--order", "2", "--threads", "1"], ("words", "blank-line", 3)),
         (["--priming", "kneser-ney"], ("words", "blank-line", 3)),
+        (["--priming", "backoff"], ("words", "blank-line", 3)),
         (["--priming", "leave-one-out"], ("words", "blank-line", 3)),
     ],
 )
@@ -354,7 +355,7 @@ def assert_user_error(result, message):
         (["train", "train.txt"], "saffu train: error: the following arguments are required: --out"),
         (["train", "--out", "new"], "required: FILE"),
         (["train", "train.txt", "--out", "new", "--tokenizer", "word"], "--tokenizer: invalid choice: 'word'"),
-        (["train", "train.txt", "--out", "new", "--documents", "line"], "--documents: invalid choice: 'line'"),
+        (["train", "train.txt", "--out", "new", "--documents", "verse"], "--documents: invalid choice: 'verse'"),
         (["train", "train.txt", "--out", "new", "--priming", "none"], "--priming: invalid choice: 'none'"),
         (["train", "train.txt", "--out", "new", "--min-count", "0"], "integer of at least 1, got '0'"),
         (["train", "train.txt", "--out", "new", "--radius", "x"], "--radius: expected an integer of at least 1"),
@@ -472,7 +473,7 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "grow", "roadmap"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "grow", "export", "roadmap"])
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command.split(), "--help"])

@@ -46,6 +46,7 @@ COMMANDS = {
     ("grow", "model", "--set", "order=5", "--data", "valid", "text", "--out"): ("model", "valid", "text"),
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
     ("prune", "model", "--out"): ("model",),
+    ("export", "model", "--arpa"): ("model",),
 }
 LINKS = {
     "itself": lambda file: file,

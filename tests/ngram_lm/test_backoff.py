@@ -176,7 +176,7 @@ def test_without_text_the_scalars_are_those_of_kneser_ney():
 
 
 def test_it_cannot_grow():
-    with pytest.raises(ValueError, match="priming 'backoff' cannot grow"):
+    with pytest.raises(ValueError, match="Kneser-Ney or back-off cannot grow"):
         model_of("backoff", 3, *text(100, 0)).grow(order=4)
 
 

@@ -110,6 +110,15 @@ def test_kneser_ney(training):
     assert held_out.log_prob(1).mean() < model.log_prob(ids, documents=documents)[held_out.positions(1)].mean()
 
 
+@pytest.mark.parametrize("priming", ["kneser-ney", "backoff"])
+def test_models_of_a_fold_count_continuations_where_the_whole_one_does(training, priming):
+    ids, documents = training
+    model = saffu.ExplicitLM(order=3, priming=priming).fit(ids, vocab_size=VOCAB_SIZE, documents=documents)
+    again, whole = model.solution.pooled_model(model.counts), model.solution.solved()[0]
+    for table, expected in zip(again.weights.tables, whole.weights.tables, strict=True):
+        np.testing.assert_array_equal(table.u, expected.u)
+
+
 # ---- the folds -------------------------------------------------------------------------------------------------------
 
 

@@ -40,10 +40,11 @@ def naive_documents(content, documents, split):
     lines = content.removesuffix("\n").split("\n")
     result = [[]]
     for line in lines:
-        if documents == "blank-line" and not line.strip():
+        if documents != "file" and not line.strip():
             result.append([])
         else:
             result[-1] += [*split(line), "<eos>"]
+            result += [[]] * (documents == "line")
     return [tokens for tokens in result if tokens]
 
 
@@ -213,7 +214,11 @@ def test_encode_text_keeps_a_prompt_open_and_names_documents():
     [
         (lambda: Vocabulary(["a", "b", "a"]), ValueError, "distinct .* got 'a' again"),
         (lambda: Vocabulary(["<eos>"]), ValueError, "got '<eos>' again"),
-        (lambda: Vocabulary(["a"], documents="line"), ValueError, "documents must be one of 'blank-line', 'file'"),
+        (
+            lambda: Vocabulary(["a"], documents="verse"),
+            ValueError,
+            "documents must be one of 'blank-line', 'line', 'file'",
+        ),
         (lambda: Vocabulary.build([["a"]], min_count=0), ValueError, "min_count must be at least 1"),
         (lambda: Vocabulary.build(["a b"]), TypeError, "lists of tokens, got a string"),
         (lambda: Vocabulary(["a"]).encode("a b"), TypeError, "got a string; use encode_text"),
@@ -282,7 +287,7 @@ def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokenizer
     expected = naive_documents(content, documents, split)
     whole, chunk = read_documents(path, tokenizer, documents)
     assert whole == expected
-    blank = [line for line in content.removesuffix("\n").split("\n") if documents == "blank-line" and not line.strip()]
+    blank = [line for line in content.removesuffix("\n").split("\n") if documents != "file" and not line.strip()]
     assert chunk.n_characters == len(content.removesuffix("\n")) + 1 - sum(len(line) + 1 for line in blank)
     # A word or a line of spaces longer than a block is cut; single characters in a file survive every block size.
     if tokenizer == "chars" and documents == "file":
@@ -293,20 +298,24 @@ def test_stream_equals_reading_line_by_line(tmp_path_factory, content, tokenizer
         assert chunk_of_parts.n_characters == chunk.n_characters
 
 
-@given(st.lists(st.lists(st.sampled_from(["ab", "c", "édé", "", " "])), min_size=1), st.integers(16, 40))
-def test_blocks_do_not_show(tmp_path_factory, lines, block):
+@given(
+    st.lists(st.lists(st.sampled_from(["ab", "c", "édé", "", " "])), min_size=1),
+    st.integers(16, 40),
+    st.sampled_from(["blank-line", "line"]),
+)
+def test_blocks_do_not_show(tmp_path_factory, lines, block, separated_by):
     content = "\n".join(" ".join(words) for words in lines) + "x"
     path = write(tmp_path_factory.getbasetemp(), content, "blocks.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BLOCK_BYTES", block)
-        corpus = Corpus(path, tokenizer="whitespace")
+        corpus = Corpus(path, tokenizer="whitespace", documents=separated_by)
         vocabulary = corpus.build_vocabulary(min_count=1)
         chunks = list(corpus.chunks(vocabulary))
     ids = np.concatenate([chunk.ids for chunk in chunks])
     offsets = np.cumsum([0, *(chunk.ids.size for chunk in chunks)])
     starts = np.concatenate([chunk.starts + offset for chunk, offset in zip(chunks, offsets, strict=False)])
     documents = [vocabulary.decode(part) for part in np.split(ids, starts)[1:]]
-    assert documents == naive_documents(content, "blank-line", str.split)
+    assert documents == naive_documents(content, separated_by, str.split)
     assert all(chunk.starts.size == 0 or chunk.starts[-1] < chunk.ids.size for chunk in chunks)
 
 
