@@ -16,7 +16,7 @@ from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars
-from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
+from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, n_positions, prime
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.locks import Lock, made_once
@@ -125,9 +125,11 @@ class Solution:
         """The positions that scalars are fitted on."""
         windows, induction = self.contexts.windows, self.contexts.induction
         history = max([*windows, induction, self.contexts.table_radius, self.contexts.order])
+        n_levels = self.contexts.order - 1
+        n_wanted = n_positions(2 * n_levels * len(self.contexts.columns))
         if self.contexts.priming == "leave-one-out":
-            return [leave_one_out_part(model, self.counted.sample, history)]
-        return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
+            return [leave_one_out_part(model, self.counted.sample, history, n_wanted)]
+        return fold_parts(counts, self.counted.sample, self.pooled_model, history, n_wanted, self.n_threads, advance)
 
     def _weights(self, counts: NgramCounts) -> NgramWeights:
         return NgramWeights(counts, self.contexts.is_kneser_ney, self.n_threads, self.counted.counts.statistics)
