@@ -137,7 +137,8 @@ CASES = {
 }
 
 
-ROUNDING = {case: 1e-6 for case in CASES if case.startswith("explicit")} | dict.fromkeys(
+# Derivatives are of single precision: a scalar on which the loss hardly depends moves by some 1e-4 with their rounding.
+ROUNDING = {case: 1e-4 for case in CASES if case.startswith("explicit")} | dict.fromkeys(
     ["counting", "explicit kneser-ney"], 1e-9
 )
 

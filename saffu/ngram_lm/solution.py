@@ -18,7 +18,7 @@ from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.held_out_rows import CountsByRows
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars
-from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, prime
+from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, n_positions, prime
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.locks import Lock, made_once
@@ -145,16 +145,22 @@ class Solution:
         """The positions that scalars are fitted on; the model of all counts matters to leave-one-out alone."""
         if self.contexts.priming == "leave-one-out":
             assert model is not None
-            return [leave_one_out_part(model, self.counted.sample, self._priming_history)]
+            return [leave_one_out_part(model, self.counted.sample, self._priming_history, self._n_positions)]
         return self.folds(counts, advance)
 
     def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
         """Positions of the text, each under a model that has not counted its block."""
-        history = self._priming_history
+        build = self.pooled_model
         if self.counted.are_rows_read_alone:
             by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
-            return fold_parts(by_rows, self.counted.sample, by_rows.model, history, self.n_threads, advance)
-        return fold_parts(counts, self.counted.sample, self.pooled_model, history, self.n_threads, advance)
+            counts, build = by_rows, by_rows.model
+        sample, history = self.counted.sample, self._priming_history
+        return fold_parts(counts, sample, build, history, self._n_positions, self.n_threads, advance)
+
+    @property
+    def _n_positions(self) -> int:
+        n_levels = self.contexts.order - 1
+        return n_positions(2 * n_levels * len(self.contexts.columns))
 
     @property
     def _priming_history(self) -> int:

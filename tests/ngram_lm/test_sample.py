@@ -357,7 +357,7 @@ def test_positions_of_a_text_that_repeats_are_of_all_kinds(priming, period):
         drawn = np.concatenate([thin.stream.ids[thin.positions] for thin in (part.thin(limit) for part in parts)])
         assert drawn.size == size
         phases = np.bincount(np.argsort(ids[:period])[drawn] % 4, minlength=4) / drawn.size
-        np.testing.assert_allclose(phases, 0.25, atol=0.02)
+        np.testing.assert_allclose(phases, 0.25, atol=4 * np.sqrt(0.25 * 0.75 / size))  # four standard errors
 
 
 def test_no_fold_has_one_kind_of_documents_that_alternate():
