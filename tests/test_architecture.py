@@ -21,8 +21,8 @@ ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand 
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
-    ["vmath.h", "reals.h", "vectors_real.h"],
-    ["vectors.h", "windows.h"],
+    ["vmath.h", "reals.h", "vectors_real.h", "counters.h", "class_order.h"],
+    ["vectors.h", "windows.h", "count_row.h"],
     ["*_real.h", "pool.h"],
     ["*.c"],
 ]
