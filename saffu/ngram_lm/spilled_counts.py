@@ -1,6 +1,6 @@
 """Counts within a memory limit: what exceeds it is written to disk as sorted runs, which are merged in the end.
 
-The newest pieces are in memory. When they take 0.4 of the limit, which merging them may double, they are written as one
+The newest pieces are in memory. When they take 0.3 of the limit, which merging them may double, they are written as one
 run: tables that are mapped from files. Sixteen runs of one size are merged to one of the next, so that every entry is
 written a logarithm of the number of runs times. To all others runs are pieces like any.
 """
@@ -19,7 +19,7 @@ from saffu.utils.locks import made_once
 from saffu.utils.mapped_files import release
 from saffu.utils.spill_folder import SpillFolder
 
-SHARE_OF_PIECES = 0.4  # of the limit, that pieces in memory may take
+SHARE_OF_PIECES = 0.3  # of the limit, that pieces in memory may take
 SHARE_OF_MERGE = 0.2  # of the limit, that merging may take to work in
 RUNS = 16  # of one size, merged when there are so many
 
