@@ -89,7 +89,7 @@ cdef extern from "saffu.h" nogil:
         const double *prior
         const double *prior_moments
         const double *prior_beyond
-        const void *row_prior
+        const void *prior_mass
 
     ctypedef struct saffu_batch:
         int64_t n, n_ids
@@ -105,7 +105,7 @@ cdef extern from "saffu.h" nogil:
     int64_t saffu_pool_chunk(int64_t n)
     int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bounds)
     int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets)
-    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, float *narrow,
+    int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, void *mass,
                          int n_threads)
     int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads)
     int saffu_pool_distribution(const saffu_pool *pool, const saffu_batch *batch, double *distribution, int n_threads)

@@ -83,14 +83,14 @@ cdef class Pool:
     cdef const double[::1] unigram, window_mass
     cdef const int64_t[::1] window
     cdef double[:, ::1] prior, beyond
-    cdef float[:, ::1] narrow
+    cdef unsigned char[:, ::1] mass  # its bytes
     cdef double[:, :, ::1] moments
 
     def __cinit__(self, packed, const double[:, ::1] log_prior not None, const double[::1] unigram not None,
                   const double[:, ::1] theta not None, n_contexts, const int64_t[::1] window not None,
-                  const double[::1] window_mass not None, induction, double induction_mass):
+                  const double[::1] window_mass not None, induction, double induction_mass, n_threads=1):
         cdef int64_t n_blocks = -(-unigram.shape[0] // BLOCK)
-        cdef int status
+        cdef int n_team = team(n_threads), status
         self.packed = packed if isinstance(packed, Packed) else Packed(*packed)
         self.log_prior, self.unigram, self.theta = np.array(log_prior), np.array(unigram), np.array(theta)
         self.window, self.window_mass = np.array(window), np.array(window_mass)
@@ -115,15 +115,13 @@ cdef class Pool:
         self.prior = np.empty((theta.shape[0], log_prior.shape[1]))
         self.moments = np.empty((theta.shape[0], n_blocks + 1, k.SAFFU_MOMENTS))
         self.beyond = np.empty((theta.shape[0], n_blocks + 1))
-        self.narrow = np.empty((theta.shape[0], log_prior.shape[1] if self.packed.size == 4 else 0), np.float32)
+        self.mass = np.empty((theta.shape[0], log_prior.shape[1] * self.packed.size), np.uint8)
         with nogil:
             status = k.saffu_pool_prior(&self.c, &self.prior[0, 0], &self.moments[0, 0, 0], &self.beyond[0, 0],
-                                        &self.narrow[0, 0] if self.packed.size == 4 else NULL, 1)
+                                        &self.mass[0, 0], n_team)
         check(status)
         self.c.prior, self.c.prior_moments = &self.prior[0, 0], &self.moments[0, 0, 0]
-        self.c.prior_beyond, self.c.row_prior = &self.beyond[0, 0], &self.prior[0, 0]
-        if self.packed.size == 4:
-            self.c.row_prior = &self.narrow[0, 0]
+        self.c.prior_beyond, self.c.prior_mass = &self.beyond[0, 0], &self.mass[0, 0]
 
     cdef int fits(self, Batch batch, const k.saffu_batch *c, bint targets) except -1:
         """What the batch refers to is there: rows, states, places of the stream and the words in them."""

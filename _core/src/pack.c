@@ -1,11 +1,10 @@
 /* Packing rows: the sparse rows of all tables in the form that the pooled softmax adds up.
  *
  * Decisions. Frequent words have small ids, so a long row is nearly full at its beginning: that is stored as a vector,
- * without indices, and the rest as (word, value) pairs. A pair takes two to three cycles to add up, a word of a vector a
- * sixteenth of a cycle as float and an eighth as double, but also 4 or 8 bytes from memory, at about 4 bytes a cycle
- * where the rows do not fit the caches; and its exponential, half a cycle, unless a longer row of the position covers
- * the word anyway. So the vector ends where fewer than a quarter (float) or half (double) of its words are seen. That words ascend is looked at while they are in cache, for
- * many short rows together.
+ * without indices, and the rest as (word, value) pairs. The exponential of a word takes a cycle as float and two as
+ * double, and another half to bring its 4 or 8 bytes from where rows lie that do not fit the caches; a pair takes three
+ * to five cycles in all. So the vector ends where fewer than a third (float) or half (double) of its words are seen.
+ * That words ascend is looked at while they are in cache, for many short rows together.
  */
 #include <string.h>
 
@@ -13,7 +12,7 @@
 #include "reals.h"
 #include "saffu.h"
 
-enum { BLOCK = SAFFU_BLOCK, PACKED_AT_ONCE = 256, SCAN = 1024, WORDS_PER_FLOAT = 4, WORDS_PER_DOUBLE = 2 };
+enum { BLOCK = SAFFU_BLOCK, PACKED_AT_ONCE = 256, SCAN = 1024, WORDS_PER_FLOAT = 3, WORDS_PER_DOUBLE = 2 };
 
 /* How many entries of words [from, to) are not above the one before? */
 SAFFU_INLINE int64_t count_descents(const int32_t *words, int64_t from, int64_t to) {

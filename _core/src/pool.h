@@ -40,6 +40,17 @@ SAFFU_INLINE Prior prior_of(const saffu_pool *pool, int64_t state) {
     return (Prior){pool->prior + state * n_blocks * BLOCK, moments, moments + n_blocks * N_MOMENTS};
 }
 
+/* The same of eight words, each in a lane. */
+SAFFU_INLINE void add_moments_of(Doubles mass, Doubles x0, Doubles x1, Doubles m[N_MOMENTS]) {
+    Doubles a = doubles_multiply(mass, x0), c = doubles_multiply(mass, x1);
+    m[0] = doubles_add(m[0], mass);
+    m[1] = doubles_add(m[1], a);
+    m[2] = doubles_add(m[2], c);
+    m[3] = doubles_add(m[3], doubles_multiply(a, x0));
+    m[4] = doubles_add(m[4], doubles_multiply(a, x1));
+    m[5] = doubles_add(m[5], doubles_multiply(c, x1));
+}
+
 SAFFU_INLINE void add_moments(double *restrict m, double mass, double x0, double x1) {
     m[0] += mass;
     m[1] += mass * x0;
@@ -66,6 +77,12 @@ typedef struct {
     double scale;
 } Head;
 
+/* Words of some pairs. */
+typedef struct {
+    const int32_t *word;
+    int64_t n;
+} List;
+
 typedef struct {
     double *z;      /* (n_blocks * BLOCK) zero between positions */
     double *y;      /* (n_blocks * BLOCK) zero between uses; derivatives only */
@@ -74,6 +91,7 @@ typedef struct {
     Row *row;       /* (n_features) */
     int32_t *order; /* (n_features) */
     Head *head;     /* (n_features) */
+    List *list;     /* (n_features + 1) */
     void *row_z;    /* (n_blocks * BLOCK) of the type of the rows, zero between positions; log-probabilities only */
     void *row_sum;  /* (capacity of the windows) of that type */
     double *mean, *target, *second; /* (n_features + 2), and squared; derivatives only */
@@ -109,6 +127,7 @@ static void free_scratch(Scratch *s) {
     free(s->row);
     free(s->order);
     free(s->head);
+    free(s->list);
     free(s->row_z);
     free(s->row_sum);
     free(s->mean);
@@ -127,12 +146,13 @@ static int new_scratch(const Job *job, Scratch *s) {
     s->row = malloc(n_features * sizeof(Row));
     s->order = malloc(n_features * sizeof(int32_t));
     s->head = malloc(n_features * sizeof(Head));
+    s->list = malloc((n_features + 1) * sizeof(List));
     s->row_z = calloc(n_blocks * BLOCK + 1, (size_t)job->pool->row_size);
     s->row_sum = malloc((size_t)longest_window(job->pool) * sizeof(double) + sizeof(double));
     s->mean = malloc(n_local * sizeof(double));
     s->target = malloc(n_local * sizeof(double));
     s->second = malloc(n_local * n_local * sizeof(double)); /* no page of it exists until it is written */
-    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order || !s->head) return SAFFU_NO_MEMORY;
+    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order || !s->head || !s->list) return SAFFU_NO_MEMORY;
     if (!s->row_z || !s->row_sum || !s->mean || !s->target || !s->second) return SAFFU_NO_MEMORY;
     return new_windows(job->pool, &s->windows);
 }
@@ -148,17 +168,18 @@ SAFFU_INLINE void move_windows(const Job *job, int64_t i, Scratch *s) {
 static void gather_rows(const Job *job, int64_t i, Scratch *s) {
     const saffu_pool *pool = job->pool;
     const saffu_batch *batch = job->batch;
-    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows, size = pool->row_size;
+    int64_t n_contexts = pool->n_contexts, n_windows = pool->n_windows;
+    int size = (int)pool->row_size;
     Windows *v = &s->windows;
     for (int64_t f = 0; f < n_contexts; f++) {
         int64_t c = batch->rows[i * n_contexts + f];
         if (c < 0) {
-            s->row[f] = (Row){NULL, NULL, NULL, 0, 0, (int)size};
+            s->row[f] = (Row){NULL, NULL, NULL, 0, 0, size};
             continue;
         }
         int64_t head = pool->head_ptr[c], tail = pool->tail_ptr[c];
-        s->row[f] = (Row){real_from(pool->head, (int)size, head), real_from(pool->tail_u, (int)size, tail),
-                          pool->tail_word + tail, pool->head_ptr[c + 1] - head, pool->tail_ptr[c + 1] - tail, (int)size};
+        s->row[f] = (Row){real_from(pool->head, size, head), real_from(pool->tail_u, size, tail),
+                          pool->tail_word + tail, pool->head_ptr[c + 1] - head, pool->tail_ptr[c + 1] - tail, size};
     }
     move_windows(job, i, s);
     for (int64_t l = 0; l < n_windows; l++)
@@ -179,11 +200,10 @@ static void gather_rows(const Job *job, int64_t i, Scratch *s) {
 #undef REAL
 #undef NAME
 
-/* List the flagged blocks from `first` on, and clear all flags: most are of stretches without any. */
-SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t first, int64_t n_blocks, int32_t *restrict block) {
+/* List and clear the flagged blocks; of many words most stretches have none. */
+SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t n_blocks, int32_t *restrict block) {
     int64_t n = 0;
-    memset(flag, 0, (size_t)first);
-    for (int64_t from = first - first % FLAGS; from < n_blocks; from += FLAGS) {
+    for (int64_t from = 0; from < n_blocks; from += FLAGS) {
         uint64_t any;
         memcpy(&any, flag + from, sizeof any);
         if (!any) continue;
@@ -194,6 +214,19 @@ SAFFU_INLINE int64_t collect(uint8_t *restrict flag, int64_t first, int64_t n_bl
         memset(flag + from, 0, sizeof any);
     }
     return n;
+}
+
+/* The first of ascending words that is not below `least`, or their number. */
+SAFFU_INLINE int64_t first_from(List list, int64_t least) {
+    int64_t low = 0, high = list.n;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (list.word[middle] < least)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 /* Put a dense beginning among the others, longest first; returns their number. */
@@ -225,7 +258,7 @@ SAFFU_INLINE int64_t add_rows(const Job *job, int64_t i, Scratch *s) {
         BY_SIZE(job->pool->row_size, add_tail, s->row[k], lambda[k], s->z, s->flag);
     if (n_windows) add_tail_f64(all_windows(&s->windows, lambda + n_contexts, n_windows), 1.0, s->z, s->flag);
     add_tail_f64(s->row[n_contexts + n_windows], lambda[n_contexts + n_windows], s->z, s->flag);
-    return collect(s->flag, 0, job->n_blocks, s->block);
+    return collect(s->flag, job->n_blocks, s->block);
 }
 
 /* ---- chunks ------------------------------------------------------------------------------------------------------ */

@@ -183,15 +183,14 @@ typedef struct {
     const double *prior;         /* from saffu_pool_prior, as are the moments */
     const double *prior_moments;
     const double *prior_beyond;
-    const void *row_prior; /* the prior in the type of the rows */
+    const void *prior_mass;
 } saffu_pool;
 
 /* What all positions of a state share, of the members above these two: the logits of the prior, in bits,
  * prior (n_states, vocab_size rounded up to SAFFU_BLOCK), and the sums over each block and, last, over all words,
  * moments (n_states, n_blocks + 1, SAFFU_MOMENTS). An exp for each state and word. Besides, the mass of each block and
- * all behind it, beyond (n_states, n_blocks + 1), and the prior as float, narrow, unless that is NULL. */
-int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, float *narrow,
-                     int n_threads);
+ * all behind it, beyond (n_states, n_blocks + 1), and of each word in the type of the rows, mass (as prior). */
+int saffu_pool_prior(const saffu_pool *pool, double *prior, double *moments, double *beyond, void *mass, int n_threads);
 
 typedef struct {
     int64_t n, n_ids;
@@ -216,8 +215,9 @@ int saffu_batch_bounds(const saffu_batch *batch, int64_t n_contexts, int64_t *bo
  * is not a word, or previous does not lead back. Reads each once if positions ascend. (check.c) */
 int saffu_batch_check(const saffu_pool *pool, const saffu_batch *batch, int targets);
 
-/* log_prob (n) of the targets, in nats. Each row entry costs 12 bytes read and one read-modify-write in cache (a
- * dense head: 8 bytes, no index), each block that holds a seen word SAFFU_BLOCK exps. */
+/* log_prob (n) of the targets, in nats. A word of the longest dense head costs an exp, and 4 or 8 bytes of each head; a
+ * pair 8 or 12 bytes, two read-modify-writes in cache and an exp. With rows of float, log_prob is off by at most
+ * 4e-6 + (n + 2) 2^-23 S, S the sum of the sizes of the n terms of a logit, and by about 1e-6 as a rule. */
 int saffu_pool_log_prob(const saffu_pool *pool, const saffu_batch *batch, double *log_prob, int n_threads);
 
 /* distribution (n, vocab_size) of the next word; the targets are not read. */

@@ -10,7 +10,7 @@ from bench.report.requirements import installed
 from saffu import _core
 from saffu.ngram_lm import HeldOutLogits
 
-AGREEMENT = 1e-9  # nats
+AGREEMENT = 3e-6  # nats: rows are float32
 BATCH, N_BATCHES = 256, 32
 D_MODEL = 128  # of the transformer
 

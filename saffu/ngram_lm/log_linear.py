@@ -127,4 +127,5 @@ class PooledModel:
             window_mass(self.windows),
             self.induction,
             INDUCTION_MASS,
+            self.weights.n_threads,
         )

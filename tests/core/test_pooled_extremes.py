@@ -5,86 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.pooled import Problem
 from saffu import _core
 
 pytestmark = pytest.mark.kernels
-
-Wide = np.longdouble
-
-
-class Problem:
-    """A pool, a batch and the dense features x (n, 2 + n_features, V) that they stand for."""
-
-    def __init__(
-        self, rng, vocab_size, n_rows, fullness, scalars, windows, induction, n=7, others=None, dtype=np.float64
-    ):
-        self.n_contexts, self.dtype = len(scalars) - 3 - len(windows), dtype
-        self.rows = rng.integers(-1, n_rows, (n, self.n_contexts)).astype(np.int32)
-        self.dense = rng.gamma(1.0, 4.0, (n_rows, vocab_size)) * (rng.random((n_rows, vocab_size)) < fullness)
-        self.dense = self.dense.astype(dtype)
-        self.theta = np.array([scalars, rng.permutation(scalars) if others is None else others])
-        self.ids = rng.integers(0, vocab_size, 40).astype(np.int32)
-        self.positions = np.sort(rng.choice(40, n, replace=False)).astype(np.int64)
-        self.states = rng.integers(0, 2, n).astype(np.int32)
-        self.targets = self.ids[self.positions]
-        self.unigram, continuation = rng.dirichlet(np.ones(vocab_size), 2) * 0.99 + 0.01 / vocab_size
-        self.x = np.zeros((n, self.theta.shape[1], vocab_size), Wide)
-        self.x[:, 0], self.x[:, 1] = np.log(self.unigram), np.log(continuation)
-        for k in range(self.n_contexts):
-            self.x[:, 2 + k] = np.where(self.rows[:, k, None] >= 0, self.dense[self.rows[:, k]], Wide(0))
-        for m, t in enumerate(self.positions):
-            for k, length in enumerate(windows):
-                count = np.bincount(self.ids[max(0, t - length) : t], minlength=vocab_size)
-                self.x[m, 2 + self.n_contexts + k] = np.log1p(count / (length * self.unigram))
-            count = np.zeros(vocab_size)
-            for s in range(max(0, t - induction), t - 1):
-                count[self.ids[s + 1]] += self.ids[s] == self.ids[t - 1]
-            self.x[m, -1] = np.log1p(count / (2.0 * self.unigram))
-        self.pool = self.make_pool(continuation, windows, induction)
-        self.target_u = np.ascontiguousarray(rng.gamma(1.0, 4.0, self.rows.shape))
-        self.batch = _core.Batch(
-            self.ids, self.positions, np.zeros(n, np.int64), self.rows, self.states, self.target_u, None
-        )
-
-    def make_pool(self, continuation, windows, induction):
-        vocab_size = self.unigram.size
-        log_prior = np.zeros((2, -(-vocab_size // _core.BLOCK) * _core.BLOCK))
-        log_prior[:, :vocab_size] = np.log([self.unigram, continuation])
-        row, word = np.nonzero(self.dense)
-        indptr = np.searchsorted(row, np.arange(len(self.dense) + 1)).astype(np.int64)
-        packed = _core.pack(indptr, word.astype(np.int32), self.dense[row, word], 1)
-        lengths = np.array(windows, np.int64)
-        return _core.Pool(
-            packed, log_prior, self.unigram, self.theta, self.n_contexts, lengths, lengths.astype(float), induction, 2.0
-        )
-
-    def log_distribution(self, x):
-        """log softmax of theta . x, shape (n, V)."""
-        z = np.einsum("mk,mkw->mw", self.theta[self.states].astype(Wide), x)
-        z -= z.max(1, keepdims=True)
-        return z - np.log(np.exp(z).sum(1, keepdims=True))
-
-    def left_out(self):
-        """The features with the targets' own values in their rows told apart."""
-        x, every = self.x.copy(), np.arange(len(self.rows))
-        for k in range(self.n_contexts):
-            x[every, 2 + k, self.targets] = np.where(self.rows[:, k] >= 0, self.target_u[:, k], 0)
-        return x
-
-    def derivatives(self):
-        """log_prob, gradient and hessian, summed over the positions of each state."""
-        x, every = self.left_out(), np.arange(len(self.rows))
-        log_p = self.log_distribution(x)
-        p = np.exp(log_p)
-        mean = np.einsum("mw,mkw->mk", p, x)
-        apart = x - mean[:, :, None]
-        first, second = mean - x[every, :, self.targets], np.einsum("mw,mkw,mlw->mkl", p, apart, apart)
-        of_state = self.states == np.arange(2)[:, None]
-        return (
-            log_p[every, self.targets],
-            np.array([first[s].sum(0) for s in of_state]),
-            np.array([second[s].sum(0) for s in of_state]),
-        )
 
 
 def close(value, expected, scale=1.0):
@@ -100,13 +24,13 @@ SCALARS = st.one_of(
 
 
 @st.composite
-def problems(draw, dtype=np.float64):
+def problems(draw):
     windows = draw(st.sampled_from([(), (5,), (3, 11)]))
     n_contexts = draw(st.integers(1, 3))
     scalars = draw(st.lists(SCALARS, min_size=3 + n_contexts + len(windows), max_size=3 + n_contexts + len(windows)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     vocab_size, fullness = draw(st.integers(1, 80)), draw(st.sampled_from([0.1, 0.6, 1.0]))
-    return Problem(rng, vocab_size, 5, fullness, scalars, windows, draw(st.sampled_from([0, 20])), dtype=dtype)
+    return Problem(rng, vocab_size, 5, fullness, scalars, windows, draw(st.sampled_from([0, 20])))
 
 
 @given(problems())
@@ -135,58 +59,6 @@ def test_derivatives_equal_the_equation(problem):
     first_only = problem.pool.derivatives(problem.batch, False, 1)
     np.testing.assert_array_equal(first_only[0], found[0])
     np.testing.assert_allclose(first_only[1], found[1], rtol=1e-9, atol=1e-9)
-
-
-def nearly(problem, found, precision):
-    """Derivatives are those of the equation to the precision of logits, which lose it to the sizes of their terms."""
-    x, every = np.asarray(problem.left_out(), float), np.arange(len(problem.rows))
-    terms = np.abs(problem.theta[problem.states][:, :, None] * x).sum(1).max()
-    lost, size = precision * (8 + terms), 1 + np.abs(x).max()
-    for a, b, scale in zip(found, problem.derivatives(), (1, size, size**2), strict=True):
-        np.testing.assert_allclose(a, np.asarray(b, float), rtol=lost, atol=4 * lost * scale * every.size)
-
-
-@given(problems(np.float32))
-def test_derivatives_of_rows_in_single_precision_equal_the_equation(problem):
-    found = problem.pool.derivatives(problem.batch, True, 1)
-    nearly(problem, found, 2.0**-23)
-    first_only = problem.pool.derivatives(problem.batch, False, 1)
-    np.testing.assert_array_equal(first_only[0], found[0])
-    np.testing.assert_allclose(first_only[1], found[1], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["long rows", "all words", "no words", "one word", "windows alone"])
-def test_derivatives_of_many_features_and_words(kind, dtype):
-    """More than a tile of words in dense beginnings and in pairs, and features that do not come in fours."""
-    rng = np.random.default_rng(3)
-    vocab_size = 1 if kind == "one word" else 2500
-    fullness = {
-        "long rows": np.exp(-np.arange(vocab_size) / rng.uniform(20, 4000, (6, 1))),
-        "all words": 1.0, "one word": 1.0, "no words": 0.0, "windows alone": 0.0,
-    }[kind]  # fmt: skip
-    windows = () if kind == "no words" else (3, 8, 30)
-    scalars = rng.normal(0.2, 0.2, 11 + len(windows))
-    scalars[:2] = 0.1, 0.8
-    problem = Problem(rng, vocab_size, 6, fullness, scalars, windows, 0 if kind == "no words" else 20, 12, dtype=dtype)
-    nearly(problem, problem.pool.derivatives(problem.batch, True, 2), 2.0**-23 if dtype == np.float32 else 2.0**-44)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_derivatives_are_differences_of_what_they_derive(dtype):
-    rng, step = np.random.default_rng(5), 1e-4 if dtype == np.float64 else 1e-2
-    scalars = [0.2, 0.8, 0.3, 0.5, 0.1, 0.2, 0.15]
-
-    def derivatives(change):
-        moved = [scalar + step * c for scalar, c in zip(scalars, change, strict=True)]
-        found = Problem(np.random.default_rng(6), 90, 5, 0.4, moved, (9,), 20, 30, others=moved, dtype=dtype)
-        log_prob, *first_and_second = found.pool.derivatives(found.batch, True, 1)
-        return -log_prob.sum(), *(value.sum(0) for value in first_and_second)
-
-    direction = rng.normal(size=7)
-    (below, low, _), (_, gradient, hessian), (above, high, _) = (derivatives(c * direction) for c in (-1, 0, 1))
-    np.testing.assert_allclose((above - below) / (2 * step), gradient @ direction, rtol=1e-2 * step)
-    np.testing.assert_allclose((high - low) / (2 * step), hessian @ direction, rtol=1e2 * step**2, atol=5 * step)
 
 
 def uniform_pool(rows, scalars):
