@@ -150,7 +150,7 @@ class Solution:
 
     def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
         """Positions of the text, each under a model that has not counted its block."""
-        build = self.pooled_model
+        build: Callable[[NgramCounts], PooledModel] = self.pooled_model
         if self.counted.are_rows_read_alone:
             by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
             counts, build = by_rows, by_rows.model
