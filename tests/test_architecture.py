@@ -22,8 +22,10 @@ ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand 
 INCLUDES = [
     ["saffu.h", "parallel.h"],
     ["vmath.h", "reals.h", "vectors_real.h", "counters.h", "class_order.h"],
-    ["vectors.h", "windows.h", "count_row.h"],
-    ["*_real.h", "pool.h"],
+    ["vectors.h", "windows.h", "count_row.h", "pool_rows_real.h"],
+    ["pool.h"],
+    ["pool_panel.h"],
+    ["*_real.h"],
     ["*.c"],
 ]
 MOST_LINES, MOST_IN_A_FUNCTION, MOST_ARGUMENTS, MOST_IN_A_KERNEL = 400, 50, 8, 60

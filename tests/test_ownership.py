@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import saffu
+from helpers.attention import comparisons
 from helpers.made_up import told_by_two
 from saffu import grow
 from saffu.attention_lm import windows as attention
@@ -98,10 +99,10 @@ def test_windows_of_a_stream():
     windows = attention.Windows(ids, first, length, head)
     radial = attention.Windows.radial(ids, None, np.arange(10), 3)
     X = np.random.default_rng(0).normal(size=(V, 4))
-    expected = [attention.comparisons(each, X) for each in (windows, radial)]
+    expected = [comparisons(each, X) for each in (windows, radial)]
     spoil(ids, first, length, head)
     for each, value in zip((windows, radial), expected, strict=True):
-        np.testing.assert_array_equal(attention.comparisons(each, X), value)
+        np.testing.assert_array_equal(comparisons(each, X), value)
 
 
 def test_layers_and_their_samples():

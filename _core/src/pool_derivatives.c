@@ -18,7 +18,7 @@
 #define REAL float
 #define EXP2 vexp2f_bounded
 #define NAME(name) name##_f32
-#include "pool_moments_real.h"
+#include "pool_derivatives_real.h"
 #undef REAL
 #undef EXP2
 #undef NAME
@@ -26,7 +26,7 @@
 #define REAL double
 #define EXP2 vexp2_bounded
 #define NAME(name) name##_f64
-#include "pool_moments_real.h"
+#include "pool_derivatives_real.h"
 #undef REAL
 #undef EXP2
 #undef NAME

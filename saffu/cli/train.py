@@ -213,6 +213,7 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
         for chunk in text.chunks():
             model.partial_fit(chunk.ids, documents=chunk.starts, vocab_size=len(text.vocabulary), progress=False)
             bar.update(chunk.ids.size)
+        model.counted.count_waiting(model.n_threads, progress=False)
     model.prime(progress=progress)
     if arguments.prune is None:
         return model, model.n_tokens

@@ -465,7 +465,7 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     for options in ([], [*COMPACT, "--residual", "--refine", "1"]):
         arguments = ["train", trained / "train.txt", "--out", tmp_path / "model", *options]
         shown = run(capsys, *arguments)[2]
-        assert all(stage in shown for stage in ["vocabulary", "prime", *["solve", "refine"] * bool(options)])
+        assert all(stage in shown for stage in ["read", "prime", *["solve", "refine"] * bool(options)])
         code, output, errors = run(capsys, *arguments, "--quiet")
         assert (code, errors) == (0, "")
         assert f"{tmp_path / 'model'}: " in output  # a result, and no progress
@@ -473,7 +473,10 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "generate", "info", "grow", "export", "roadmap"])
+COMMANDS = ("demo", "train", "eval", "generate", "info", "grow", "prune", "export", "roadmap")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command.split(), "--help"])

@@ -19,6 +19,13 @@ IDS = (np.arange(300) * 7 % 11 % 5).astype(np.int32)
 STARTS = np.array([0, 100])
 TINY = {"order": 2, "radius": 1, "windows": (), "induction": 0}
 
+
+def backoff_model():
+    model = saffu.ExplicitLM(order=2, priming="backoff").fit(IDS)
+    model.vocabulary = Vocabulary(["a", "b", "c"])
+    return model.to_backoff()
+
+
 MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(**TINY).fit(IDS),
     "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
@@ -26,8 +33,9 @@ MODELS = {
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
     "ExplicitNetwork": lambda: saffu.ExplicitNetwork(hidden=(6,)).fit(X, LABELS, progress=False),
     "BitCipher": lambda: saffu.BitCipher(3).fit(IDS),
+    "BackoffLM": backoff_model,
 }
-LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer")
+LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer", "BackoffLM")
 CLASSIFIERS = ("SoftmaxLayer", "ExplicitNetwork")
 
 
@@ -248,7 +256,7 @@ def test_every_command_takes_threads(folder, capsys, monkeypatch, command):
 def test_threads_reach_the_model(folder, capsys, monkeypatch, kind):
     loaded = []
     read = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda path: loaded.append(read(path)) or loaded[-1])
+    monkeypatch.setattr(checkpoint, "load", lambda path, **how: loaded.append(read(path, **how)) or loaded[-1])
     file = folder / ("ids.npz" if kind in LANGUAGE_MODELS else "rows.npz")
     answer(capsys, "eval", folder / kind, file, "--threads", "3")
     assert loaded[0].n_threads == 3

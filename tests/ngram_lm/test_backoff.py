@@ -39,11 +39,13 @@ def check_equal(model, seed=1):
     tables = of_pooled(*model.solution.solved())
     stream, places = TokenStream.of(ids, documents), np.arange(81)
     found, length = tables.score(stream)
-    np.testing.assert_allclose(found, model.log_prob(ids, documents=documents), rtol=0, atol=1e-11)
+    # Rows of models without continuation counts are rounded to float32.
+    close = 1e-11 if model.contexts.is_backoff else 2e-6
+    np.testing.assert_allclose(found, model.log_prob(ids, documents=documents), rtol=0, atol=close)
     assert (length >= 1).all()
     assert length.max() <= tables.order == model.order
     every = tables.log_probs(tables.contexts(stream.with_next(0), places), places.size)
-    np.testing.assert_allclose(every, model.log_probs(ids, places, documents=documents), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(every, model.log_probs(ids, places, documents=documents), rtol=0, atol=close)
     np.testing.assert_allclose(np.exp(every).sum(axis=1), 1.0, rtol=0, atol=1e-10)
     return tables
 

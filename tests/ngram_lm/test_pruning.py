@@ -227,7 +227,8 @@ def test_all_answers_agree(models, new, priming):
     _, model = models[priming]
     log_prob = model.log_prob(new)
     assert model.summary()["n_entries"] < models[priming][0].summary()["n_entries"]
-    np.testing.assert_allclose(model.log_probs(new, np.arange(new.size))[np.arange(new.size), new], log_prob, atol=1e-9)
+    rows = model.log_probs(new, np.arange(new.size))
+    np.testing.assert_allclose(rows[np.arange(new.size), new], log_prob, atol=2e-6)  # float32 against float64
     np.testing.assert_allclose(model.read(new).log_prob(), log_prob, atol=1e-12)
     distribution = model.distribution(new[:100])
     assert distribution.sum() == pytest.approx(1.0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import saffu
+from helpers.attention import comparisons as compared
 from saffu import _core
 from saffu.attention_lm import windows as attention
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
@@ -99,7 +100,7 @@ def comparisons():
     windows = attention.Windows(IDS, np.arange(2000), np.full(2000, 8), np.arange(2000))
     vectors = RNG.normal(size=(200, 16)).astype(np.float32)
     cache = attention.ComparisonCache(vectors, n_threads=2)
-    return {"read": lambda: attention.comparisons(windows, vectors, cache, 2)}
+    return {"read": lambda: compared(windows, vectors, cache, 2)}
 
 
 @pytest.mark.parametrize("make", [explicit_text, held_out, layer, network, saffu_lm, transformer, comparisons])

@@ -104,7 +104,7 @@ def test_command_line(bars, tmp_path, capsys):
     text, model = tmp_path / "text.txt", tmp_path / "m.saffu"
     text.write_text("a b c d e f a b c\n" * 300)
     assert not cli.main(["train", str(text), "--out", str(model)])
-    check(bars, "vocabulary", "count", "prime")
+    check(bars, "read", "count", "prime")
     assert not cli.main(["eval", str(model), str(text)])
     check(bars, "read", "score")
 
