@@ -34,6 +34,7 @@ cdef int bucket_all(const k.saffu_stream *s, int64_t[::1] row_ptr, int32_t[::1] 
 
 @cython.internal
 @cython.final
+@cython.auto_pickle(False)
 cdef class Counters:
     """What a team counts rows in."""
 
@@ -60,6 +61,7 @@ cdef class Counters:
 
 @cython.internal
 @cython.final
+@cython.auto_pickle(False)
 cdef class Apart:
     """The rows that are counted before all others."""
 

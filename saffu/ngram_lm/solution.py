@@ -146,14 +146,18 @@ class Solution:
         if self.contexts.priming == "leave-one-out":
             assert model is not None
             return [leave_one_out_part(model, self.counted.sample, self._priming_history, self._n_positions)]
-        return self.folds(counts, advance)
+        if self.contexts.is_backoff:
+            return self.folds(counts, advance)
+        by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
+        return self._fold_parts(by_rows, by_rows.model, advance)
 
     def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
-        """Positions of the text, each under a model that has not counted its block."""
-        build: Callable[[NgramCounts], PooledModel] = self.pooled_model
-        if self.counted.are_rows_read_alone:
-            by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
-            counts, build = by_rows, by_rows.model
+        """Positions of the text, each under a whole model that has not counted its block."""
+        return self._fold_parts(counts, self.pooled_model, advance)
+
+    def _fold_parts(
+        self, counts: NgramCounts, build: Callable[[NgramCounts], PooledModel], advance: Callable[[], object]
+    ) -> list[Part]:
         sample, history = self.counted.sample, self._priming_history
         return fold_parts(counts, sample, build, history, self._n_positions, self.n_threads, advance)
 
