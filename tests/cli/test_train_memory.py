@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,8 +101,9 @@ def test_rare_entries_are_dropped(book, capsys):
 def test_what_ends_it_leaves_no_model_and_no_counts(book, number, code, capsys):
     folder = book.parent
     arguments = ("train", book, "--out", folder / "model", "--memory", "1M", *QUICK)
-    command = [sys.executable, "-c", STOPPING, *map(os.fspath, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", STOPPING, *map(os.fspath, arguments)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         assert [name.startswith(PREFIX) for name in os.listdir(folder)].count(True) == 1

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,9 +216,9 @@ time.sleep(60)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_what_a_killed_process_leaves_is_removed_by_the_next_one(tmp_path):
-    alive, killed = (
-        subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    )
+    environment = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", KILLED, tmp_path]
+    alive, killed = (subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2))
     try:
         assert [process.stdout.readline() for process in (alive, killed)] == ["ready\n"] * 2
         killed.send_signal(signal.SIGKILL)
