@@ -286,9 +286,9 @@ def spelling_model(tmp_path, liked="cat"):
     return tmp_path / f"{liked}.arpa"
 
 
+@pytest.mark.numpy1
+@pytest.mark.filterwarnings("default")
 def test_in_pyctcdecode(tmp_path, monkeypatch):
-    if importlib.util.find_spec("pyctcdecode") is None:
-        pytest.skip("pyctcdecode is not installed: it needs numpy 1")
     monkeypatch.setitem(sys.modules, "kenlm", saffu.kenlm)
     for name in [name for name in sys.modules if name.startswith("pyctcdecode")]:
         monkeypatch.delitem(sys.modules, name)
