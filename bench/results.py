@@ -62,8 +62,8 @@ def _classifier(data: str, model: str) -> str:
 # ``{table: row: column}`` stands for a cell of RESULTS.md, the row named by its first cells, separated by " / ".
 HEADLINE = [
     (
-        "Brown, words: test perplexity",
-        "ExplicitLM {language-model-quality: brown: primed, k-fold}",
+        "Brown, words: test perplexity (time to fit)",
+        "ExplicitLM {language-model-quality: brown: primed, k-fold} ({language-model-quality: brown: fit, s} s)",
         "Kneser-Ney {language-model-quality: brown: Kneser-Ney}",
     ),
     (

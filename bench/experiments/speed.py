@@ -26,6 +26,11 @@ MEGABYTE = 1e6
 Row = tuple[str, str, str, str]  # what, saffu, the peer, their ratio
 
 
+def times_faster(ratio: float) -> str:
+    """A ratio of times with two digits, or none behind the point."""
+    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
+
+
 def show(seconds: float) -> str:
     """Seconds with a unit that suits them."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
@@ -33,7 +38,7 @@ def show(seconds: float) -> str:
 
 def against(what: str, ours: float, peer: str, theirs: float) -> Row:
     """A row of two times."""
-    return what, show(ours), f"{peer} {show(theirs)}", f"{theirs / ours:.2g}x"
+    return what, show(ours), f"{peer} {show(theirs)}", times_faster(theirs / ours)
 
 
 def counting_rows() -> Iterator[Row]:
@@ -46,7 +51,7 @@ def counting_rows() -> Iterator[Row]:
         times = race({key: partial(run, ids, radius) for key, run in runs.items()})
         yield against(f"count {name}", times["saffu"].cpu, "`numpy.unique`", counting.best_numpy_cpu(radius, ids))
     one, two = times["saffu"].wall, times["saffu, 2 threads"].wall
-    yield "the same on two threads, wall", show(two), f"one thread {show(one)}", f"{one / two:.2g}x"
+    yield "the same on two threads, wall", show(two), f"one thread {show(one)}", times_faster(one / two)
     memory = {name: counting.alone(name, radius, ids) for name in ("saffu", "numpy")}
     peaks = {name: f"{facts['peak'] / MEGABYTE:.0f} MB" for name, facts in memory.items()}
     share = f"{memory['saffu']['peak'] / memory['saffu']['result']:.2g} x the result"
@@ -111,7 +116,7 @@ def language_model_rows(folder: Path) -> Iterator[Row]:
     per_token = dense_language_model.scoring_race(model, brown.test)
     ours, theirs = per_token["saffu"].cpu, per_token["numpy"].cpu
     rates = [f"{1 / seconds:,.0f} tokens/s" for seconds in (ours, theirs)]
-    yield "score Brown", rates[0], f"the same rows added by numpy {rates[1]}", f"{theirs / ours:.2g}x"
+    yield "score Brown", rates[0], f"the same rows added by numpy {rates[1]}", times_faster(theirs / ours)
 
 
 def classifier_rows(folder: Path) -> Iterator[Row]:
