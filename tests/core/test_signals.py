@@ -106,13 +106,13 @@ signal.signal(signal.SIGPROF, stop)  # after so much time of the processor, what
 for name in sys.argv[1:]:
     use = globals()[name]()
     began = time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, 0.3)
+    signal.setitimer(signal.ITIMER_PROF, 0.1)
     try:
         use()
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(name, "ended before it")
     except Stop:
-        print(name, time.process_time() - began - 0.3)
+        print(name, time.process_time() - began - 0.1)
 """
 NAMES = [
     "one_long_row",
