@@ -93,6 +93,19 @@ SAFFU_INLINE void NAME(fetch)(const REAL *x, int64_t n) {
     for (; j < n; j += line) SAFFU_PREFETCH_L2(x + j);
 }
 
+/* Embeddings of a row of n tokens found, and fetched but for those that the row before reads too: windows that slide
+ * share all but one. */
+SAFFU_INLINE void NAME(find_others)(const NAME(Shared) *w, const NAME(Group) *g, int64_t r, int64_t n) {
+    int64_t n_positions = w->view->n_positions, step = w->view->step, n_before = g->length[r - 1];
+    const int32_t *ids = g->ids + r * n_positions;
+    const REAL **x = g->x + r * (n_positions + 1), *const *before = x - (n_positions + 1);
+    for (int64_t k = 0; k < n; k++) {
+        x[k] = w->X + ids[k] * w->d;
+        int is_shared = k + step >= 0 && k + step < n_before && x[k] == before[k + step];
+        if (!is_shared) NAME(fetch)(x[k], w->d);
+    }
+}
+
 /* Embeddings of row r of a group, window m of n > 0 tokens, or comparisons with its head in the table, found and
  * fetched; if an id is bad, not 0. Embeddings are left where all comparisons are in the table and nothing else is
  * wanted. */
@@ -108,11 +121,14 @@ SAFFU_INLINE int NAME(find_row)(const NAME(Shared) *w, const NAME(Group) *g, int
         for (int64_t k = 0; k < n; k++) SAFFU_PREFETCH(table + saffu_min(ids[k], w->n_cached - 1));
         if (!embeddings && high < w->n_cached) return 0;
     }
-    for (int64_t k = 0; k < n; k++) {
-        int64_t id = ids[k];
-        x[k] = NAME(wide)(w, g, r * (n_positions + 1) + k, w->X + id * w->d);
-        if (embeddings || head >= w->n_cached || id >= w->n_cached) NAME(fetch)(x[k], w->d);
-    }
+    if (embeddings && r > 0 && w->d > 4 * NAME(WIDTH)) /* of short ones to ask costs more than to fetch again */
+        NAME(find_others)(w, g, r, n);
+    else
+        for (int64_t k = 0; k < n; k++) {
+            int64_t id = ids[k];
+            x[k] = NAME(wide)(w, g, r * (n_positions + 1) + k, w->X + id * w->d);
+            if (embeddings || head >= w->n_cached || id >= w->n_cached) NAME(fetch)(x[k], w->d);
+        }
     x[n_positions] = NAME(wide)(w, g, r * (n_positions + 1) + n_positions, w->X + head * w->d);
     return 0;
 }
