@@ -51,6 +51,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
             record["memory limit"],
             f"{record['seconds']:,.1f}",
             f"{record['seconds'] / record['tokens'] * 1e6:.2f}",
+            f"{record['processor seconds'] / record['tokens'] * 1e6:.2f}",
             f"{record['peak bytes'] / 1e9:.2f}",
             f"{record['model bytes'] / 1e9:.3f}",
             f"{record['load seconds']:.2f}",
@@ -58,7 +59,17 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         ]
         for record in records
     ]
-    columns = ["tokens", "types", "entries, millions", "memory limit", "s", "us a token", "peak GB", "model GB"]
+    columns = [
+        "tokens",
+        "types",
+        "entries, millions",
+        "memory limit",
+        "s",
+        "us a token",
+        "CPU us a token",
+        "peak GB",
+        "model GB",
+    ]
     return markdown_table([*columns, "s to load", "perplexity"], lines)
 
 

@@ -22,7 +22,7 @@ SCORED = 20_000  # tokens
 
 
 def trained(text: Path, model: Path, options: list[str], threads: int | None) -> dict[str, Any]:
-    """Seconds, peak memory and sizes of ``saffu train``."""
+    """Seconds, those of all processors, peak memory and sizes of ``saffu train``."""
     environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     return in_fresh_process(MODULE, "train", text, model, *options, **environment)
 
@@ -39,7 +39,12 @@ def train(text: str, model: str, *options: str) -> dict[str, Any]:
     if cli.main(["train", text, "--out", model, "--tokenizer", "whitespace", "--quiet", *options]):
         raise SystemExit(1)
     seconds, peak = time.perf_counter() - began, peak_bytes()
-    return {"seconds": seconds, "peak bytes": peak, "model bytes": Path(model).stat().st_size}
+    return {
+        "seconds": seconds,
+        "processor seconds": time.process_time(),
+        "peak bytes": peak,
+        "model bytes": Path(model).stat().st_size,
+    }
 
 
 def score(model: str, text: str) -> dict[str, Any]:
