@@ -64,15 +64,20 @@ int saffu_count_apart(const saffu_stream *s, const int64_t *row_ptr, const int32
     return SAFFU_OK;
 }
 
+/* Slice m of the occurrences, one for each member of the team, into its counter. */
+SAFFU_INLINE void accumulate_slice(const saffu_stream *s, const int32_t *bucket, int64_t from, int64_t to, int64_t m,
+                                   const saffu_counters *all) {
+    int64_t n = to - from, team = all->team;
+    accumulate(s, bucket, from + n * m / team, from + n * (m + 1) / team, to, counters_of(all, m));
+}
+
 /* Slices of the occurrences into separate counters, then slices of the columns into the totals. */
 int saffu_count_long(const saffu_stream *s, const int32_t *bucket, int64_t from, int64_t to, const saffu_counters *all,
                      int64_t *totals) {
     int64_t team = all->team, n_cols = s->n_cols;
     SAFFU_PARALLEL(all->team, default(shared)) {
         SAFFU_OMP(for schedule(static, 1))
-        for (int64_t m = 0; m < team; m++)
-            accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team, to,
-                       counters_of(all, m));
+        for (int64_t m = 0; m < team; m++) accumulate_slice(s, bucket, from, to, m, all);
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             for (int64_t other = 0; other < team; other++) {
@@ -131,9 +136,7 @@ int saffu_place_long(const saffu_stream *s, const int32_t *bucket, int64_t from,
     int64_t team = all->team, n_cols = s->n_cols;
     SAFFU_PARALLEL(all->team, default(shared)) {
         SAFFU_OMP(for schedule(static, 1))
-        for (int64_t m = 0; m < team; m++)
-            accumulate(s, bucket, from + (to - from) * m / team, from + (to - from) * (m + 1) / team, to,
-                       counters_of(all, m));
+        for (int64_t m = 0; m < team; m++) accumulate_slice(s, bucket, from, to, m, all);
         SAFFU_OMP(for schedule(static, 1))
         for (int64_t m = 0; m < team; m++)
             for (int64_t w = n_cols * m / team; w < n_cols * (m + 1) / team; w++)

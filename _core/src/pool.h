@@ -85,16 +85,13 @@ typedef struct {
 
 typedef struct {
     double *z;      /* (n_blocks * BLOCK) zero between positions */
-    double *y;      /* (n_blocks * BLOCK) zero between uses; derivatives only */
     uint8_t *flag;  /* (n_blocks) zero between positions */
     int32_t *block; /* (n_blocks) touched blocks of this position */
     Row *row;       /* (n_features) */
-    int32_t *order; /* (n_features) */
     Head *head;     /* (n_features) */
     List *list;     /* (n_features + 1) */
     void *row_z;    /* (n_blocks * BLOCK) of the type of the rows, zero between positions; log-probabilities only */
     void *row_sum;  /* (capacity of the windows) of that type */
-    double *mean, *target, *second; /* (n_features + 2), and squared; derivatives only */
     Windows windows;
 } Scratch;
 
@@ -121,39 +118,29 @@ static int new_job(const saffu_pool *pool, const saffu_batch *batch, Job *job) {
 
 static void free_scratch(Scratch *s) {
     free(s->z);
-    free(s->y);
     free(s->flag);
     free(s->block);
     free(s->row);
-    free(s->order);
     free(s->head);
     free(s->list);
     free(s->row_z);
     free(s->row_sum);
-    free(s->mean);
-    free(s->target);
-    free(s->second);
     free_windows(&s->windows);
 }
 
 static int new_scratch(const Job *job, Scratch *s) {
-    size_t n_blocks = (size_t)job->n_blocks, n_features = (size_t)job->pool->n_features, n_local = n_features + 2;
+    size_t n_blocks = (size_t)job->n_blocks, n_features = (size_t)job->pool->n_features;
     memset(s, 0, sizeof *s);
     s->z = calloc(n_blocks * BLOCK + 1, sizeof(double));
-    s->y = calloc(n_blocks * BLOCK + 1, sizeof(double));
     s->flag = calloc(n_blocks + FLAGS, 1);
     s->block = malloc((n_blocks + FLAGS) * sizeof(int32_t));
     s->row = malloc(n_features * sizeof(Row));
-    s->order = malloc(n_features * sizeof(int32_t));
     s->head = malloc(n_features * sizeof(Head));
     s->list = malloc((n_features + 1) * sizeof(List));
     s->row_z = calloc(n_blocks * BLOCK + 1, (size_t)job->pool->row_size);
     s->row_sum = malloc((size_t)longest_window(job->pool) * sizeof(double) + sizeof(double));
-    s->mean = malloc(n_local * sizeof(double));
-    s->target = malloc(n_local * sizeof(double));
-    s->second = malloc(n_local * n_local * sizeof(double)); /* no page of it exists until it is written */
-    if (!s->z || !s->y || !s->flag || !s->block || !s->row || !s->order || !s->head || !s->list) return SAFFU_NO_MEMORY;
-    if (!s->row_z || !s->row_sum || !s->mean || !s->target || !s->second) return SAFFU_NO_MEMORY;
+    if (!s->z || !s->flag || !s->block || !s->row || !s->head || !s->list) return SAFFU_NO_MEMORY;
+    if (!s->row_z || !s->row_sum) return SAFFU_NO_MEMORY;
     return new_windows(job->pool, &s->windows);
 }
 
