@@ -21,6 +21,7 @@ DOORS = [saffu.grow, saffu.text]
 POSITIONAL = {
     ("ids", "positions"),
     ("prompt", "n_tokens"),
+    ("context", "k"),
     ("X", "y"),
     ("H", "y"),
     ("model", "X", "y"),

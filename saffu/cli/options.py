@@ -75,6 +75,13 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Where a command that prints a text may write it instead."""
+    parser.add_argument(
+        "--out", metavar="FILE", help="the file to write, whole or not at all (default: standard output)"
+    )
+
+
 def add_documents(parser: argparse.ArgumentParser, default: str) -> None:
     """What separates documents in texts; ``default`` is what help shows of the default."""
     parser.add_argument(

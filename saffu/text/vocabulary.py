@@ -252,6 +252,15 @@ class Vocabulary:
         """
         return detokenize(self.decode(ids), tokenizer=self.tokenizer)
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether tokens are pieces of words: characters or bytes."""
+        return self.tokenizer in ("chars", "bytes")
+
+    def type_texts(self) -> list[str]:
+        """What each type adds to a line in which it does not come first, length V."""
+        return self.types if self.has_pieces else [f" {kind}" for kind in self.types]
+
     def unknown_rate(self, ids: ArrayLike) -> float:
         """Return the share of ``<unk>`` among ids, 0 where there are no ids.
 

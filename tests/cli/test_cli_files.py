@@ -47,6 +47,7 @@ COMMANDS = {
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
     ("prune", "model", "--out"): ("model",),
     ("export", "model", "--arpa"): ("model",),
+    ("surprisal", "model", "valid", "text", "--out"): ("model", "valid", "text"),
 }
 LINKS = {
     "itself": lambda file: file,
@@ -169,7 +170,13 @@ def test_other_files_may_be_written_over(inputs, capsys):
     ],
 )
 @pytest.mark.parametrize(
-    "command", [("train", "text", "--out"), ("grow", "model", "--set", "order=5", "--out"), ("prune", "model", "--out")]
+    "command",
+    [
+        ("train", "text", "--out"),
+        ("grow", "model", "--set", "order=5", "--out"),
+        ("prune", "model", "--out"),
+        ("surprisal", "model", "text", "--out"),
+    ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(inputs, capsys, no_work, command, out, message):
     before = contents(inputs)

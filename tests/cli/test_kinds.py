@@ -238,6 +238,7 @@ def test_facts_of_a_cipher(folder, capsys):
         ("demo",),
         ("train", "text", "--out", "new"),
         ("eval", "SoftmaxLayer", "rows.npz"),
+        ("surprisal", "ExplicitLM", "ids.npz"),
         ("generate", "ExplicitLM"),
         ("info", "SoftmaxLayer"),
         ("grow", "SaffuLM", "--set", "hidden=3", "--out", "new"),

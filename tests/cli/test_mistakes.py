@@ -124,8 +124,14 @@ def rows():
     yield ("info", "huge"), "'huge' is a damaged explicit-lm model: vocab_size must be at most 2147483647"
     yield ("eval", "huge", "text"), "vocab_size must be at most 2147483647"
     yield ("info", "flipped"), "'flipped' is a damaged model: array "
-    for command in (("train",), ("eval", "model"), ("roadmap",), ("grow", "model", "--set", "order=5", "--data")):
-        out = () if command[0] == "eval" else ("--out", "new")
+    for command in (
+        ("train",),
+        ("eval", "model"),
+        ("surprisal", "model"),
+        ("roadmap",),
+        ("grow", "model", "--set", "order=5", "--data"),
+    ):
+        out = () if command[0] in ("eval", "surprisal") else ("--out", "new")
         for file, message in (
             ("missing", "'missing': No such file"), (".", "'.'"), ("empty", "'empty' holds no text"),
             ("void", "'void' holds no text"), (os.devnull, "'/dev/null' holds no text"), ("utf16", "looks like UTF-16"),
@@ -140,12 +146,13 @@ def rows():
         ("info",),
         ("generate",),
         ("eval",),
+        ("surprisal",),
         ("grow", "--set", "radius=9", "--out", "new"),
         ("prune", "--out", "new"),
     ):
         for file in ("text", "void", os.devnull, "/dev/zero", "missing", "."):
             message = "'.'" if file == "." else "No such" if file == "missing" else "is not a saffu model"
-            yield (command[0], file, *command[1:], *(("text",) if command[0] == "eval" else ())), message
+            yield (command[0], file, *command[1:], *(("text",) if command[0] in ("eval", "surprisal") else ())), message
     for file in ("missing", ".", os.devnull, "text", "model"):
         yield (*ROADMAP, "--grid", file), repr(file)
         if file != "text":
