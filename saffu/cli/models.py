@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -9,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from saffu.attention_lm.model import SaffuLM
+from saffu.cli.values import BytePairs
 from saffu.ngram_lm import BackoffLM, ExplicitLM
-from saffu.text import Chunk, Corpus, Vocabulary
+from saffu.text import Chunk, Corpus, SubwordTokenizer, Vocabulary
 from saffu.text.reading import Advance
 from saffu.transformer.model import Transformer
 from saffu.utils import checkpoint
@@ -80,6 +82,28 @@ def check_language_model(model: Any, path: str) -> None:
 def corpus_for(vocabulary: Vocabulary, files: Sequence[str], documents: str | None) -> Corpus:
     """Files that are read as the training text of a vocabulary was, but for ``documents`` if given."""
     return Corpus(files, tokenizer=vocabulary.tokenizer, documents=documents or vocabulary.documents)
+
+
+def tokenizer_files(arguments: argparse.Namespace) -> list[str]:
+    """The file that the tokenizer was read from, if there is one: an input of the command."""
+    path = getattr(arguments.tokenizer, "path", None)
+    return [] if path is None else [path]
+
+
+def corpus_to_train(arguments: argparse.Namespace) -> Corpus:
+    """The files to train on; under any tokenizer if one is still to be trained."""
+    tokenizer = "whitespace" if isinstance(arguments.tokenizer, BytePairs) else arguments.tokenizer
+    return Corpus(arguments.files, tokenizer=tokenizer, documents=arguments.documents)
+
+
+def with_trained_tokenizer(corpus: Corpus, arguments: argparse.Namespace) -> Corpus:
+    """The same files under the tokenizer that the options ask for, trained on them if it is to be."""
+    if not isinstance(arguments.tokenizer, BytePairs):
+        return corpus
+    with reading_bar(corpus, "tokenizer", not arguments.quiet) as advance:
+        texts = corpus.texts(advance=advance)
+        tokenizer = SubwordTokenizer.train_bpe(texts, vocab_size=arguments.tokenizer.n_pieces)
+    return corpus.with_tokenizer(tokenizer)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from saffu.cli.files import check_outputs, check_standard_output
 from saffu.cli.options import Commands, add_documents, add_mmap, add_model, add_out, add_quiet, new_command
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Vocabulary
 from saffu.text.reading import Advance
+from saffu.text.special import LINE_END
 from saffu.text.surprisal import EMPTY, Surprisal, surprisals
-from saffu.text.tokenizers import LINE_END
 from saffu.text.words import WordBounds
 from saffu.utils.arrays import Int32, Int64
 from saffu.utils.progress import progress_bar
@@ -34,8 +34,8 @@ def add(commands: Commands) -> None:
         "tokens at the same place, which is the surprisal to be expected there; and 1 if the model does not know the\n"
         "token, else 0. Where tokens are pieces of words, a line is a word, with the sums over its pieces; entropies\n"
         "sum to an unbiased estimate of that of the word. Line ends are <eos>; a tab, line end or backslash within a\n"
-        "token is written \\t, \\n, \\r or \\\\. The text may also be token ids, as for 'saffu eval'. About one document,\n"
-        "or four million characters, are in memory at a time.",
+        "token is written \\t, \\n, \\r or \\\\. The text may also be token ids, as for 'saffu eval'. About one\n"
+        "document, or four million characters, are in memory at a time.",
         "  saffu surprisal brown.saffu story.txt > story.tsv\n"
         "  saffu surprisal brown.saffu story.txt.gz --out story.tsv --no-entropy\n"
         "  zcat story.txt.gz | saffu surprisal brown.saffu - | sort -k 2 -g -r | head",
