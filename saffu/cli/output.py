@@ -26,6 +26,17 @@ def opened(path: str | None) -> Iterator[IO[str]]:
         yield file
 
 
+@contextmanager
+def opened_binary(path: str | None) -> Iterator[IO[bytes]]:
+    """The same for bytes."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with checkpoint.replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
 def write(piece: str) -> None:
     """Print a piece of a text that is still being made."""
     sys.stdout.write(piece)

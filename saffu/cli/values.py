@@ -48,6 +48,17 @@ def count(minimum: int) -> Callable[[str], int]:
     return parse
 
 
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {_excerpt(text)}")
+    return value
+
+
 def not_negative(text: str) -> float:
     """A finite number of at least 0."""
     try:

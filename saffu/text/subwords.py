@@ -3,7 +3,8 @@
 Decisions. A line is tokenized at a time and line ends are tokens of their own, as with every other tokenizer: what ends
 a line in the text of a model is ``<eos>``, whatever its tokenizer. No tokens are added that stand for no text, such as
 those that begin a sentence for a neural network. A piece is known by the name that its library gives it; that for
-unknown text is ``<unk>``. A vocabulary has every piece of its tokenizer, seen or not.
+unknown text is ``<unk>``. A vocabulary has every piece of its tokenizer, seen or not. A line of a file of more than
+four million characters is cut behind a space, and its parts are tokenized one by one.
 """
 
 from __future__ import annotations

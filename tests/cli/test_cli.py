@@ -476,7 +476,20 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-COMMANDS = ("demo", "train", "eval", "surprisal", "generate", "info", "grow", "prune", "export", "roadmap")
+COMMANDS = (
+    "demo",
+    "train",
+    "eval",
+    "surprisal",
+    "pairs",
+    "filter",
+    "generate",
+    "info",
+    "grow",
+    "prune",
+    "export",
+    "roadmap",
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

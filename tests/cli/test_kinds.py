@@ -239,6 +239,8 @@ def test_facts_of_a_cipher(folder, capsys):
         ("train", "text", "--out", "new"),
         ("eval", "SoftmaxLayer", "rows.npz"),
         ("surprisal", "ExplicitLM", "ids.npz"),
+        ("pairs", "ExplicitLM", "rows.svm"),
+        ("filter", "ExplicitLM", "--scores"),
         ("generate", "ExplicitLM"),
         ("info", "SoftmaxLayer"),
         ("grow", "SaffuLM", "--set", "hidden=3", "--out", "new"),

@@ -191,6 +191,12 @@ def test_one_reading_equals_two(tmp_path, monkeypatch, kind, theirs, documents):
     assert found.starts.size == {"blank-line": 4, "line": 8, "file": 1}[documents]
 
 
+def test_a_line_without_an_end_is_not_cut(tmp_path, theirs):
+    (tmp_path / "text").write_text("the lower cat")
+    [tokens] = Corpus(tmp_path / "text", tokenizer=theirs).token_lists()
+    assert tokens == [*next(SubwordTokenizer.of(theirs).named(["the lower cat"])), "\n"]
+
+
 def test_lone_surrogates_are_named(theirs):
     with pytest.raises(ValueError, match="text must be what UTF-8 can hold"):
         text.tokenize("a\udcff", tokenizer=theirs)
