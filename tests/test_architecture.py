@@ -18,7 +18,12 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
 OPTIONAL |= {"tokenizers", "sentencepiece", "transformers", "lm_eval"}
-ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand for the library that they import
+ADAPTERS = {
+    "torch.py",
+    "torch_module.py",
+    "dask_computation.py",
+    "lm_eval.py",
+}  # they stand for the library that they import
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
