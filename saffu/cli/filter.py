@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +18,12 @@ import numpy as np
 from saffu.cli import models, output, values
 from saffu.cli.files import check_outputs, check_standard_output
 from saffu.cli.options import Commands, add_mmap, add_model, add_out, add_quiet, new_command
-from saffu.text import STANDARD_INPUT
+from saffu.text import STANDARD_INPUT, Vocabulary
 from saffu.text.scoring import EncodedTexts
 from saffu.utils.arrays import Array, Float64
 from saffu.utils.progress import progress_bar
 
-BATCH_BYTES = 1 << 20  # of lines scored together
+BATCH_BYTES = 1 << 18  # of lines scored together
 BITS = 1 / math.log(2)
 
 
@@ -168,22 +169,30 @@ def _with_scores(batch: _Batch, i: int, scores: list[float | None]) -> bytes:
 
 
 def _scored(scorers: list[models.LanguageModel], batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, list[Float64]]]:
-    """Batches in their order; one is scored, by the threads of its models, while the next is read and split."""
-    first = scorers[0].vocabulary
-    shared = all(model.vocabulary == first for model in scorers)
-    waiting: tuple[_Batch, Future[list[Float64]]] | None = None
+    """Batches in their order; one is scored, by the threads of its models, while the next is split into tokens.
+
+    Reading and scoring are left to this thread, which Ctrl-C can interrupt.
+    """
+    vocabularies = [model.vocabulary for model in scorers]
+    waiting: tuple[_Batch, Future[list[EncodedTexts]]] | None = None
     with ThreadPoolExecutor(1) as pool:
-        for batch in batches:
-            vocabularies = [first] if shared else [model.vocabulary for model in scorers]
-            texts = [text for text in batch.texts if text]
-            encoded = [EncodedTexts.of(texts, vocabulary) for vocabulary in vocabularies]
-            has_score = np.array([bool(text) for text in batch.texts])
-            job = pool.submit(_scores, scorers, encoded * len(scorers) if shared else encoded, has_score)
+        for batch in chain(batches, [None]):
+            job = None if batch is None else (batch, pool.submit(_encoded, batch, vocabularies))
             if waiting is not None:
-                yield waiting[0], waiting[1].result()
-            waiting = batch, job
-        if waiting is not None:
-            yield waiting[0], waiting[1].result()
+                yield waiting[0], _scores(scorers, waiting[1].result(), _has_text(waiting[0]))
+            waiting = job
+
+
+def _has_text(batch: _Batch) -> Array:
+    return np.array([bool(text) for text in batch.texts])
+
+
+def _encoded(batch: _Batch, vocabularies: list[Vocabulary]) -> list[EncodedTexts]:
+    """The texts that are not blank under each vocabulary; where they are equal, once."""
+    texts = [text for text in batch.texts if text]
+    first = EncodedTexts.of(texts, vocabularies[0])
+    others = vocabularies[1:]
+    return [first, *(first if other == vocabularies[0] else EncodedTexts.of(texts, other) for other in others)]
 
 
 def _scores(scorers: list[models.LanguageModel], encoded: list[EncodedTexts], has_score: Array) -> list[Float64]:

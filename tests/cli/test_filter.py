@@ -59,7 +59,7 @@ def bits(model, line):
     return model.log_prob(ids).sum() / np.log(2), ids.size
 
 
-@pytest.mark.parametrize("batch", [1, 40, 1 << 20])
+@pytest.mark.parametrize("batch", [1, 40, 1 << 18])
 @pytest.mark.parametrize("threshold", [-99, -6, -1.5, 0])
 def test_likely_lines_are_kept_as_they_were(folder, run, monkeypatch, threshold, batch):
     monkeypatch.setattr(cli_filter, "BATCH_BYTES", batch)
