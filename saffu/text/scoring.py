@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from saffu.text.tokenizers import BYTE_ORDER_MARK, as_read, document_tokens, splitter
+from saffu.text.tokenizers import document_tokens
 from saffu.text.vocabulary import UNKNOWN_ID, Vocabulary
 from saffu.utils.arrays import Float64, Int64
 from saffu.utils.language_model import LanguageModel
@@ -40,11 +40,6 @@ class EncodedTexts(NamedTuple):
         >>> found.stream.ids.tolist(), found.lengths.tolist()
         ([2, 3, 1, 3, 1, 2, 1, 3, 1], [3, 2, 4])
         """
-        if all(map(_is_a_line, texts)):
-            tokens = _tokens_of_lines(texts, vocabulary)
-            ids, ends = vocabulary.encode_block(tokens)
-            lengths = np.diff(ends, prepend=0)
-            return cls(TokenStream(ids, (ends - lengths)), lengths)
         lists = [document_tokens(text, vocabulary.tokenizer, vocabulary.documents, whole=True) for text in texts]
         lengths = np.array([len(found) for found in lists], np.int64)
         ids, ends = vocabulary.encode_block([token for found in lists for token in found])
@@ -66,13 +61,3 @@ class EncodedTexts(NamedTuple):
     def n_unknown(self) -> Int64:
         """How many tokens of each text its vocabulary does not know, shape (n,)."""
         return self.sums((self.stream.ids == UNKNOWN_ID).astype(np.float64)).astype(np.int64)
-
-
-def _is_a_line(text: str) -> bool:
-    return not ("\n" in text or "\r" in text or text.startswith(BYTE_ORDER_MARK) or text.isspace() or text == "")
-
-
-def _tokens_of_lines(lines: Iterable[str], vocabulary: Vocabulary) -> list[str]:
-    """Tokens of texts of one line, all at once, which is quicker: behind each is a document end."""
-    joined = "".join(f"{line}\n\n" for line in lines)
-    return splitter(vocabulary.tokenizer, "line")(as_read(joined, vocabulary.tokenizer))

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import saffu
 from helpers import subwords
@@ -54,18 +52,6 @@ def test_a_text_is_read_as_its_file(tmp_path, tokenizer, documents):
             assert here.ids.tolist() == ids.tolist()
             assert here.starts.tolist() == starts.tolist()
             assert length == 0 or last - length in found.stream.starts
-
-
-@given(st.lists(st.text("ab .é", max_size=9), max_size=9))
-def test_lines_are_read_together_as_one_by_one(lines):
-    for tokenizer in TOKENIZERS:
-        vocabulary = vocabulary_of(tokenizer, None)
-        whole = EncodedTexts.of(lines, vocabulary)
-        parts = [EncodedTexts.of([line], vocabulary) for line in lines]
-        assert whole.lengths.tolist() == [part.lengths[0] for part in parts]
-        assert whole.stream.ids.tolist() == [number for part in parts for number in part.stream.ids]
-        has_any = whole.lengths > 0
-        assert whole.stream.starts.tolist() == (np.cumsum(whole.lengths) - whole.lengths)[has_any].tolist()
 
 
 def test_sums_are_those_of_each_text():
