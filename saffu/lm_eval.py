@@ -44,7 +44,7 @@ __all__ = ["HarnessModel"]
 
 NAME = "saffu"
 BATCH_TOKENS = 1 << 16  # of requests that are scored together
-BATCH_BYTES = 1 << 26  # of the distributions that are looked at together
+BATCH_BYTES = 1 << 22  # of the distributions that are looked at together: they stay in the cache
 MAX_TOKENS = 256  # that are generated where a task does not say how many
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # one setting, as tasks call it
 KNOWN_SETTINGS = ("until", *LENGTHS, "do_sample", "temperature", "top_k")

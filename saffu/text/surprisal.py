@@ -13,7 +13,8 @@ from saffu.utils.language_model import LanguageModel
 from saffu.utils.streams import TokenStream
 
 BITS = 1 / math.log(2)
-BATCH_BYTES = 1 << 26  # of the distributions that are looked at together
+BATCH_BYTES = 1 << 22  # of the distributions that are looked at together: they stay in the cache
+LEAST = -1e300
 BATCH = 1 << 16  # tokens scored together where no distribution is looked at
 
 
@@ -75,7 +76,8 @@ def surprisals(model: LanguageModel, stream: TokenStream, *, entropy: bool = Tru
 
 def _entropies(log_p: Float64) -> Float64:
     """Entropy in nats of each row, which it writes into."""
-    with np.errstate(invalid="ignore"):  # 0 times -inf, a token of no probability, adds nothing
-        log_p *= np.exp(log_p)
-    found: Float64 = -np.nansum(log_p, axis=1)
+    p = np.exp(log_p)
+    # Tokens of no probability: 0 times a finite number adds nothing, where 0 times -inf would be no number.
+    np.maximum(log_p, LEAST, out=log_p)
+    found: Float64 = -np.einsum("ij,ij->i", p, log_p)
     return found

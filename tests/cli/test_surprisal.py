@@ -1,6 +1,7 @@
 """``saffu surprisal``."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,10 +133,10 @@ def test_standard_input_and_a_file(folder, tmp_path, capsys, monkeypatch):
 def test_printing_into_the_text_is_refused(folder, tmp_path):
     (tmp_path / "text").write_text(NEW)
     command = [sys.executable, "-P", "-m", "saffu", "surprisal", folder / "words", "text"]
-    root = str(Path(saffu.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": str(Path(saffu.__file__).parents[1])}
     with open(tmp_path / "text", "a") as file:
         done = subprocess.run(
-            command, cwd=tmp_path, stdout=file, stderr=subprocess.PIPE, text=True, timeout=60, env={"PYTHONPATH": root}
+            command, cwd=tmp_path, stdout=file, stderr=subprocess.PIPE, text=True, timeout=60, env=environment
         )
     message = "standard output goes to 'text', which is an input; name another output"
     assert (done.returncode, done.stderr) == (2, f"saffu surprisal: error: {message}\n")
