@@ -9,6 +9,7 @@ four million characters is cut behind a space, and its parts are tokenized one b
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -223,8 +224,8 @@ class HuggingFaceTokenizer(SubwordTokenizer):
         self._stored: str = self._tokenizer.to_str()
         known = self._tokenizer.get_vocab(with_added_tokens=True)
         names = {number: name for name, number in sorted(known.items(), key=lambda pair: pair[1])}
-        unknown = getattr(self._tokenizer.model, "unk_token", None)
-        unknown = getattr(self._tokenizer.model, "unk_id", None) if unknown is None else known.get(unknown)
+        model = json.loads(self._stored)["model"]
+        unknown = known.get(model.get("unk_token"), model.get("unk_id"))
         added = self._tokenizer.get_added_tokens_decoder()
         special = (number for number, token in added.items() if token.special)
         super().__init__(names, unknown=unknown, hidden=special)

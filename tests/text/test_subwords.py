@@ -317,6 +317,21 @@ class NoDecoder:
         return {"input_ids": [len(line)]}
 
 
+@pytest.mark.parametrize("model", ["WordLevel", "Unigram"])
+def test_what_is_unknown_to_hugging_face_is_unknown(model):
+    tokenizers = pytest.importorskip("tokenizers")
+    if model == "WordLevel":
+        made = tokenizers.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]")
+    else:
+        made = tokenizers.models.Unigram([("<pad>", 0.0), ("[UNK]", 0.0), ("a", -1.0)], unk_id=1)
+    tokenizer = tokenizers.Tokenizer(made)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    assert text.tokenize("a zz a", tokenizer=tokenizer) == ["a", "<unk>", "a"]
+    vocabulary = Vocabulary(["a"], tokenizer=tokenizer)
+    assert vocabulary.encode_text("a zz a")[0].tolist() == [2, 0, 2]
+    assert vocabulary.detokenize([2, 0]) == "a [UNK]"
+
+
 # ---- transformers ----------------------------------------------------------------------------------------------------
 
 
