@@ -2,7 +2,10 @@
 
 import ast
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,13 @@ SOURCES = sorted((ROOT / "_core").rglob("*.[ch]"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
-ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand for the library that they import
+OPTIONAL |= {"tokenizers", "sentencepiece", "transformers", "lm_eval"}
+ADAPTERS = {
+    "torch.py",
+    "torch_module.py",
+    "dask_computation.py",
+    "lm_eval.py",
+}  # they stand for the library that they import
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
@@ -86,6 +95,17 @@ def test_no_optional_library_is_imported_at_the_top(path):
     if path.name in ADAPTERS:
         return
     assert OPTIONAL & {imported.split(".")[0] for imported in imported_at_the_top(path)} == set()
+
+
+def test_importing_saffu_loads_no_optional_library():
+    program = "import sys, saffu, saffu.cli.main; print(*sys.modules)"
+    path = os.pathsep.join([str(INSTALLED.parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    loaded = {module.split(".")[0] for module in done.stdout.split()}
+    assert "saffu" in loaded
+    assert OPTIONAL & loaded == set()
 
 
 def imported_at_the_top(path):

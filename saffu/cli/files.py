@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -37,6 +38,23 @@ def check_outputs(outputs: Sequence[str], inputs: Iterable[str]) -> None:
     for output in outputs:
         _check_is_no_input(output, known)
         checkpoint.check_writable(output)
+
+
+def check_standard_output(inputs: Iterable[str]) -> None:
+    """Refuse to print into a file that is read: it would grow while it is read, without an end.
+
+    Raises
+    ------
+    ValueError
+        If standard output goes to one of the inputs.
+    """
+    try:
+        status = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):  # a standard output that is no file
+        return
+    name = _known(inputs).get((status.st_dev, status.st_ino))
+    if name is not None and stat.S_ISREG(status.st_mode):
+        raise ValueError(f"standard output goes to {name!r}, which is an input; name another output")
 
 
 def check_folder(folder: str, files: Iterable[str], inputs: Iterable[str]) -> None:

@@ -68,8 +68,11 @@ def _language_model(model: models.LanguageModel) -> Facts:
     facts: Facts = {}
     vocabulary = getattr(model, "vocabulary", None)
     if vocabulary is not None:
-        names = ("tokenizer", "documents", "min_count")
-        facts["vocabulary"] = {"types": len(vocabulary), **{name: getattr(vocabulary, name) for name in names}}
+        facts["vocabulary"] = {
+            "types": len(vocabulary),
+            "tokenizer": str(vocabulary.tokenizer),
+            **{name: getattr(vocabulary, name) for name in ("documents", "min_count")},
+        }
     facts["model"] = model.summary()
     scalars = getattr(model, "scalars", None)
     return facts if scalars is None else facts | {"scalars": scalars}

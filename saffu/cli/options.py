@@ -6,7 +6,7 @@ import argparse
 from typing import Any, NoReturn, TypeAlias
 
 from saffu.cli import values
-from saffu.text import DOCUMENTS, TOKENIZERS
+from saffu.text import DOCUMENTS
 
 DEBUG = "SAFFU_DEBUG"  # an environment variable that does what --debug does
 
@@ -75,6 +75,13 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Where a command that prints a text may write it instead."""
+    parser.add_argument(
+        "--out", metavar="FILE", help="the file to write, whole or not at all (default: standard output)"
+    )
+
+
 def add_documents(parser: argparse.ArgumentParser, default: str) -> None:
     """What separates documents in texts; ``default`` is what help shows of the default."""
     parser.add_argument(
@@ -89,17 +96,20 @@ def add_tokens(parser: argparse.ArgumentParser) -> None:
     """How text becomes tokens, for commands that make a vocabulary."""
     parser.add_argument(
         "--tokenizer",
-        choices=TOKENIZERS,
+        type=values.tokenizer,
         default="words",
-        help="what a token is: Unicode words and punctuation marks, runs between white space, characters, or bytes "
-        "(default: words)",
+        metavar="TOKENIZER",
+        help="what a token is: Unicode words and punctuation marks (words), runs between white space (whitespace), "
+        "characters (chars), or bytes; or a piece of a word: of a tokenizer in a file .json of Hugging Face "
+        "tokenizers or .model of sentencepiece, or of byte pair encoding into N pieces that is trained on the text "
+        "(bpe:N); the model holds its tokenizer (default: words)",
     )
     add_documents(parser, "default: file for chars and bytes, else blank-line")
     parser.add_argument(
         "--min-count",
         type=values.count(1),
         metavar="N",
-        help="types seen less often become <unk> (default: 3; for chars and bytes 1)",
+        help="types seen less often become <unk> (default: 3; for chars, bytes and pieces of words 1)",
     )
 
 

@@ -6,11 +6,35 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 
+from saffu.utils import checkpoint
+
 WIDTH = 26  # of the names
+
+
+@contextmanager
+def opened(path: str | None) -> Iterator[IO[str]]:
+    """Standard output, or a file in UTF-8 that appears under its name when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    with checkpoint.replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+@contextmanager
+def opened_binary(path: str | None) -> Iterator[IO[bytes]]:
+    """The same for bytes."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with checkpoint.replacing(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def write(piece: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import warnings
 
 import saffu
-from saffu.cli import values
+from saffu.cli import models, values
 from saffu.cli.files import check_folder
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, new_command
 from saffu.search import architectures, figures, report, roadmap, solving, text_split
@@ -104,7 +104,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Solve, report and print the best."""
     chosen = architectures.read_grid(arguments.grid) if arguments.grid else None
     resolve_threads(arguments.threads)
+    if isinstance(arguments.tokenizer, values.BytePairs):
+        raise ValueError("--tokenizer bpe:N is for 'saffu train'; a roadmap takes a tokenizer in a file")
     inputs = [*arguments.files, *(arguments.valid or []), *([arguments.grid] if arguments.grid else [])]
+    inputs += models.tokenizer_files(arguments)
     check_folder(arguments.out, roadmap.outputs(arguments.out), inputs)
     roadmap.check_free(arguments.out)
     split = text_split.read_split(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli import values
 from saffu.cli.files import check_outputs
-from saffu.cli.models import reading_bar
+from saffu.cli.models import corpus_to_train, reading_bar, tokenizer_files, with_trained_tokenizer
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.cli.prune import max_loss_help, outcome
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
@@ -41,6 +41,7 @@ def add(commands: Commands) -> None:
         "is saved in the same file. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
+        "  saffu train brown.txt.gz --out pieces.saffu --tokenizer bpe:8000\n"
         "  saffu train shakespeare.txt --out chars.saffu --tokenizer chars --radius 8 --order 8\n"
         "  xzcat news-*.xz | saffu train - --out news.saffu --windows 500 --induction 0\n"
         "  saffu train web-*.zst --out web.saffu --memory 4G --min-entry 1,1,2\n"
@@ -180,10 +181,11 @@ def _add_refining_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, save and print what was written."""
-    corpus = Corpus(arguments.files, tokenizer=arguments.tokenizer, documents=arguments.documents)
+    corpus = corpus_to_train(arguments)
     outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if arguments.refine else [])]
-    check_outputs(outputs, [*arguments.files, *(arguments.valid or [])])
+    check_outputs(outputs, [*arguments.files, *(arguments.valid or []), *tokenizer_files(arguments)])
     begin = time.perf_counter()
+    corpus = with_trained_tokenizer(corpus, arguments)
     train = _train_explicit if arguments.model == "explicit" else _train_saffu
     model, n_tokens = train(arguments, corpus)
     if getattr(model, "interrupted", False):
@@ -239,7 +241,7 @@ def _train_saffu(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, in
     model, residual = _new_saffu(arguments)
     valid = None
     if arguments.valid:
-        valid = Corpus(arguments.valid, tokenizer=arguments.tokenizer, documents=arguments.documents)
+        valid = Corpus(arguments.valid, tokenizer=corpus.tokenizer, documents=arguments.documents)
     progress = not arguments.quiet
     encoded = _encoded(arguments, corpus)
     vocabulary, text = encoded.vocabulary, TokenStream.concat(chunk.stream for chunk in encoded.chunks())

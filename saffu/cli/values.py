@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from saffu.attention_lm.contexts import CONTEXTS
+from saffu.text import TOKENIZERS, SubwordTokenizer
+from saffu.text.subwords import LEAST_PIECES, MOST_PIECES
 from saffu.utils.byte_sizes import byte_size
 from saffu.utils.sampling import LEAST_TEMPERATURE
 from saffu.utils.validate import INT32_MAX
@@ -43,6 +46,17 @@ def count(minimum: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {_excerpt(text)}")
+    return value
 
 
 def not_negative(text: str) -> float:
@@ -123,6 +137,41 @@ def memory(text: str) -> int:
     try:
         return byte_size(text, "the size")
     except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class BytePairs(NamedTuple):
+    """Byte pair encoding that is to be trained on the text."""
+
+    n_pieces: int
+
+
+def tokenizer(text: str) -> str | SubwordTokenizer | BytePairs:
+    """The name of a tokenizer, the file of one, or bpe:N.
+
+    Examples
+    --------
+    >>> tokenizer("words"), tokenizer("bpe:8000")
+    ('words', BytePairs(n_pieces=8000))
+    """
+    if text in TOKENIZERS:
+        return text
+    if text.startswith("bpe:"):
+        try:
+            n_pieces = integer(LEAST_PIECES)(text.removeprefix("bpe:"))
+            if n_pieces > MOST_PIECES:
+                raise argparse.ArgumentTypeError(f"must be at most {MOST_PIECES}, got {n_pieces}")
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"bpe: {error}") from None
+        return BytePairs(n_pieces)
+    try:
+        if not text.endswith((".json", ".model")):
+            names = ", ".join(TOKENIZERS)
+            raise ValueError(f"expected one of {names}, a file .json or .model, or bpe:N, got {_excerpt(text)}")
+        return SubwordTokenizer.read(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror}") from None
+    except (ValueError, ImportError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -18,7 +18,7 @@ from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
 from saffu.text import ModelVocabulary
 from saffu.utils import validate
-from saffu.utils.arrays import Float64
+from saffu.utils.arrays import Float64, Int64
 from saffu.utils.language_model import LanguageModel
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
@@ -243,6 +243,16 @@ class CountedModel(LanguageModel):
             read = np.append(read, np.int32(token))[-self.history :]
 
         return lambda: self.distribution(read), append
+
+    def _log_prob_rows(self, stream: TokenStream) -> Callable[[Int64], Float64]:
+        text = self.read(stream.ids, documents=stream.starts)
+
+        def rows(positions: Int64) -> Float64:
+            found = np.empty((positions.size, self.vocab_size))
+            text.logits(positions, found)
+            return found
+
+        return rows
 
     # ---- settings and sizes ------------------------------------------------------------------------------------------
 

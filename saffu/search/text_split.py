@@ -13,6 +13,7 @@ import numpy as np
 
 from saffu.explicit.discounting import smoothed_distribution
 from saffu.text import LINE_END_ID, UNKNOWN_ID, Corpus, Vocabulary, default_min_count
+from saffu.text.vocabulary import unseen_pieces
 from saffu.utils import validate
 from saffu.utils.arrays import Bools, Int32
 from saffu.utils.progress import progress_bar
@@ -90,7 +91,7 @@ def read_split(
     *,
     tokens: int = 1_000_000,
     valid: Paths | None = None,
-    tokenizer: str = "words",
+    tokenizer: Any = "words",
     documents: str | None = None,
     min_count: int | None = None,
     held_out_tokens: int = HELD_OUT_TOKENS,
@@ -233,5 +234,8 @@ def _frequent(every_type: Vocabulary, ids: Int32, min_count: int) -> tuple[Vocab
     recode[LINE_END_ID] = LINE_END_ID
     recode[kept_ids] = np.arange(kept_ids.size) + 2
     types = [every_type.types[place] for place in kept_ids]
-    settings = {"tokenizer": every_type.tokenizer, "documents": every_type.documents}
-    return Vocabulary(types, **settings, min_count=min_count), recode
+    unseen = unseen_pieces(every_type.tokenizer, types, min_count)
+    recode[every_type.encode(unseen)] = np.arange(len(unseen)) + 2 + len(types)
+    types += unseen
+    tokenizer, documents = every_type.tokenizer, every_type.documents
+    return Vocabulary(types, tokenizer=tokenizer, documents=documents, min_count=min_count), recode

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from saffu.text.tokenizers import (
     DOCUMENTS,
     LEADING_BLANK_LINES,
     SEPARATORS,
+    checked_tokenizer,
     default_documents,
     default_min_count,
     splitter,
@@ -68,7 +69,7 @@ class Corpus:
         Text in UTF-8, plain or compressed by gzip, bzip2, xz or Zstandard (the extra ``zstd``), whatever the names;
         ``-`` is standard input. What can be read once only (standard input, a pipe) is copied to a temporary file at
         the first reading.
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
         As in :func:`tokenize`. All but ``"bytes"`` read ``\r\n`` and ``\r`` as line ends; ``"bytes"`` takes files as
         they are.
     documents : {"blank-line", "line", "file"}, optional
@@ -77,7 +78,8 @@ class Corpus:
     Attributes
     ----------
     paths : list of str
-    tokenizer, documents : str
+    tokenizer : str or SubwordTokenizer
+    documents : str
 
     Raises
     ------
@@ -110,11 +112,11 @@ class Corpus:
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        tokenizer: str = "words",
+        tokenizer: Any = "words",
         documents: str | None = None,
     ) -> None:
-        default = default_documents(tokenizer)
-        self.tokenizer = tokenizer
+        self.tokenizer = checked_tokenizer(tokenizer)
+        default = default_documents(self.tokenizer)
         self.documents = validate.choice(documents or default, "documents", DOCUMENTS)
         self.paths = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         if not self.paths:
@@ -188,6 +190,25 @@ class Corpus:
         chunks = list(self.chunks(vocabulary, advance=advance))
         whole = TokenStream.concat(chunk.stream for chunk in chunks)
         return Chunk(whole.ids, whole.starts, sum(chunk.n_characters for chunk in chunks))
+
+    def texts(self, *, advance: Advance | None = None) -> Iterator[str]:
+        """Iterate over the text as it is read, a block of whole lines at a time; see :meth:`chunks`."""
+        for file in self._files:
+            yield from file.blocks(advance)
+
+    def with_tokenizer(self, tokenizer: Any) -> Corpus:
+        """The same files, read once where they can be read only once, under a tokenizer that is not ``"bytes"``.
+
+        Parameters
+        ----------
+        tokenizer : str or object
+            As in :class:`Corpus`.
+        """
+        other = Corpus(self.paths, tokenizer=tokenizer, documents=self.documents)
+        if "bytes" in (self.tokenizer, other.tokenizer):
+            raise ValueError("tokenizer must not be 'bytes', which reads files in another way")
+        other._files = self._files
+        return other
 
     def parts(self) -> list[Corpus]:
         """A corpus of each file. Any of them may hold no text: pass them to :meth:`check_parts` when they are read."""

@@ -30,7 +30,7 @@ def build_vocabulary(
     source: Any,
     *,
     min_count: int | None = None,
-    tokenizer: str = "words",
+    tokenizer: Any = "words",
     documents: str | None = None,
     blocksize: int | str = BLOCKSIZE,
     client: Client = None,
@@ -90,13 +90,13 @@ def build_vocabulary(
     return vocabulary_of(shares, min_count=min_count, tokenizer=tokenizer, documents=documents)
 
 
-def _count_types(part: Any, number: int, tokenizer: str, documents: str) -> WordCounts:
+def _count_types(part: Any, number: int, tokenizer: Any, documents: str) -> WordCounts:
     if isinstance(part, Corpus):
         return WordCounts.of(part.token_lists(), number)
     return WordCounts.of((document_tokens(text, tokenizer, documents, whole=True) for text in part), number)
 
 
-def corpus_or_none(source: Any, tokenizer: str | None, documents: str | None) -> Corpus | None:
+def corpus_or_none(source: Any, tokenizer: Any, documents: str | None) -> Corpus | None:
     """Files as a corpus, None if the source is something else."""
     if isinstance(source, Corpus):
         return source

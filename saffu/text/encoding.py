@@ -9,14 +9,15 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from saffu.text.corpus import Chunk, Corpus
 from saffu.text.reading import Advance
-from saffu.text.tokenizers import LINE_END, UNKNOWN, default_min_count
-from saffu.text.vocabulary import DOCUMENT_END_ID, LINE_END_ID, UNKNOWN_ID, Vocabulary
+from saffu.text.special import LINE_END, UNKNOWN
+from saffu.text.tokenizers import default_min_count
+from saffu.text.vocabulary import DOCUMENT_END_ID, LINE_END_ID, UNKNOWN_ID, Vocabulary, unseen_pieces
 from saffu.utils import validate
 from saffu.utils.arrays import Int64
 
@@ -107,8 +108,10 @@ class EncodedCorpus:
         for token, special in SPECIAL.items():
             if token in numbers:
                 self._ids[numbers[token]] = special
-        settings = {"tokenizer": corpus.tokenizer, "documents": corpus.documents}
-        return Vocabulary([types[number] for number in ranked.tolist()], min_count=min_count, **settings)
+        settings: dict[str, Any] = {"tokenizer": corpus.tokenizer, "documents": corpus.documents}
+        kept = [types[number] for number in ranked.tolist()]
+        kept += unseen_pieces(corpus.tokenizer, kept, min_count)
+        return Vocabulary(kept, min_count=min_count, **settings)
 
     def chunks(self) -> Iterator[Chunk]:
         """Iterate over the corpus as :meth:`Corpus.chunks` with this vocabulary; one iteration at a time."""

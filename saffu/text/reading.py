@@ -184,8 +184,8 @@ def _blank_line_end(raw: IO[bytes], begin: int) -> int | None:
 
 
 def _last_cut(text: str) -> int:
-    """Where to cut a block so that no line is cut if possible, and no word unless it fills the block."""
-    if "\n" not in text and text.isspace():
+    """Where to cut a block so that no line is cut unless it fills the block, and no word unless it does."""
+    if "\n" not in text and (len(text) < BLOCK_BYTES or text.isspace()):
         return 0  # whether its line is blank is known when that has ended
     return text.rfind("\n") + 1 or text.rfind(" ") + 1 or len(text)
 

@@ -11,15 +11,20 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Any, TypeAlias
 
+from saffu.text.special import LINE_END, REPLACEMENT, UNKNOWN
+from saffu.text.subword_joiner import SubwordJoiner
+from saffu.text.subwords import SubwordTokenizer
 from saffu.utils import validate
 
-UNKNOWN, LINE_END = "<unk>", "<eos>"
 TOKENIZERS = ("words", "whitespace", "chars", "bytes")
 DOCUMENTS = ("blank-line", "line", "file")
 BYTE_ORDER_MARK = "\ufeff"
 
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+Tokenizer: TypeAlias = str | SubwordTokenizer
+
 # What stands between documents; it is read as one "\n\n".
 SEPARATORS = {"blank-line": BLANK_LINES, "line": re.compile(r"\n(?:[^\S\n]*\n)*")}
 LEADING_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)+")
@@ -47,22 +52,60 @@ def _pattern(tokenizer: str) -> str:
     return r"\S+" if tokenizer == "whitespace" else r"[^\n]"
 
 
-@cache
-def splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
+def checked_tokenizer(tokenizer: Any) -> Tokenizer:
+    """A tokenizer by its name, or that of another library.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none.
+    """
+    if isinstance(tokenizer, str):
+        return validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+    return SubwordTokenizer.of(tokenizer)
+
+
+def has_pieces(tokenizer: Tokenizer) -> bool:
+    """Whether tokens are pieces of words: characters, bytes or those of another library."""
+    return tokenizer in ("chars", "bytes") or isinstance(tokenizer, SubwordTokenizer)
+
+
+def splitter(tokenizer: Tokenizer, documents: str) -> Callable[[str], list[str]]:
     """The function that turns a block of text into tokens, line ends and document ends included."""
+    if isinstance(tokenizer, str):
+        return _splitter(tokenizer, documents)
+    line_ends = re.compile(_line_end(documents))
+
+    def split(text: str) -> list[str]:
+        ends = [*line_ends.findall(text), ""]
+        tokens: list[str] = []
+        for line, end in zip(tokenizer.named(line_ends.split(text)), ends, strict=True):
+            tokens += line
+            tokens.append(end)
+        return tokens[:-1]
+
+    return split
+
+
+def _line_end(documents: str) -> str:
+    return r"\n\n?" if documents in SEPARATORS else r"\n"
+
+
+@cache
+def _splitter(tokenizer: str, documents: str) -> Callable[[str], list[str]]:
+    """The same of a tokenizer with a name."""
     if tokenizer in ("chars", "bytes") and documents == "file":
         return list
     pattern = _pattern(tokenizer)
-    line_end = r"\n\n?" if documents in SEPARATORS else r"\n"
-    return re.compile(f"{pattern}|{line_end}").findall
+    return re.compile(f"{pattern}|{_line_end(documents)}").findall
 
 
-def default_documents(tokenizer: str) -> str:
+def default_documents(tokenizer: Any) -> str:
     """How documents are separated by default.
 
     Parameters
     ----------
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
 
     Returns
     -------
@@ -74,42 +117,41 @@ def default_documents(tokenizer: str) -> str:
     >>> default_documents("words")
     'blank-line'
     """
-    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
-    return "file" if tokenizer in ("chars", "bytes") else "blank-line"
+    return "file" if checked_tokenizer(tokenizer) in ("chars", "bytes") else "blank-line"
 
 
-def default_min_count(tokenizer: str) -> int:
+def default_min_count(tokenizer: Any) -> int:
     """How often a type must be seen by default to be kept.
 
     Parameters
     ----------
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
 
     Returns
     -------
     int
-        1 for chars and bytes, 3 for words.
+        1 for pieces of words (chars, bytes and tokenizers of other libraries), 3 for words.
 
     Examples
     --------
     >>> default_min_count("chars")
     1
     """
-    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
-    return 1 if tokenizer in ("chars", "bytes") else 3
+    return 1 if has_pieces(checked_tokenizer(tokenizer)) else 3
 
 
-def tokenize(text: str, *, tokenizer: str = "words") -> list[str]:
+def tokenize(text: str, *, tokenizer: Any = "words") -> list[str]:
     r"""Split text into tokens.
 
     Parameters
     ----------
     text : str
         Any text; for ``"bytes"`` its UTF-8 bytes are the tokens, each written as the character of that number.
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
         ``"words"``: Unicode words (with inner apostrophes, hyphens and combining marks), numbers, single punctuation
         marks. ``"whitespace"``: runs of non-space. A line end is the token ``"\n"``, whatever the tokenizer; all but
-        ``"bytes"`` read ``\r\n`` and ``\r`` as line ends and leave out a byte order mark at the beginning.
+        ``"bytes"`` read ``\r\n`` and ``\r`` as line ends and leave out a byte order mark at the beginning. Or a
+        tokenizer of another library, as in :meth:`SubwordTokenizer.of`: tokens are the names of its pieces.
 
     Returns
     -------
@@ -117,35 +159,37 @@ def tokenize(text: str, *, tokenizer: str = "words") -> list[str]:
 
     Raises
     ------
-    ValueError
-        If the tokenizer is not one of these, or ``"bytes"`` shall represent a lone surrogate.
+    ValueError, TypeError
+        If the tokenizer is not one of these, or shall represent a lone surrogate, but for words and chars.
 
     Examples
     --------
     >>> tokenize("It isn't so, he said.")
     ['It', "isn't", 'so', ',', 'he', 'said', '.']
     """
-    validate.choice(tokenizer, "tokenizer", TOKENIZERS)
+    tokenizer = checked_tokenizer(tokenizer)
     return splitter(tokenizer, "file")(as_read(text, tokenizer))
 
 
-def as_read(text: str, tokenizer: str) -> str:
+def as_read(text: str, tokenizer: Tokenizer) -> str:
     """A text as it would be read from a file.
 
     Raises
     ------
     ValueError
-        If it has no bytes in UTF-8 (lone surrogates) and the tokenizer is ``"bytes"``.
+        If it has no bytes in UTF-8 (lone surrogates) and the tokenizer is ``"bytes"`` or of another library.
     """
-    if tokenizer != "bytes":
-        return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
-    try:
-        return text.encode().decode("latin-1")
-    except UnicodeEncodeError as error:
-        raise ValueError(surrogate_message("text", text, error)) from None
+    if tokenizer == "bytes" or not isinstance(tokenizer, str):
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(surrogate_message("text", text, error)) from None
+        if tokenizer == "bytes":
+            return encoded.decode("latin-1")
+    return text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def document_tokens(text: str, tokenizer: str, documents: str, whole: bool = False) -> list[str]:
+def document_tokens(text: str, tokenizer: Tokenizer, documents: str, whole: bool = False) -> list[str]:
     """Tokens of a text, line ends and document ends included, as they would be read from a file.
 
     A file that does not end with a line end is given one; the text only if it is ``whole``.
@@ -166,8 +210,10 @@ def surrogate_message(name: str, text: str, error: UnicodeEncodeError) -> str:
     return f"{name} must be what UTF-8 can hold, got the lone surrogate {text[error.start]!r}"
 
 
-def detokenize(tokens: Iterable[str], *, tokenizer: str = "words") -> str:
+def detokenize(tokens: Iterable[str], *, tokenizer: Any = "words") -> str:
     r"""Join tokens into readable text, the inverse of :func:`tokenize` up to spacing (exact for chars and bytes).
+
+    Pieces of a tokenizer of another library give the text that the library makes of them, line by line.
 
     Line ends of every kind come back as ``"\n"``, but for bytes.
 
@@ -175,7 +221,7 @@ def detokenize(tokens: Iterable[str], *, tokenizer: str = "words") -> str:
     ----------
     tokens : iterable of str
         ``"\n"`` and ``<eos>`` end a line.
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
 
     Returns
     -------
@@ -186,6 +232,15 @@ def detokenize(tokens: Iterable[str], *, tokenizer: str = "words") -> str:
     >>> detokenize(["It", "isn't", "so", ",", "he", "said", "."])
     "It isn't so, he said."
     """
+    tokenizer = checked_tokenizer(tokenizer)
+    if isinstance(tokenizer, SubwordTokenizer):
+        lines: list[list[str]] = [[]]
+        for token in tokens:
+            if token in (LINE_END, "\n"):
+                lines.append([])
+            else:
+                lines[-1].append(token)
+        return "\n".join(map(tokenizer.text, lines))
     joiner = Joiner(tokenizer)
     return "".join([*map(joiner.add, tokens), joiner.finish()])
 
@@ -195,7 +250,7 @@ class Joiner:
 
     Parameters
     ----------
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
 
     Examples
     --------
@@ -208,15 +263,19 @@ class Joiner:
     _OPENING = frozenset("([{«“‘#@$£€¡¿")
     _QUOTES = frozenset("\"'`")
 
-    def __init__(self, tokenizer: str = "words") -> None:
-        self.tokenizer = validate.choice(tokenizer, "tokenizer", TOKENIZERS)
-        self._add = {"words": self._add_word, "whitespace": self._add_spaced}.get(tokenizer, self._add_character)
+    def __init__(self, tokenizer: Any = "words") -> None:
+        self.tokenizer = checked_tokenizer(tokenizer)
+        self._pieces = SubwordJoiner(self.tokenizer) if isinstance(self.tokenizer, SubwordTokenizer) else None
+        known = {"words": self._add_word, "whitespace": self._add_spaced}
+        self._add = known.get(str(self.tokenizer), self._add_character)
         self._glue = True  # the next token follows without a space
         self._open_quotes: set[str] = set()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: str) -> str:
         """Return the text that ``token`` adds."""
+        if self._pieces is not None:
+            return self._pieces.add(token)
         if token in (LINE_END, "\n"):
             self._glue = True
             self._open_quotes.clear()
@@ -224,7 +283,9 @@ class Joiner:
         return self._add(token)
 
     def finish(self) -> str:
-        """Return what is still held back: for bytes, a character that was left incomplete."""
+        """Return what is still held back: a character that was left incomplete."""
+        if self._pieces is not None:
+            return self._pieces.finish()
         return self._decoder.decode(b"", final=True)
 
     def _add_spaced(self, token: str) -> str:
@@ -242,5 +303,5 @@ class Joiner:
 
     def _add_character(self, token: str) -> str:
         if self.tokenizer == "chars":
-            return "\ufffd" if token == UNKNOWN else token
+            return REPLACEMENT if token == UNKNOWN else token
         return self._decoder.decode(b"\xff" if token == UNKNOWN else token.encode("latin-1"))

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saffu.text.special import LINE_END, UNKNOWN
+from saffu.text.subwords import SubwordTokenizer, restored
 from saffu.text.tokenizers import (
     DOCUMENTS,
-    LINE_END,
-    UNKNOWN,
+    Tokenizer,
+    checked_tokenizer,
     default_documents,
     detokenize,
     document_tokens,
+    has_pieces,
     surrogate_message,
 )
 from saffu.utils import checkpoint, validate
@@ -34,8 +37,8 @@ class Vocabulary:
     ----------
     types : iterable of str
         The types from id 2 on, each once.
-    tokenizer : {"words", "whitespace", "chars", "bytes"}
-        How text becomes tokens.
+    tokenizer : {"words", "whitespace", "chars", "bytes"} or object
+        How text becomes tokens; or a tokenizer of another library, as in :meth:`SubwordTokenizer.of`.
     documents : {"blank-line", "line", "file"}, optional
         How documents are separated in files; by default ``"file"`` for chars and bytes, else ``"blank-line"``.
     min_count : int
@@ -45,7 +48,8 @@ class Vocabulary:
     ----------
     types : list of str, length V
         The type of each id.
-    tokenizer, documents : str
+    tokenizer : str or SubwordTokenizer
+    documents : str
     min_count : int
 
     Raises
@@ -64,10 +68,10 @@ class Vocabulary:
     """
 
     def __init__(
-        self, types: Iterable[str], *, tokenizer: str = "words", documents: str | None = None, min_count: int = 1
+        self, types: Iterable[str], *, tokenizer: Any = "words", documents: str | None = None, min_count: int = 1
     ) -> None:
-        default = default_documents(tokenizer)
-        self.tokenizer = tokenizer
+        self.tokenizer = checked_tokenizer(tokenizer)
+        default = default_documents(self.tokenizer)
         self.documents = validate.choice(documents or default, "documents", DOCUMENTS)
         self.min_count = validate.integer(min_count, "min_count", 1, validate.INT32_MAX)
         self.types = [UNKNOWN, LINE_END, *types]
@@ -84,7 +88,7 @@ class Vocabulary:
         token_lists: Iterable[Iterable[str]],
         *,
         min_count: int = 1,
-        tokenizer: str = "words",
+        tokenizer: Any = "words",
         documents: str | None = None,
     ) -> Vocabulary:
         """Collect the types of a stream of token lists, such as :meth:`Corpus.token_lists`.
@@ -101,7 +105,8 @@ class Vocabulary:
         Returns
         -------
         Vocabulary
-            Types by descending frequency, ties by first appearance.
+            Types by descending frequency, ties by first appearance; then the other pieces of a tokenizer of another
+            library, unless ``min_count`` is above 1.
 
         Raises
         ------
@@ -122,7 +127,7 @@ class Vocabulary:
 
     @classmethod
     def from_counts(
-        cls, counts: Mapping[str, int], *, min_count: int = 1, tokenizer: str = "words", documents: str | None = None
+        cls, counts: Mapping[str, int], *, min_count: int = 1, tokenizer: Any = "words", documents: str | None = None
     ) -> Vocabulary:
         """The types of a text of which is known how often each was seen.
 
@@ -152,6 +157,8 @@ class Vocabulary:
         frequent = [(kind, n) for kind, n in counts.items() if n >= min_count and kind not in NO_TYPES]
         # Counter keeps the order of first appearance and sorted is stable, so ties fall as they came.
         types = [kind for kind, _ in sorted(frequent, key=lambda item: -item[1])]
+        tokenizer = checked_tokenizer(tokenizer)
+        types += unseen_pieces(tokenizer, types, min_count)
         return cls(types, tokenizer=tokenizer, documents=documents, min_count=min_count)
 
     def __len__(self) -> int:
@@ -252,6 +259,17 @@ class Vocabulary:
         """
         return detokenize(self.decode(ids), tokenizer=self.tokenizer)
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether tokens are pieces of words: characters, bytes or those of another library."""
+        return has_pieces(self.tokenizer)
+
+    def type_texts(self) -> list[str]:
+        """What each type adds to a line in which it does not come first, length V."""
+        if isinstance(self.tokenizer, SubwordTokenizer):
+            return self.tokenizer.texts_within(self.types)
+        return self.types if self.has_pieces else [f" {kind}" for kind in self.types]
+
     def unknown_rate(self, ids: ArrayLike) -> float:
         """Return the share of ``<unk>`` among ids, 0 where there are no ids.
 
@@ -282,7 +300,11 @@ class Vocabulary:
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
         arrays: dict[str, Array] = {"types": np.frombuffer(b"".join(encoded), np.uint8), "type_offsets": offsets}
-        return arrays, {"tokenizer": self.tokenizer, "documents": self.documents, "min_count": self.min_count}
+        name = self.tokenizer
+        if isinstance(name, SubwordTokenizer):
+            arrays["tokenizer"] = np.frombuffer(name.store(), np.uint8)
+            name = name.library
+        return arrays, {"tokenizer": name, "documents": self.documents, "min_count": self.min_count}
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Vocabulary:
@@ -293,12 +315,22 @@ class Vocabulary:
         types = checkpoint.parse(lambda: [blob[start:end].decode() for start, end in pairwise(cuts)])
         if types[:2] != [UNKNOWN, LINE_END]:
             raise checkpoint.Damaged(f"the vocabulary does not begin with {UNKNOWN} and {LINE_END}")
-        tokenizer = "tokeniser" if "tokeniser" in metadata else "tokenizer"  # files of before spell it so
+        tokenizer = metadata["tokeniser" if "tokeniser" in metadata else "tokenizer"]  # files of before spell it so
+        if "tokenizer" in arrays:
+            tokenizer = checkpoint.parse(restored, tokenizer, arrays["tokenizer"].tobytes())
         settings = {name: metadata[name] for name in ("documents", "min_count")}
-        return checkpoint.parse(cls, types[2:], tokenizer=metadata[tokenizer], **settings)
+        return checkpoint.parse(cls, types[2:], tokenizer=tokenizer, **settings)
 
 
-def _check_types(types: Sequence[Any], tokenizer: str) -> None:
+def unseen_pieces(tokenizer: Tokenizer, seen: Iterable[str], min_count: int) -> list[str]:
+    """Pieces of a tokenizer of another library that are types, although they were not seen in a text."""
+    if isinstance(tokenizer, str) or min_count > 1:
+        return []
+    known = {*seen, *NO_TYPES}
+    return [piece for piece in tokenizer.pieces if piece not in known]
+
+
+def _check_types(types: Sequence[Any], tokenizer: Tokenizer) -> None:
     """Refuse what could not be saved, or not be joined to text."""
     try:
         joined = "".join(types)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from saffu.text.vocabulary import NO_TYPES, Vocabulary
 
@@ -55,7 +55,7 @@ class WordCounts(NamedTuple):
         return WordCounts(Counter(kept), {kind: self.first[kind] for kind in kept})
 
 
-def vocabulary_of(shares: Iterable[WordCounts], *, min_count: int, tokenizer: str, documents: str) -> Vocabulary:
+def vocabulary_of(shares: Iterable[WordCounts], *, min_count: int, tokenizer: Any, documents: str) -> Vocabulary:
     """The vocabulary of a text, of all shares of its types: the same as :meth:`Vocabulary.build` makes of the text."""
     counts: dict[str, int] = {}
     first: dict[str, int] = {}

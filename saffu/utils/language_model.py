@@ -1,8 +1,8 @@
 """What saffu's language models have in common: one set of verbs with one set of arguments.
 
-Only the first argument of a verb is positional, but for the positions of ``log_probs`` and the length of ``generate``.
-A verb that a model cannot do raises NotImplementedError and says what to do instead. ``refine`` and ``grow`` of a model
-may take more keywords, all with defaults.
+Only the first argument of a verb is positional, but for the positions of ``log_probs``, the number of ``top`` and the
+length of ``generate``. A verb that a model cannot do raises NotImplementedError and says what to do instead.
+``refine`` and ``grow`` of a model may take more keywords, all with defaults.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.utils import validate
-from saffu.utils.arrays import Float64
-from saffu.utils.sampling import Drawing
+from saffu.utils.arrays import Float64, Int32, Int64
+from saffu.utils.sampling import Drawing, likeliest
+from saffu.utils.streams import TokenStream
 
 
 class LanguageModel(ABC):
@@ -126,6 +127,40 @@ class LanguageModel(ABC):
     def distribution(self, context: ArrayLike) -> Float64:
         """Probabilities of the token that follows ``context``, the document so far; shape (V,)."""
 
+    def top(self, context: ArrayLike, k: int = 10) -> tuple[Int32, Float64]:
+        """The k tokens that most likely follow ``context``, the document so far.
+
+        Parameters
+        ----------
+        context : array_like of int
+            What precedes, from the start of its document; empty at its start.
+        k : int
+            How many; all V if there are not so many.
+
+        Returns
+        -------
+        ids : ndarray of int32, shape (k,)
+            Likeliest first, of equally likely ones the smaller id first; ``model.vocabulary.decode(ids)`` names them.
+        probabilities : ndarray of float64, shape (k,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the context is out of range or not integers, or k is not a positive integer.
+
+        Examples
+        --------
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2, 1] * 50)
+        >>> ids, probabilities = model.top([0, 1], 2)
+        >>> ids.tolist(), bool(probabilities[0] > probabilities[1])
+        ([2, 1], True)
+        """
+        k = validate.integer(k, "k", 1)
+        p = self.distribution(context)
+        ids = likeliest(p, k)
+        return ids.astype(np.int32), p[ids]
+
     def generate(
         self,
         prompt: ArrayLike = (),
@@ -165,6 +200,10 @@ class LanguageModel(ABC):
     @abstractmethod
     def _reader(self, context: ArrayLike) -> tuple[Callable[[], Float64], Callable[[int], object]]:
         """The distribution after a document that grows: a function that gives it, and one that appends a token."""
+
+    def _log_prob_rows(self, stream: TokenStream) -> Callable[[Int64], Float64]:
+        """What :meth:`log_probs` gives for positions of a text, to be asked many times."""
+        return lambda positions: self.log_probs(stream.ids, positions, documents=stream.starts)
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 

@@ -354,7 +354,10 @@ def assert_user_error(result, message):
         (["fly"], "invalid choice: 'fly'"),
         (["train", "train.txt"], "saffu train: error: the following arguments are required: --out"),
         (["train", "--out", "new"], "required: FILE"),
-        (["train", "train.txt", "--out", "new", "--tokenizer", "word"], "--tokenizer: invalid choice: 'word'"),
+        (
+            ["train", "train.txt", "--out", "new", "--tokenizer", "word"],
+            "--tokenizer: expected one of words, whitespace",
+        ),
         (["train", "train.txt", "--out", "new", "--documents", "verse"], "--documents: invalid choice: 'verse'"),
         (["train", "train.txt", "--out", "new", "--priming", "none"], "--priming: invalid choice: 'none'"),
         (["train", "train.txt", "--out", "new", "--min-count", "0"], "integer of at least 1, got '0'"),
@@ -473,7 +476,20 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-COMMANDS = ("demo", "train", "eval", "generate", "info", "grow", "prune", "export", "roadmap")
+COMMANDS = (
+    "demo",
+    "train",
+    "eval",
+    "surprisal",
+    "pairs",
+    "filter",
+    "generate",
+    "info",
+    "grow",
+    "prune",
+    "export",
+    "roadmap",
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -47,6 +47,8 @@ COMMANDS = {
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
     ("prune", "model", "--out"): ("model",),
     ("export", "model", "--arpa"): ("model",),
+    ("surprisal", "model", "valid", "text", "--out"): ("model", "valid", "text"),
+    ("filter", "model", "valid", "--out"): ("model", "valid"),
 }
 LINKS = {
     "itself": lambda file: file,
@@ -169,7 +171,14 @@ def test_other_files_may_be_written_over(inputs, capsys):
     ],
 )
 @pytest.mark.parametrize(
-    "command", [("train", "text", "--out"), ("grow", "model", "--set", "order=5", "--out"), ("prune", "model", "--out")]
+    "command",
+    [
+        ("train", "text", "--out"),
+        ("grow", "model", "--set", "order=5", "--out"),
+        ("prune", "model", "--out"),
+        ("surprisal", "model", "text", "--out"),
+        ("filter", "model", "text", "--out"),
+    ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(inputs, capsys, no_work, command, out, message):
     before = contents(inputs)

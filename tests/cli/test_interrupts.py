@@ -64,6 +64,7 @@ LONG = {
     "grow": ("grow", "model", "--set", "order=4", "--set", "windows=60", "--data", "text", "--out", "out"),
     "roadmap": ("roadmap", "short", "--out", "map", "--limit", "5", "--refine", "2", "--epochs", "100000"),
     "eval": ("eval", "model", "text"),
+    "surprisal": ("surprisal", "model", "text", "--out", "table"),
     "generate": ("generate", "model", "--tokens", "100000000"),
     "demo": ("demo",),
 }
@@ -104,7 +105,7 @@ def test_every_long_command_ends_at_once_and_leaves_files_whole(texts, command_l
         if kept.exists():
             assert "the best epoch so far is in" in errors
             assert checkpoint.load(kept).history[-1]["epoch"] >= 1
-    assert n_interrupted >= MOMENTS // 2 or name in ("eval", "compact")
+    assert n_interrupted >= MOMENTS // 2 or name in ("eval", "surprisal", "compact")
 
 
 @pytest.mark.parametrize("options", [(), ("--thaw-after", "1"), ("--residual", "--order", "3")])

@@ -124,8 +124,15 @@ def rows():
     yield ("info", "huge"), "'huge' is a damaged explicit-lm model: vocab_size must be at most 2147483647"
     yield ("eval", "huge", "text"), "vocab_size must be at most 2147483647"
     yield ("info", "flipped"), "'flipped' is a damaged model: array "
-    for command in (("train",), ("eval", "model"), ("roadmap",), ("grow", "model", "--set", "order=5", "--data")):
-        out = () if command[0] == "eval" else ("--out", "new")
+    for command in (
+        ("train",),
+        ("eval", "model"),
+        ("surprisal", "model"),
+        ("pairs", "model"),
+        ("roadmap",),
+        ("grow", "model", "--set", "order=5", "--data"),
+    ):
+        out = () if command[0] in ("eval", "surprisal", "pairs") else ("--out", "new")
         for file, message in (
             ("missing", "'missing': No such file"), (".", "'.'"), ("empty", "'empty' holds no text"),
             ("void", "'void' holds no text"), (os.devnull, "'/dev/null' holds no text"), ("utf16", "looks like UTF-16"),
@@ -133,19 +140,29 @@ def rows():
             ("cut.gz", "'cut.gz' is damaged"), ("cut.bz2", "'cut.bz2' is damaged"), ("cut.xz", "'cut.xz' is damaged"),
             ("model", "'model' is not UTF-8"),
         ):  # fmt: skip
+            if command[0] == "pairs" and "holds no text" in message:
+                message = "holds no pairs"
             yield (*command, file, *out), message
+        if command[0] == "pairs":
+            continue
         yield (*command, "empty", "void", *out), "holds no text, nor does any other file"
         yield pytest.param((*command, "unreadable", *out), "'unreadable': Permission denied", marks=not_root)
     for command in (
         ("info",),
         ("generate",),
         ("eval",),
+        ("surprisal",),
+        ("pairs",),
+        ("filter", "--scores"),
         ("grow", "--set", "radius=9", "--out", "new"),
         ("prune", "--out", "new"),
     ):
         for file in ("text", "void", os.devnull, "/dev/zero", "missing", "."):
             message = "'.'" if file == "." else "No such" if file == "missing" else "is not a saffu model"
-            yield (command[0], file, *command[1:], *(("text",) if command[0] == "eval" else ())), message
+            yield (
+                (command[0], file, *command[1:], *(("text",) if command[0] in ("eval", "surprisal", "pairs") else ())),
+                message,
+            )
     for file in ("missing", ".", os.devnull, "text", "model"):
         yield (*ROADMAP, "--grid", file), repr(file)
         if file != "text":
