@@ -17,7 +17,8 @@ SOURCES = sorted((ROOT / "_core").rglob("*.[ch]"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
-ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand for the library that they import
+# They stand for the library that they import.
+ADAPTERS = {"torch.py", "torch_module.py", "torch_tensors.py", "torch_warm_start.py", "dask_computation.py"}
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
