@@ -17,8 +17,8 @@ SOURCES = sorted((ROOT / "_core").rglob("*.[ch]"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
-# They stand for the library that they import.
-ADAPTERS = {"torch.py", "torch_module.py", "torch_tensors.py", "torch_warm_start.py", "dask_computation.py"}
+OPTIONAL |= {"torchaudio", "transformers", "onnx", "onnxruntime"}
+ADAPTERS = {"torch.py", "torch_module.py", "torch_tensors.py", "dask_computation.py"}  # which stand for their library
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
