@@ -235,7 +235,7 @@ class Mixture(torch.nn.Module):
     >>> mixture = Mixture(torch.nn.Embedding(3, 3), expert, weight=0.25)
     >>> mixture(torch.tensor([[0, 1, 2]])).exp().sum(-1).round(decimals=3).tolist()
     [[1.0, 1.0, 1.0]]
-    >>> round(float(mixture.weight), 6)
+    >>> round(mixture.weight.item(), 6)
     0.25
     """
 
