@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 
 from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.utils.arrays import Array, Bools, Float64, Matrix
@@ -105,28 +106,30 @@ def _targets(y: Any, n_classes: int) -> Array:
     return given.reshape(-1).astype(np.int64, copy=False)
 
 
-def _batches(X: Any, body: Callable[[Any], Tensor] | None) -> Any:
+def _batches(X: Any, body: Callable[[Any], Tensor] | None) -> Iterator[Matrix]:
     """Features batch by batch, each an array or a csr_array of rows; without a body all at once."""
     if body is None:
         yield _rows(matrix_of(X))
         return
-    training = isinstance(body, torch.nn.Module) and body.training
-    if isinstance(body, torch.nn.Module):
-        body.eval()
+    modules = list(body.modules()) if isinstance(body, torch.nn.Module) else []
+    modes = [module.training for module in modules]
     try:
+        for module in modules[:1]:
+            module.eval()
         with torch.no_grad():
             for begin in range(0, len(X), ROWS):
                 yield _rows(matrix_of(body(X[begin : begin + ROWS])))
     finally:
-        if isinstance(body, torch.nn.Module):
-            body.train(training)
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def _rows(features: Any) -> Matrix:
     """All but the last axis as rows."""
-    if not hasattr(features, "ndim"):
-        features = np.asarray(features)
-    return features.reshape(-1, features.shape[-1]) if features.ndim > 2 else features
+    if issparse(features):
+        return csr_array(features)
+    dense = np.asarray(features)
+    return dense.reshape(-1, dense.shape[-1]) if dense.ndim > 2 else dense
 
 
 def _check_width(features: Matrix, n_features: int) -> None:

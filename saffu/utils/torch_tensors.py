@@ -1,7 +1,7 @@
 """Arrays as torch tensors and tensors as arrays, on the same memory where that is possible; needs the extra ``torch``.
 
 Memory passes through DLPack. It is copied where the two cannot share it: tensors on another device, other dtypes, and
-arrays that may not be written to where numpy does not hand them out (before version 2.1).
+arrays that may not be written to, which torch does not know of.
 """
 
 from __future__ import annotations
@@ -39,12 +39,9 @@ def tensor_of(array: Array, *, dtype: torch.dtype | None = None, copy: bool = Tr
     >>> numbers
     array([3., 0.])
     """
-    if copy:
+    if copy or not array.flags.writeable:
         return torch.tensor(np.ascontiguousarray(array), dtype=dtype)
-    try:
-        shared = from_dlpack(array)
-    except BufferError:  # of an array that may not be written to
-        shared = torch.tensor(array)
+    shared: Tensor = from_dlpack(array)
     return shared if dtype is None else shared.to(dtype)
 
 

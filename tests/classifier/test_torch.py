@@ -72,12 +72,13 @@ def test_soft_targets():
 
 
 def test_features_of_a_body():
-    """Batch by batch, in evaluation mode and without gradients; the mode comes back."""
+    """Batch by batch, in evaluation mode and without gradients; the mode of each part comes back."""
     torch.manual_seed(1)
     body = torch.nn.Sequential(torch.nn.Linear(30, 16), torch.nn.Dropout(0.5), torch.nn.ReLU()).double()
+    body[0].eval()
     X, y = problem(n=9000, n_features=30)
     made = saffu_torch.warm_start_(head(16, dtype=torch.float64), torch.tensor(X), torch.tensor(y), body=body)
-    assert body.training
+    assert [part.training for part in body.modules()] == [True, False, True, True]
     assert body[0].weight.grad is None
     with torch.no_grad():
         features = body.eval()(torch.tensor(X))

@@ -22,7 +22,10 @@ def test_what_may_not_be_written_to_has_the_same_numbers():
     array = np.arange(3.0)
     array.flags.writeable = False
     for copy in (True, False):
-        assert tensors.tensor_of(array, copy=copy).tolist() == [0.0, 1.0, 2.0]
+        found = tensors.tensor_of(array, copy=copy)
+        assert found.tolist() == [0.0, 1.0, 2.0]
+        found[0] = 5.0
+        assert array[0] == 0.0
 
 
 def test_other_dtypes_are_copies():
