@@ -6,13 +6,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, issparse, vstack
 
+from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.explicit.newton import newton, primed_loss
 from saffu.utils.arrays import Array, Bools, Float64, Matrix
+from saffu.utils.threads import resolve_threads
 from saffu.utils.torch_tensors import Tensor, array_of, matrix_of, torch
 
 ROWS = 4096  # whose features a body computes at once
+PRIMED_ROWS = 20_000  # to which a scalar is fitted
 IGNORED = -100  # the label that torch's losses leave out
 
 
@@ -22,13 +26,15 @@ def warm_start_(
     y: Any,
     *,
     body: Callable[[Any], Tensor] | None = None,
-    ignore_index: int = IGNORED,
+    corrections: int = 0,
+    complement: bool = False,
     smoothing: float = 0.1,
     n_threads: int | None = None,
 ) -> torch.nn.Linear:
     """Solve a softmax head by counting, and write the solution into its weight and bias.
 
-    One pass over the rows; then train it as from any other start. Rates that suit a random start are often too large.
+    One pass over the rows, and a few more with ``corrections``; then train it as from any other start. Rates that suit
+    a random start are often too large.
 
     Parameters
     ----------
@@ -39,12 +45,18 @@ def warm_start_(
         Non-negative, finite features, dense or sparse; what comes after ReLU, softmax or sigmoid is. With ``body``
         what that takes, row by row.
     y : tensor or array_like, shape (..)
-        Class numbers below N, or soft targets of shape (M, N). Classes without rows start equally unlikely.
+        Class numbers below N, or soft targets of shape (M, N). Rows of label -100 are left out, as by torch's losses.
+        Classes without rows start equally unlikely.
     body : callable, optional
         What makes features of X, usually a ``torch.nn.Module``: it is called on 4,096 rows at a time, without
         gradients; a module is in evaluation mode meanwhile.
-    ignore_index : int
-        Rows of this label are left out.
+    corrections : int
+        At most so many times the counts are moved by how far the head misses the classes, as those of the hidden units
+        of :class:`saffu.ExplicitNetwork`, as long as held-out rows gain by it. Each takes a pass over the features,
+        which are all in memory then, and the start is nearer to the optimum: for bodies whose epochs take long.
+    complement : bool
+        Whether the absence of a feature counts too, as for :class:`saffu.ExplicitNetwork`: for pixels and the like,
+        not for counts.
     smoothing : float
         As for :class:`saffu.SoftmaxLayer`.
     n_threads : int, optional
@@ -58,12 +70,14 @@ def warm_start_(
     Raises
     ------
     ValueError, TypeError
-        If a feature is negative or not finite, shapes do not fit the head, or a label is no class.
+        If a feature is negative or not finite, shapes do not fit the head, or a label is no class; with corrections or
+        complements also if a class has no rows, or targets are soft.
 
     Notes
     -----
-    Williams and Zhao, arXiv 2311.07498: :class:`saffu.SoftmaxLayer`, from whose weights each feature's mean over the
-    classes is taken away, which softmax does not see.
+    Williams and Zhao, arXiv 2311.07498: :class:`saffu.SoftmaxLayer`, or the hidden layer of an
+    :class:`saffu.ExplicitNetwork` with one unit for each class. Each feature's mean weight over the classes is taken
+    away, which softmax does not see.
 
     Examples
     --------
@@ -76,22 +90,25 @@ def warm_start_(
         raise TypeError(f"linear must be a torch.nn.Linear, got {type(linear).__name__}")
     targets = _targets(y, linear.out_features)
     soft = targets.ndim == 2
-    kept = None if soft else targets != ignore_index
+    kept = None if soft else targets != IGNORED
     classes = np.arange(linear.out_features) if soft else np.unique(targets[kept])
     if classes.size == 0:
         raise ValueError("y must hold at least one label, got none")
     if classes[0] < 0 or classes[-1] >= linear.out_features:
         raise ValueError(f"y must be in [0, {linear.out_features}), as linear has it, got {classes[[0, -1]].tolist()}")
-    layer, begin = SoftmaxLayer(smoothing=smoothing, n_threads=n_threads), 0
-    for features in _batches(X, body):
-        _check_width(features, linear.in_features)
-        part = slice(begin, begin + features.shape[0])
-        begin += features.shape[0]
-        if begin > targets.shape[0]:
-            break
-        _count(layer, features, targets[part], None if kept is None else kept[part], classes)
-    if begin != targets.shape[0]:
-        raise ValueError(f"X must have a row for each of the {targets.shape[0]} labels of y, got {begin} or more")
+    rows = _labelled(_batches(X, body), targets, kept, linear.in_features)
+    settings = {"smoothing": smoothing, "n_threads": n_threads}
+    if corrections or complement:
+        if soft or classes.size < linear.out_features:
+            raise ValueError("y must hold labels of every class, as corrections and complements need them")
+        network = ExplicitNetwork(
+            linear.out_features, rounds=1, corrections=corrections, complement=complement, **settings
+        )
+        _write(linear, *_network_solution(network, list(rows)))
+        return linear
+    layer = SoftmaxLayer(**settings)
+    for features, own in rows:
+        layer.partial_fit(features, own, classes=None if soft else classes)
     _write(linear, *_solution(layer, classes, linear.in_features, linear.out_features))
     return linear
 
@@ -132,15 +149,46 @@ def _rows(features: Any) -> Matrix:
     return dense.reshape(-1, dense.shape[-1]) if dense.ndim > 2 else dense
 
 
-def _check_width(features: Matrix, n_features: int) -> None:
-    if features.ndim != 2 or features.shape[1] != n_features:
-        raise ValueError(f"X must have {n_features} features, as linear has it, got shape {tuple(features.shape)}")
+def _labelled(
+    batches: Iterator[Matrix], targets: Array, kept: Bools | None, n_features: int
+) -> Iterator[tuple[Matrix, Array]]:
+    """Batches of features and their targets, without the rows that are left out."""
+    begin = 0
+    for features in batches:
+        if features.ndim != 2 or features.shape[1] != n_features:
+            raise ValueError(f"X must have {n_features} features, as linear has it, got shape {tuple(features.shape)}")
+        part = slice(begin, begin + features.shape[0])
+        begin += features.shape[0]
+        if begin > targets.shape[0]:
+            break
+        own = targets[part]
+        if kept is None or kept[part].all():
+            yield features, own
+        else:
+            yield features[np.flatnonzero(kept[part])], own[kept[part]]
+    if begin != targets.shape[0]:
+        raise ValueError(f"X must have a row for each of the {targets.shape[0]} labels of y, got {begin} or more")
 
 
-def _count(layer: SoftmaxLayer, features: Matrix, targets: Array, kept: Bools | None, classes: Array) -> None:
-    if kept is not None and not kept.all():
-        features, targets = features[np.flatnonzero(kept)], targets[kept]
-    layer.partial_fit(features, targets, classes=None if targets.ndim == 2 else classes)
+def _network_solution(network: ExplicitNetwork, rows: list[tuple[Matrix, Array]]) -> tuple[Float64, Float64, float]:
+    """Centred weights (D, N) and bias (N,) of a layer with a unit for each class, and the mean sum of the features.
+
+    The network's output softens what the units decide. The head has no such output: one scalar on its logits brings it
+    as near to the network's probabilities as it gets.
+    """
+    parts, labels = zip(*rows, strict=True)
+    X = parts[0] if len(parts) == 1 else (vstack(parts, "csr") if issparse(parts[0]) else np.concatenate(parts))
+    network.fit(X, np.concatenate(labels))
+    weights, bias = _centred(network.weights[0].astype(np.float64), network.bias[0].astype(np.float64))
+    some = X[np.unique(np.linspace(0, X.shape[0] - 1, PRIMED_ROWS, dtype=np.int64))]
+    logits = np.ascontiguousarray(some @ weights + bias)
+    targets = network.predict_proba(some).astype(np.float64)
+    scale = float(newton(primed_loss([logits], targets, None, resolve_threads(network.n_threads)), [1.0])[0])
+    return scale * weights, scale * bias, float(X.sum(axis=1).mean())
+
+
+def _centred(weights: Float64, bias: Float64) -> tuple[Float64, Float64]:
+    return weights - weights.mean(axis=1, keepdims=True), bias - bias.mean()
 
 
 def _solution(layer: SoftmaxLayer, classes: Array, n_features: int, n_classes: int) -> tuple[Float64, Float64, float]:
@@ -154,7 +202,7 @@ def _solution(layer: SoftmaxLayer, classes: Array, n_features: int, n_classes: i
         weights = np.full((n_features, n_classes), -scalars["likelihood"] * np.log(n_features))
         bias = np.full(n_classes, scalars["prior"] * np.log(smoothing / (mass + smoothing * n_classes)))
         weights[:, classes], bias[classes] = layer.weights, layer.bias
-    return weights - weights.mean(axis=1, keepdims=True), bias - bias.mean(), mean_sum
+    return *_centred(weights, bias), mean_sum
 
 
 def _write(linear: torch.nn.Linear, weights: Float64, bias: Float64, mean_sum: float) -> None:

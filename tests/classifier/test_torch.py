@@ -18,6 +18,10 @@ def held_out_loss(head, X, y):
         return float(torch.nn.functional.cross_entropy(head(torch.tensor(X, dtype=torch.float32)), torch.tensor(y)))
 
 
+def log_probabilities(module, X):
+    return torch.log_softmax(module(X), 1)  # which leaves log-probabilities as they are
+
+
 def solved(X, y, n_classes=4, **settings):
     return saffu.SoftmaxLayer(**settings).fit(X, y, n_classes=n_classes)
 
@@ -119,6 +123,38 @@ def test_without_a_bias_the_shares_are_in_the_weights():
     )
 
 
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_corrections_bring_it_nearer(sparse, batches):
+    """It is the hidden layer of a network with a unit for each class, whatever the rows come in."""
+    X, y = problem(n=5000 if batches else 600, alike=0.6)
+    X = np.hstack([X, *[X[:, :5]] * 4])  # some features are there five times, which counting takes for five
+    given = csr_array(X) if sparse else X
+    plain = held_out_loss(saffu_torch.warm_start_(head(50), given, y), X, y)
+    body = (lambda rows: rows) if batches and not sparse else None
+    for complement in (False, True):
+        made = saffu_torch.warm_start_(head(50), given, y, corrections=8, complement=complement, body=body)
+        assert held_out_loss(made, X, y) < plain - 0.01
+        network = saffu.ExplicitNetwork(4, rounds=1, corrections=8, complement=complement).fit(given, y)
+        expected = X @ network.weights[0] + network.bias[0]
+        expected -= expected.mean(1, keepdims=True)
+        found = made(torch.tensor(X, dtype=torch.float32)).detach().numpy()
+        scale = np.vdot(found, expected) / np.vdot(expected, expected)
+        np.testing.assert_allclose(found - found.mean(1, keepdims=True), scale * expected, atol=1e-3)
+        log_p = torch.log_softmax(torch.tensor(found), 1).numpy()
+        divergence = network.predict_proba(X) * (network.predict_log_proba(X) - log_p)
+        assert divergence.sum(1).mean() < 0.02
+
+
+def test_corrections_need_labels_of_every_class():
+    X, y = problem()
+    soft = np.full((y.size, 4), 0.25)
+    for more in ({"corrections": 2}, {"complement": True}):
+        for made, targets in ((head(n_classes=5), y), (head(), soft)):
+            with pytest.raises(ValueError, match="y must hold labels of every class"):
+                saffu_torch.warm_start_(made, X, targets, **more)
+
+
 def test_training_goes_on_from_there():
     X, y = problem(n=600, alike=0.6)
     warm, cold = saffu_torch.warm_start_(head(), X[:400], y[:400]), head()
@@ -171,10 +207,6 @@ def fitted(kind, dtype=np.float64):
         return saffu.SoftmaxLayer().fit(X.astype(dtype), labels), X.astype(dtype), y
     hidden = (8,) if kind == "network" else (8, 6)
     return saffu.ExplicitNetwork(hidden=hidden, rounds=3, complement=False).fit(X.astype(dtype), labels), X, y
-
-
-def log_probabilities(module, X):
-    return torch.log_softmax(module(X), 1)  # which leaves log-probabilities as they are
 
 
 KINDS = pytest.mark.parametrize("kind", ["layer", "network", "deep network"])
