@@ -20,13 +20,9 @@ SOURCES = sorted((ROOT / "_core").rglob("*.[ch]"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
-OPTIONAL |= {"tokenizers", "sentencepiece", "transformers", "lm_eval"}
-ADAPTERS = {
-    "torch.py",
-    "torch_module.py",
-    "dask_computation.py",
-    "lm_eval.py",
-}  # they stand for the library that they import
+OPTIONAL |= {"tokenizers", "sentencepiece", "transformers", "lm_eval", "torchaudio", "onnx", "onnxruntime"}
+# Files that stand for the library that they import.
+ADAPTERS = {"torch.py", "torch_module.py", "torch_tensors.py", "dask_computation.py", "lm_eval.py"}
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],

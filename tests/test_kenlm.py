@@ -6,6 +6,8 @@ import importlib.util
 import math
 import pickle
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -350,6 +352,52 @@ def test_in_flashlight_text(tmp_path):
     found, score = decoded(spelling_model(tmp_path))
     heard = emissions()[np.arange(11), [LETTERS.index(letter) for letter in "the cat sat"]].sum()
     assert score == pytest.approx(heard + Model(spelling_model(tmp_path)).score(" ".join(found)), abs=1e-4)
+
+
+def decoders_of_torchaudio(monkeypatch):
+    """The module of torchaudio's decoders.
+
+    Its wheels load an extension of CUDA on import, and fail where torch is one for the CPU. The decoders do not use it:
+    there they are imported without running what the packages around them import.
+    """
+    try:
+        return importlib.import_module("torchaudio.models.decoder")
+    except OSError:
+        folder = Path(importlib.util.find_spec("torchaudio").origin).parent
+        for name in ("torchaudio", "torchaudio.models"):
+            package = types.ModuleType(name)
+            package.__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
+            monkeypatch.setitem(sys.modules, name, package)
+        return importlib.import_module("torchaudio.models.decoder")
+
+
+@pytest.mark.torchaudio
+def test_in_torchaudio(tmp_path, monkeypatch):
+    """As its CTCDecoderLM, with and without a lexicon."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("flashlight.lib.text.decoder")
+    decoders = decoders_of_torchaudio(monkeypatch)
+    words = ["the", "cat", "sat", "hat", "mat", "on", "<unk>"]
+    (tmp_path / "words").write_text("\n".join(words))
+    (tmp_path / "lexicon").write_text("".join(f"{word}\t{' '.join(word)} |\n" for word in words[:-1]))
+    letters = ["-", "|", *LETTERS[2:]]
+    frames = np.vstack([emissions(), np.eye(1, len(letters), 1) * 12 - 12])[None].astype(np.float32)
+
+    def decoded(lm, weight=1.0):
+        decoder = decoders.ctc_decoder(
+            str(tmp_path / "lexicon"), letters, lm, str(tmp_path / "words"), lm_weight=weight, beam_threshold=100
+        )
+        return decoder(torch.tensor(frames))[0][0]
+
+    assert decoded(None).words == ["the", "hat", "sat"]
+    for liked in ("cat", "hat"):
+        lm = saffu.kenlm.decoder_lm(Model(spelling_model(tmp_path, liked)), words=words)
+        assert issubclass(decoders.CTCDecoderLM, type(lm).__mro__[1])
+        assert decoded(lm).words == ["the", liked, "sat"]
+    model = Model(spelling_model(tmp_path))
+    found = decoded(saffu.kenlm.decoder_lm(model, words=words), 1.5)
+    heard = emissions()[np.arange(11), [LETTERS.index(letter) for letter in "the cat sat"]].sum()
+    assert found.score == pytest.approx(heard + 1.5 * model.score("the cat sat"), abs=1e-4)
 
 
 def test_what_installs_flashlight_text(monkeypatch, files):

@@ -13,23 +13,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saffu.text import Vocabulary
+from saffu.transformer import model
 from saffu.transformer.functional import ACTIVATIONS, EPSILON, MASKED, NOTHING
 from saffu.transformer.sizes import LAYER_PARTS, layer_name, sizes_of
 from saffu.utils import validate
 from saffu.utils.arrays import Array
-
-try:
-    import torch
-    from torch import Tensor, nn
-except ImportError as error:  # pragma: no cover - this module is of no use without torch
-    raise ImportError("saffu.torch needs torch: pip install 'saffu[torch]'") from error
+from saffu.utils.torch_tensors import Tensor, array_of, tensor_of, torch
 
 
 def _norm(x: Tensor, gain: Tensor) -> Tensor:
     return x * (math.sqrt(x.shape[-1]) / torch.sqrt((x * x).sum(-1, keepdim=True) + EPSILON)) * gain
 
 
-class Layer(nn.Module):
+class Layer(torch.nn.Module):
     """Attention and perceptron; parameters by their parts' names."""
 
     attention_gain: Tensor
@@ -46,8 +43,8 @@ class Layer(nn.Module):
     def __init__(self, arrays: Mapping[str, Tensor], activation: str) -> None:
         super().__init__()
         for part, value in arrays.items():
-            setattr(self, part, nn.Parameter(value))
-        self.activate = nn.functional.relu if activation == "relu" else nn.functional.gelu
+            setattr(self, part, torch.nn.Parameter(value))
+        self.activate = torch.nn.functional.relu if activation == "relu" else torch.nn.functional.gelu
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """States of all places, (B, T, h), after the layer."""
@@ -60,14 +57,14 @@ class Layer(nn.Module):
         return x + self.activate(n @ self.expand + self.expand_bias) @ self.contract + self.contract_bias
 
 
-class Transformer(nn.Module):
+class Transformer(torch.nn.Module):
     """:class:`saffu.Transformer` in torch.
 
     Parameters
     ----------
     arrays : mapping of str to array
-        By the names of :func:`saffu.transformer.sizes.sizes_of`; copied. Those of a :class:`saffu.Transformer` are its
-        ``arrays``.
+        By the names of :func:`saffu.transformer.sizes.sizes_of`; arrays are copied, tensors taken as they are. Those of
+        a :class:`saffu.Transformer` are its ``arrays``.
     activation : {"relu", "gelu"}
     causal : bool
 
@@ -75,6 +72,7 @@ class Transformer(nn.Module):
     ----------
     growth : list of dict
         What the model has grown by, oldest first.
+    vocabulary : saffu.text.Vocabulary or None
 
     Raises
     ------
@@ -92,19 +90,35 @@ class Transformer(nn.Module):
     torch.Size([6, 5])
     """
 
-    def __init__(self, arrays: Mapping[str, ArrayLike], *, activation: str = "relu", causal: bool = True) -> None:
+    def __init__(self, arrays: Mapping[str, Any], *, activation: str = "relu", causal: bool = True) -> None:
         super().__init__()
-        found = {name: torch.tensor(np.asarray(value)) for name, value in arrays.items()}
+        found = {name: v if isinstance(v, Tensor) else tensor_of(np.asarray(v)) for name, v in arrays.items()}
         n_layers = len(sizes_of(found))
         self.activation, self.causal = validate.choice(activation, "activation", ACTIVATIONS), bool(causal)
-        self.embedding = nn.Parameter(found["embedding"])
-        self.positions = nn.Parameter(found["positions"])
-        self.output = nn.Parameter(found["output"])
-        self.layers = nn.ModuleList(
+        self.embedding = torch.nn.Parameter(found["embedding"])
+        self.positions = torch.nn.Parameter(found["positions"])
+        self.output = torch.nn.Parameter(found["output"])
+        self.layers = torch.nn.ModuleList(
             Layer({part: found[layer_name(layer, part)] for part in LAYER_PARTS}, self.activation)
             for layer in range(n_layers)
         )
         self.growth: list[dict[str, Any]] = []
+        self.vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def of(cls, source: model.Transformer, *, dtype: torch.dtype | None = None, copy: bool = True) -> Self:
+        """The module of a :class:`saffu.Transformer`; see :func:`saffu.torch.to_module`."""
+        dtype = dtype or torch.get_default_dtype()
+        tensors = {name: tensor_of(array, dtype=dtype, copy=copy) for name, array in source.arrays.items()}
+        module = cls(tensors, activation=source.activation, causal=source.causal)
+        module.growth, module.vocabulary = [dict(record) for record in source.growth], source.vocabulary
+        return module
+
+    def to_model(self) -> model.Transformer:
+        """A :class:`saffu.Transformer` of copies of the parameters."""
+        found = model.Transformer.from_arrays(self.arrays, activation=self.activation, causal=self.causal)
+        found.growth, found.vocabulary = [dict(record) for record in self.growth], self.vocabulary
+        return found
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, T, V) of ids (B, T), -1 at the ends of short rows."""
@@ -124,11 +138,11 @@ class Transformer(nn.Module):
         found = {name: getattr(self, name) for name in ("embedding", "positions", "output")}
         for layer, module in enumerate(self.layers):
             found |= {layer_name(layer, part): getattr(module, part) for part in LAYER_PARTS}
-        return {name: value.detach().cpu().numpy().copy() for name, value in found.items()}
+        return {name: array_of(value).copy() for name, value in found.items()}
 
     def with_arrays(self, arrays: Mapping[str, ArrayLike]) -> Self:
         """A module of other arrays on the same device, in the same mode; its optimiser has to be made anew."""
         other = type(self)(arrays, activation=self.activation, causal=self.causal)
         other = other.to(self.output.device).train(self.training)
-        other.growth = [dict(record) for record in self.growth]
+        other.growth, other.vocabulary = [dict(record) for record in self.growth], self.vocabulary
         return other

@@ -81,6 +81,46 @@ def test_torch_agrees(settings):
         np.testing.assert_allclose(gradient, by_torch[name], rtol=0, atol=1e-4 * largest, err_msg=name)
 
 
+def test_to_torch_and_back(tmp_path):
+    """With what it has grown by and its vocabulary; also after a step, which leaves the first model as it was."""
+    torch = pytest.importorskip("torch")
+    from saffu.torch import from_module, to_module
+
+    model, ids = saffu.grow.mlp(small(activation="gelu"), 12), rows()
+    model.vocabulary = Vocabulary(list("abcdefghi"))
+    known = ids != NOTHING
+    before = model.logits(ids)
+    module = to_module(model)
+    np.testing.assert_allclose(module(torch.tensor(ids)).detach().numpy()[known], before[known], rtol=1e-4, atol=1e-5)
+    module(torch.tensor(ids))[torch.tensor(known)].square().mean().backward()
+    torch.optim.SGD(module.parameters(), 0.1).step()
+    back = from_module(module)
+    assert type(back) is Transformer
+    assert (back.activation, back.causal, back.growth) == (model.activation, model.causal, model.growth)
+    assert back.vocabulary == model.vocabulary
+    found = module(torch.tensor(ids)).detach().numpy()
+    np.testing.assert_allclose(back.logits(ids)[known], found[known], rtol=1e-4, atol=1e-5)
+    assert np.abs(found - before)[known].max() > 1e-2
+    np.testing.assert_array_equal(model.logits(ids), before)
+    back.save(tmp_path / "model")
+    np.testing.assert_array_equal(saffu.load(tmp_path / "model").logits(ids), back.logits(ids))
+    assert from_module(to_module(model, dtype=torch.float64)).dtype == np.float64
+
+
+def test_arrays_may_be_shared_with_torch():
+    torch = pytest.importorskip("torch")
+    from saffu.torch import to_module
+
+    model = small()
+    for copied in (True, False):
+        module = to_module(model, copy=copied)
+        for name, value in _named(module).items():
+            assert np.shares_memory(value.detach().numpy(), model.arrays[name]) == (not copied), name
+    with torch.no_grad():
+        module.output[0, 0] = 9.0
+    assert model.arrays["output"][0, 0] == 9.0
+
+
 def _named(module):
     """Parameters by the names of the arrays."""
     found = {}
@@ -92,8 +132,8 @@ def _named(module):
 
 def test_without_torch_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("saffu.torch", "saffu.transformer.torch_module"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in [name for name in sys.modules if name.startswith("saffu.") and "torch" in name]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"pip install 'saffu\[torch\]'"):
         importlib.import_module("saffu.torch")
 
