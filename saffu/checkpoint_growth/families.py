@@ -9,6 +9,7 @@ it needs a line as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from saffu.checkpoint_growth.roles import (
     EXPAND,
     GAIN,
     GROUPS,
+    INPUTS,
     KEY,
     MERGED,
     MERGED_HEADS,
@@ -33,6 +35,7 @@ from saffu.checkpoint_growth.roles import (
     Family,
     Role,
 )
+from saffu.transformer.sizes import LayerSizes, sizes_of
 
 LAYER = "model.layers.{layer}."
 ATTENTION, MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
@@ -356,7 +359,44 @@ GPT2 = Family(
     refusals=(_quantised, _cross_attention, _pruned),
 )
 
+IN_OWN_LAYER = "layer{layer}."
+
+# saffu.Transformer: heads have an axis of their own, norms no epsilon that depends on the width, and no norm is last.
+OWN = Family(
+    "saffu.Transformer",
+    (
+        Role("embedding", ((INPUTS,), (WRITE,))),
+        Role("positions", ((POSITIONS,), (WRITE,))),
+        _gain(f"{IN_OWN_LAYER}attention_gain"),
+        Role(f"{IN_OWN_LAYER}query", ((QUERY_HEADS,), (READ,), (QUERY,)), scales=("query",)),
+        Role(f"{IN_OWN_LAYER}key", ((GROUPS,), (READ,), (KEY,))),
+        Role(f"{IN_OWN_LAYER}value", ((GROUPS,), (READ,), (VALUE,))),
+        Role(f"{IN_OWN_LAYER}merge", ((MERGED_HEADS,), (MERGED,), (WRITE,)), silent=True),
+        _gain(f"{IN_OWN_LAYER}mlp_gain"),
+        Role(f"{IN_OWN_LAYER}expand", ((READ,), (EXPAND,))),
+        Role(f"{IN_OWN_LAYER}expand_bias", ((EXPAND,),), "bias"),
+        Role(f"{IN_OWN_LAYER}contract", ((CONTRACT,), (WRITE,)), silent=True),
+        Role(f"{IN_OWN_LAYER}contract_bias", ((WRITE,),), "bias", silent=True),
+        Role("output", ((READ,), (VOCABULARY,))),
+    ),
+    {name: name for name in ("hidden", "layers", "heads", "key", "value", "mlp", "vocabulary", "inputs", "positions")},
+    {},
+    "",
+    rotary=False,
+)
+
+
+def config_of_arrays(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a :class:`saffu.Transformer` as a config; ValueError if its arrays do not fit each other."""
+    layers = sizes_of(arrays)
+    n_inputs, hidden = arrays["embedding"].shape
+    each = {name: list(values) for name, values in zip(LayerSizes._fields, zip(*layers, strict=True), strict=True)}
+    sizes = {"hidden": hidden, "layers": len(layers), "positions": arrays["positions"].shape[0]}
+    return {"model_type": OWN.name, "vocabulary": arrays["output"].shape[1], "inputs": n_inputs, **sizes, **each}
+
+
 FAMILIES: dict[str, Family] = {
+    OWN.name: OWN,
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": MISTRAL,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import copy
+import re
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from saffu.checkpoint_growth.plan import Plan, plan
 from saffu.checkpoint_growth.sizes import Places
-from saffu.checkpoint_growth.tensors import FreeNumbers, grown
+from saffu.checkpoint_growth.tensors import Free, FreeNumbers, grown
 from saffu.utils.initializers import Init
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Model = TypeVar("Model")
 
@@ -24,7 +25,7 @@ def module(
 
     Parameters
     ----------
-    model : transformers model
+    model : transformers model, saffu.Transformer or saffu.torch.Transformer
         Of a family that :func:`saffu.grow.plan` knows, with its language model's head or without; it stays as it is.
     places, **target
         As :func:`saffu.grow.plan` takes them.
@@ -61,23 +62,75 @@ def module(
 
 def apply(model: Any, planned: Plan, init: Init, seed: int) -> Any:
     """The larger model of a plan."""
+    if hasattr(model, "with_arrays"):
+        return _own(model, planned, FreeNumbers(init, seed))
+    return _of_transformers(model, planned, FreeNumbers(init, seed, planned.config.get("initializer_range")))
+
+
+def _own(model: Any, planned: Plan, free: Free) -> Any:
+    """A larger :class:`saffu.Transformer`, or its twin in torch."""
+    arrays = model.arrays
+    made = {
+        step.name: grown(planned, step, arrays[step.source] if step.source else None, free, arrays["output"].dtype)
+        for step in planned.steps
+    }
+    larger = model.with_arrays(made)
+    larger.growth.append({"kind": "sizes", **{name: size for name, size in planned.target.items() if size is not None}})
+    return larger
+
+
+def _of_transformers(model: Any, planned: Plan, free: Free) -> Any:
+    """A larger model of transformers."""
     import torch
 
     given = dict(model.state_dict(keep_vars=True))
-    prefix = "" if any(name.startswith(planned.family.prefix) for name in given) else planned.family.prefix
+    names = names_in(planned, given)
     larger = _empty(model, planned)
-    free = FreeNumbers(init, seed, planned.config.get("initializer_range"))
-    made: dict[str, Tensor] = {}
+    factors = _embedding_factor(model), _embedding_factor(larger)
+    planned = planned if None in factors else replace(planned, embedding_factors=factors)
+    dtype = np.dtype(np.float64 if model.dtype == torch.float64 else np.float32)
+    new = larger.state_dict()
     with torch.no_grad():
         for step in planned.steps:
-            name = step.name.removeprefix(prefix)
-            old = given.get(step.source.removeprefix(prefix)) if step.source else None
-            dtype = np.float64 if model.dtype == torch.float64 else np.float32
-            array = None if old is None else old.detach().cpu().to(getattr(torch, np.dtype(dtype).name)).numpy()
-            made[name] = torch.from_numpy(grown(planned, step, array, free, dtype))
-        missing, unknown = larger.load_state_dict(made, strict=False, assign=False)
+            if (name := names(step.name)) is not None:
+                old = given[names(step.source)].detach().cpu().to(getattr(torch, dtype.name)) if step.source else None
+                made = grown(planned, step, None if old is None else old.numpy(), free, dtype)
+                new[name].copy_(torch.from_numpy(made))
     larger.tie_weights()
+    larger.generation_config = copy.deepcopy(getattr(model, "generation_config", None))
     return larger.train(model.training)
+
+
+def names_in(planned: Plan, given: Collection[str]) -> Callable[[str], str | None]:
+    """How a model calls its tensors: a function from names of the plan; None for those of a head that it lacks.
+
+    Raises
+    ------
+    ValueError
+        If the model lacks a tensor, or has one that is none of its family's.
+    """
+    family = planned.family
+    whole = any(name.startswith(family.prefix) for name in given)
+
+    def name_in(name: str) -> str | None:
+        if whole:
+            return name
+        return name.removeprefix(family.prefix) if name.startswith(family.prefix) else None
+
+    wanted = {name_in(step.source) for step in planned.steps if step.source} - {None}
+    if missing := sorted(name for name in wanted if name not in given):
+        raise ValueError(f"tensor {missing[0]!r} of {family.name} is missing")
+    allowed = {name_in(role.name) for role in family.roles if not role.in_layers and not role.present(planned.config)}
+    for name in sorted(set(given) - wanted - allowed):
+        if not any(re.fullmatch(pattern, name) for pattern in family.ignored):
+            raise ValueError(f"tensor {name!r} is none of {family.name}, so how it grows is not known")
+    return name_in
+
+
+def _embedding_factor(model: Any) -> float | None:
+    """What a model multiplies its embeddings by, as it rounds it; None where it does not."""
+    factor = getattr(model.get_input_embeddings(), "embed_scale", None)
+    return None if factor is None else float(factor.to(model.dtype))
 
 
 def _empty(model: Any, planned: Plan) -> Any:
@@ -89,6 +142,7 @@ def _empty(model: Any, planned: Plan) -> Any:
     standard = torch.get_default_dtype()
     torch.set_default_dtype(model.dtype)
     try:
-        return type(model)(config).to(model.device)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they would be
+            return type(model)(config).to(model.device)
     finally:
         torch.set_default_dtype(standard)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saffu.checkpoint_growth import sizes as model_sizes
-from saffu.checkpoint_growth.families import FAMILIES
+from saffu.checkpoint_growth.families import FAMILIES, config_of_arrays
 from saffu.checkpoint_growth.heads import NEW, head_maps, padded, rotary_map
 from saffu.checkpoint_growth.roles import Axis, Config, Family, Role, Sizes
 from saffu.checkpoint_growth.scales import SCALES, Change, embedding_factor
@@ -35,6 +35,8 @@ class Step:
         What old entries are multiplied by; of a fused tensor, of each part.
     copied, zero, mean, free : int
         How many entries are old (and scaled), zero, means of old ones, and free.
+    inputs : int
+        How many numbers go into each that a weight makes.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Step:
     zero: int
     mean: int
     free: int
+    inputs: int = field(repr=False)
     role: Role = field(repr=False)
     old_layer: int | None = field(repr=False)
     new_layer: int | None = field(repr=False)
@@ -117,14 +120,15 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
 
     Parameters
     ----------
-    config : dict, transformers config, transformers model or folder of a checkpoint
+    config : dict, transformers config or model, folder of a checkpoint, saffu.Transformer or saffu.torch.Transformer
     places : {"end", "spread"} or sequence of int, optional
         Where new layers stand: how many old layers come before each; behind all by default.
     dtype : str, optional
         Of the larger model; by default as it is.
     **target : int
-        Sizes to reach, some of ``hidden``, ``layers``, ``mlp``, ``heads``, ``kv_heads`` and ``head_dim``; the others
-        stay as they are, but for as many key/value heads as heads where that was so.
+        Sizes to reach, some of ``hidden``, ``layers``, ``mlp``, ``heads``, ``kv_heads`` and ``head_dim`` (``key`` and
+        ``value`` in a :class:`saffu.Transformer`); the others stay as they are, but for as many key/value heads as
+        heads where that was so.
 
     Returns
     -------
@@ -151,14 +155,13 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
     family = family_of(given)
     whole = family.complete(given)
     old = model_sizes.sizes_of(family, whole)
-    reached = model_sizes.checked_target(family, old, target)
-    new = model_sizes.new_sizes(family, whole, old, reached)
-    sources = model_sizes.layer_sources(len(old.layers), len(new.layers), places)
+    asked = model_sizes.checked_target(family, target)
+    sources = model_sizes.layer_sources(len(old.layers), asked.get("layers", len(old.layers)), places)
+    new = model_sizes.new_sizes(family, whole, old, asked, sources)
     changed = model_sizes.new_config(family, whole, old, new, sources)
     before = _dtype_of(given)
     after = before if dtype is None else dtype
     factors = embedding_factor(old.hidden, before), embedding_factor(new.hidden, after)
-    asked = {name: value for name, value in target.items() if value is not None}
     return Plan(family, old, new, whole, changed, sources, asked | {"places": places}, factors)
 
 
@@ -167,6 +170,8 @@ def config_of(source: Any) -> dict[str, Any]:
     if isinstance(source, (str, os.PathLike)):
         with open(os.path.join(source, CONFIG), encoding="utf-8") as file:
             source = json.load(file)
+    if hasattr(source, "with_arrays"):
+        return config_of_arrays(source.arrays)
     source = getattr(source, "config", source)
     if not isinstance(source, Mapping) and hasattr(source, "to_dict"):
         source = source.to_dict()
@@ -210,17 +215,17 @@ def _steps(planned: Plan) -> Iterator[Step]:
 
 def _step(planned: Plan, role: Role, old_layer: int | None, new_layer: int | None) -> Step:
     shape = role.shape(planned.new, new_layer)
-    name = role.name.format(layer=new_layer)
+    name, inputs = role.name.format(layer=new_layer), role.inputs(planned.new, new_layer)
     if new_layer is not None and old_layer is None:
         total = math.prod(shape)
         zero = total if role.silent or role.kind == "bias" else 0
-        return Step(name, None, (), shape, (), 0, zero, 0, total - zero, role, None, new_layer)
+        return Step(name, None, (), shape, (), 0, zero, 0, total - zero, inputs, role, None, new_layer)
     parts = role.parts or (role,)
     scales = tuple(scale_of(planned, part, old_layer, new_layer) for part in parts)
     counts = [_counts(part, planned.maps(part, old_layer, new_layer)) for part in parts]
     copied, zero, mean, free = (sum(some) for some in zip(*counts, strict=True))
     source, old_shape = role.name.format(layer=old_layer), role.shape(planned.old, old_layer)
-    return Step(name, source, old_shape, shape, scales, copied, zero, mean, free, role, old_layer, new_layer)
+    return Step(name, source, old_shape, shape, scales, copied, zero, mean, free, inputs, role, old_layer, new_layer)
 
 
 def scale_of(planned: Plan, role: Role, old_layer: int | None, new_layer: int | None) -> float:

@@ -12,6 +12,7 @@ that, free where one is new and none does, and otherwise the old entry, times th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -39,10 +40,11 @@ class LayerSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a model; those of vocabulary and positions never change."""
+    """Sizes of a model; those of the vocabulary, of what may stand in a text and of positions never change."""
 
     hidden: int
     vocabulary: int
+    inputs: int
     positions: int
     layers: tuple[LayerSizes, ...]
 
@@ -61,7 +63,7 @@ class Axis:
     new: New = "free"
 
 
-VOCABULARY, POSITIONS = Axis("vocabulary"), Axis("positions")
+VOCABULARY, INPUTS, POSITIONS = Axis("vocabulary"), Axis("inputs"), Axis("positions")
 READ, GAIN = Axis("hidden"), Axis("hidden")
 WRITE, SHIFT = Axis("hidden", "zero"), Axis("hidden", "zero")
 WRITE_MEAN = Axis("hidden", "mean")  # where norms subtract the mean of the state: the new numbers are that mean
@@ -113,6 +115,14 @@ class Role:
             return not config.get(self.when.removeprefix("not "))
         return not self.when or bool(config.get(self.when))
 
+    def inputs(self, sizes: Sizes, layer: int | None) -> int:
+        """How many numbers go into each that a weight makes; for embeddings, their width."""
+        if self.parts:
+            return self.parts[0].inputs(sizes, layer)
+        flat = [axis for axes in self.axes for axis in axes]
+        read = [axis for axis in flat if axis in (READ, MERGED_HEADS, MERGED, CONTRACT)]
+        return math.prod(sizes.of(axis, layer) for axis in (read or flat[-1:]))
+
     def shape(self, sizes: Sizes, layer: int | None) -> tuple[int, ...]:
         """Shape of the tensor."""
         if self.parts:
@@ -122,10 +132,7 @@ class Role:
             return tuple(whole)
         shape = []
         for axes in self.axes:
-            n = 1
-            for axis in axes:
-                n *= sizes.of(axis, layer)
-            shape.append(n)
+            shape.append(math.prod(sizes.of(axis, layer) for axis in axes))
         return tuple(shape)
 
 
@@ -140,8 +147,8 @@ class Family:
     roles : tuple of Role
         Of all tensors.
     keys : mapping
-        Under which name the config has ``hidden``, ``layers``, ``heads``, ``kv_heads``, ``head_dim``, ``mlp``,
-        ``vocabulary`` and ``positions``; those it lacks are the same as another, or cannot be chosen.
+        Under which name the config has ``hidden``, ``layers``, ``heads``, ``kv_heads``, ``head_dim`` (or ``key`` and
+        ``value``), ``mlp``, ``vocabulary``, ``inputs`` and ``positions``; those it lacks follow from others.
     defaults : mapping
         Entries that a config may lack; a function of the config gives what depends on others.
     prefix : str

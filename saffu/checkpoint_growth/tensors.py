@@ -55,7 +55,7 @@ class FreeNumbers:
                 raise ValueError(f"init must give an array of shape {step.shape} for {step.name!r}, got {made.shape}")
             return made
         made = np.random.default_rng([self._seed, zlib.crc32(step.name.encode())]).standard_normal(step.shape, dtype)
-        made *= self._deviation or 1 / math.sqrt(step.shape[-1])
+        made *= self._deviation or 1 / math.sqrt(step.inputs)
         return made
 
 
