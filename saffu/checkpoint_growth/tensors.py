@@ -85,7 +85,7 @@ def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) 
         return new - np.dtype(dtype).type(offset) if offset else new
     if old.shape != step.old_shape:
         raise ValueError(f"tensor {step.source!r} must have shape {step.old_shape} by the config, got {old.shape}")
-    if not step.free and not step.zero and not step.mean and set(step.scale) == {1.0}:
+    if step.shape == step.old_shape and set(step.scale) == {1.0}:
         return np.array(old, dtype)
     new = free(step, dtype) if step.free else np.zeros(step.shape, dtype)
     if not role.parts:
