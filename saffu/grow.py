@@ -8,8 +8,9 @@ The six expansions of transformers, by Gesmundo and Maile (arXiv 2308.06103), en
 :mod:`saffu.transformer.expansions` for their equations, and :meth:`saffu.Transformer.grow` for all of them at once.
 """
 
+from saffu.checkpoint_growth.checkpoint import checkpoint
 from saffu.checkpoint_growth.module import module
 from saffu.checkpoint_growth.plan import Plan, plan
 from saffu.transformer.expansions import add_heads, add_layer, head_dim, hidden, key_dim, mlp
 
-__all__ = ["Plan", "add_heads", "add_layer", "head_dim", "hidden", "key_dim", "mlp", "module", "plan"]
+__all__ = ["Plan", "add_heads", "add_layer", "checkpoint", "head_dim", "hidden", "key_dim", "mlp", "module", "plan"]
