@@ -17,6 +17,7 @@ SOURCES = sorted((ROOT / "_core").rglob("*.[ch]"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 OPTIONAL = {"sklearn", "torch", "polars", "pandas", "matplotlib", "dask", "distributed", "kenlm", "flashlight"}
+OPTIONAL |= {"transformers"}
 ADAPTERS = {"torch.py", "torch_module.py", "dask_computation.py"}  # they stand for the library that they import
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [

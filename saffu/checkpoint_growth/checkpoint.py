@@ -13,30 +13,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from saffu.checkpoint_growth.names import names_in
-from saffu.checkpoint_growth.plan import CONFIG, Plan, config_of, plan
-from saffu.checkpoint_growth.shards import DTYPES, INDEX, NAMES, Planned, Stored, in_shards, index_of, tensors_in, write_shard
+from saffu.checkpoint_growth.plan import CONFIG, Plan, config_of, dtype_of, plan
+from saffu.checkpoint_growth.shards import (
+    DTYPES,
+    INDEX,
+    NAMES,
+    Planned,
+    Stored,
+    in_shards,
+    index_of,
+    tensors_in,
+    write_shard,
+)
 from saffu.checkpoint_growth.sizes import Places
-from saffu.checkpoint_growth.tensors import FreeNumbers, grown
+from saffu.checkpoint_growth.tensors import FreeNumbers, grown, warn_of_zeros
 from saffu.utils import validate
+from saffu.utils.arrays import Array
 from saffu.utils.initializers import Init
 from saffu.utils.progress import progress_bar
 
+Path = str | os.PathLike[str]
 SHARD_BYTES = 5_000_000_000
 SETTINGS = "growth.json"  # of what is being written, by which a later call knows whether it may go on
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 
 
 def checkpoint(
-    source_dir: str | os.PathLike[str],
-    out_dir: str | os.PathLike[str],
+    source_dir: Path,
+    out_dir: Path,
     *,
     places: Places = None,
     init: Init = "normal",
     seed: int = 0,
     dtype: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    verify: bool = False,
     progress: bool | None = None,
-    **target: int | None,
+    **target: Any,
 ) -> Plan:
     """Write a larger checkpoint that computes the same.
 
@@ -56,6 +69,9 @@ def checkpoint(
         once: each number that is scaled, or a mean, is off by at most 2^-9 of itself in bfloat16, and 2^-12 in float16.
     shard_bytes : int
         The largest file, unless one tensor is larger.
+    verify : bool
+        Load both checkpoints whole before the new one takes its name, and compare their logits on random tokens; needs
+        transformers.
     progress : bool, optional
         Whether to show a bar; by default if it takes longer than half a second, and only on a terminal.
 
@@ -82,46 +98,93 @@ def checkpoint(
     ...     LlamaForCausalLM.from_pretrained(f"{folder}/larger").num_parameters() == planned.n_parameters[1]
     True
     """
-    source, out = os.path.abspath(source_dir), os.path.abspath(out_dir)
-    _check_out(source, out)
     if dtype is not None:
         validate.choice(dtype, "dtype", tuple(NAMES))
-    validate.integer(shard_bytes, "shard_bytes", 1)
-    stored = tensors_in(source)
-    config = _with_dtype(config_of(source), stored, dtype)
-    planned = plan(config, places=places, **target)
-    names = names_in(planned, stored)
-    steps = {name: step for step in planned.steps if (name := names(step.name)) is not None}
-    sources = {name: names(step.source) if step.source else None for name, step in steps.items()}
-    codes = _codes(stored, sources, dtype)
-    shards = in_shards([Planned(name, codes[name], step.shape) for name, step in steps.items()], shard_bytes)
-    free = FreeNumbers(init, seed, planned.config.get("initializer_range"))
+    work = Work(source_dir, out_dir, plan_of(source_dir, places=places, dtype=dtype, **target), dtype, init, seed)
+    work.write(validate.integer(shard_bytes, "shard_bytes", 1), progress)
+    if verify:
+        work.verify()
+    work.publish()
+    return work.planned
 
-    def make(name: str) -> Any:
-        step, old = steps[name], sources[name]
-        found = stored[old] if old else None
-        kind = "float64" if (found.code if found else codes[name]) == "F64" else "float32"
-        return grown(planned, step, found.read() if found else None, free, kind)
 
-    work = _work_folder(out, _settings(planned, stored, {"init": init, "seed": seed, "codes": codes, "shards": shard_bytes}))
-    total = sum(tensor.n_bytes for tensors in shards.values() for tensor in tensors)
-    with progress_bar(total, "grow", progress, in_bytes=True) as bar:
-        for file, tensors in shards.items():
-            path = os.path.join(work, file)
-            if os.path.exists(path):
-                bar.update(sum(tensor.n_bytes for tensor in tensors))
-                continue
-            write_shard(path + ".part", tensors, make, bar.update)
-            os.replace(path + ".part", path)
-    _write_rest(source, work, planned.config, index_of(shards) if len(shards) > 1 else None)
-    _publish(work, out)
-    return planned
+def plan_of(source_dir: Path, *, places: Places = None, dtype: str | None = None, **target: Any) -> Plan:
+    """The plan of :func:`checkpoint`, whose config says of what numbers the new checkpoint is."""
+    source = os.path.abspath(source_dir)
+    if not os.path.isdir(source):
+        raise FileNotFoundError(f"source_dir must be the folder of a checkpoint, got {source!r}")
+    return plan(_with_dtype(config_of(source), tensors_in(source), dtype), places=places, **target)
+
+
+class Work:
+    """A checkpoint that is being written.
+
+    Parameters
+    ----------
+    source_dir, out_dir : str or path
+    planned : Plan
+    dtype, init, seed
+        As :func:`checkpoint` takes them.
+    """
+
+    def __init__(
+        self, source_dir: Path, out_dir: Path, planned: Plan, dtype: str | None, init: Init, seed: int
+    ) -> None:
+        self.planned, self.source, self.out = planned, os.path.abspath(source_dir), os.path.abspath(out_dir)
+        _check_out(self.source, self.out)
+        self._stored = tensors_in(self.source)
+        names = names_in(planned, self._stored)
+        self._steps = {name: step for step in planned.steps if (name := names(step.name)) is not None}
+        self._sources = {name: names(step.source) if step.source else None for name, step in self._steps.items()}
+        self._codes = _codes(self._stored, self._sources, dtype)
+        self._free = FreeNumbers(init, seed, planned.config.get("initializer_range"))
+        self._how = {"init": init, "seed": seed, "codes": self._codes}
+        warn_of_zeros(planned, init)
+        self.folder = os.path.join(os.path.dirname(self.out), f".{os.path.basename(self.out)}.growing")
+
+    def write(self, shard_bytes: int, progress: bool | None) -> None:
+        """Write what is not there yet."""
+        tensors = [Planned(name, self._codes[name], step.shape) for name, step in self._steps.items()]
+        shards = in_shards(tensors, shard_bytes)
+        _begin(self.folder, _settings(self.planned, self._stored, self._how | {"shards": shard_bytes}))
+        with progress_bar(sum(tensor.n_bytes for tensor in tensors), "grow", progress, in_bytes=True) as bar:
+            for file, some in shards.items():
+                path = os.path.join(self.folder, file)
+                if os.path.exists(path):
+                    bar.update(sum(tensor.n_bytes for tensor in some))
+                    continue
+                write_shard(path + ".part", some, self._make, bar.update)
+                os.replace(path + ".part", path)
+        _write_rest(self.source, self.folder, self.planned.config, index_of(shards) if len(shards) > 1 else None)
+
+    def _make(self, name: str) -> Array:
+        step, old = self._steps[name], self._sources[name]
+        found = self._stored[old] if old else None
+        kind = "float64" if (found.code if found else self._codes[name]) == "F64" else "float32"
+        return grown(self.planned, step, found.read() if found else None, self._free, kind)
+
+    def verify(self) -> float:
+        """Compare both checkpoints; the new one is removed if it does not compute the same."""
+        from saffu.checkpoint_growth.verification import check
+
+        try:
+            return check(self.source, self.folder, dtype_of(self.planned.config))
+        except ValueError:
+            shutil.rmtree(self.folder)
+            raise
+
+    def publish(self) -> None:
+        """Give the new checkpoint its name."""
+        if os.path.exists(os.path.join(self.folder, SETTINGS)):
+            os.remove(os.path.join(self.folder, SETTINGS))
+        if os.path.isdir(self.out):
+            os.rmdir(self.out)
+        os.rename(self.folder, self.out)
 
 
 def _check_out(source: str, out: str) -> None:
-    if not os.path.isdir(source):
-        raise FileNotFoundError(f"source_dir must be the folder of a checkpoint, got {source!r}")
-    if os.path.realpath(out) == os.path.realpath(source) or os.path.realpath(out).startswith(os.path.realpath(source) + os.sep):
+    inside = os.path.commonpath([os.path.realpath(source), os.path.realpath(out)]) == os.path.realpath(source)
+    if inside:
         raise ValueError(f"out_dir {out!r} must not be in source_dir, which is an input")
     if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise FileExistsError(f"out_dir {out!r} is there already; name another folder, or remove it")
@@ -165,20 +228,18 @@ def _settings(planned: Plan, stored: Mapping[str, Stored], how: Mapping[str, Any
     return json.dumps({"config": planned.config, "layers": planned.sources, "files": files, **how}, sort_keys=True)
 
 
-def _work_folder(out: str, settings: str | None) -> str:
-    """The folder to write into: one that the same call has left, or an empty one."""
-    work = os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.growing")
+def _begin(work: str, settings: str | None) -> None:
+    """Make the folder to write into, unless the same call has left one to go on with."""
     path = os.path.join(work, SETTINGS)
     if settings is not None and os.path.isfile(path):
         with open(path, encoding="utf-8") as file:
             if file.read() == settings:
-                return work
+                return
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work)
     if settings is not None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(settings)
-    return work
 
 
 def _write_rest(source: str, work: str, config: Mapping[str, Any], index: Mapping[str, Any] | None) -> None:
@@ -191,12 +252,3 @@ def _write_rest(source: str, work: str, config: Mapping[str, Any], index: Mappin
             with open(os.path.join(work, name), "w", encoding="utf-8") as file:
                 json.dump(content, file, indent=2)
                 file.write("\n")
-
-
-def _publish(work: str, out: str) -> None:
-    """Give the folder its name."""
-    if os.path.exists(os.path.join(work, SETTINGS)):
-        os.remove(os.path.join(work, SETTINGS))
-    if os.path.isdir(out):
-        os.rmdir(out)
-    os.rename(work, out)

@@ -143,7 +143,9 @@ def _cross_attention(config: Config) -> str | None:
 
 def _pruned(config: Config) -> str | None:
     if config.get("pruned_heads"):
-        return "heads have been pruned from it, so that its layers differ in a way the config of a larger one cannot say"
+        return (
+            "heads have been pruned from it, so that its layers differ in a way the config of a larger one cannot say"
+        )
     return None
 
 

@@ -11,15 +11,13 @@ import numpy as np
 from saffu.checkpoint_growth.names import names_in
 from saffu.checkpoint_growth.plan import Plan, plan
 from saffu.checkpoint_growth.sizes import Places
-from saffu.checkpoint_growth.tensors import Free, FreeNumbers, grown
+from saffu.checkpoint_growth.tensors import Free, FreeNumbers, grown, warn_of_zeros
 from saffu.utils.initializers import Init
 
 Model = TypeVar("Model")
 
 
-def module(
-    model: Model, *, places: Places = None, init: Init = "normal", seed: int = 0, **target: int | None
-) -> Model:
+def module(model: Model, *, places: Places = None, init: Init = "normal", seed: int = 0, **target: Any) -> Model:
     """A larger model of the same class that computes the same.
 
     Parameters
@@ -55,12 +53,13 @@ def module(
     >>> torch.allclose(small(ids).logits, larger(ids).logits, atol=1e-5)
     True
     """
-    planned = plan(model, places=places, **target)
-    return apply(model, planned, init, seed)
+    larger: Model = apply(model, plan(model, places=places, **target), init, seed)
+    return larger
 
 
 def apply(model: Any, planned: Plan, init: Init, seed: int) -> Any:
     """The larger model of a plan."""
+    warn_of_zeros(planned, init)
     if hasattr(model, "with_arrays"):
         return _own(model, planned, FreeNumbers(init, seed))
     return _of_transformers(model, planned, FreeNumbers(init, seed, planned.config.get("initializer_range")))
@@ -85,8 +84,9 @@ def _of_transformers(model: Any, planned: Plan, free: Free) -> Any:
     given = dict(model.state_dict(keep_vars=True))
     names = names_in(planned, given)
     larger = _empty(model, planned)
-    factors = _embedding_factor(model), _embedding_factor(larger)
-    planned = planned if None in factors else replace(planned, embedding_factors=factors)
+    before, after = _embedding_factor(model), _embedding_factor(larger)
+    if before is not None and after is not None:
+        planned = replace(planned, embedding_factors=(before, after))
     dtype = np.dtype(np.float64 if model.dtype == torch.float64 else np.float32)
     new = larger.state_dict()
     with torch.no_grad():

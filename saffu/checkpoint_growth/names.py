@@ -24,7 +24,8 @@ def names_in(planned: Plan, given: Collection[str]) -> Callable[[str], str | Non
             return name
         return name.removeprefix(family.prefix) if name.startswith(family.prefix) else None
 
-    wanted = {name_in(step.source) for step in planned.steps if step.source} - {None}
+    found = (name_in(step.source) for step in planned.steps if step.source)
+    wanted = {name for name in found if name is not None}
     if missing := sorted(name for name in wanted if name not in given):
         raise ValueError(f"tensor {missing[0]!r} of {family.name} is missing")
     allowed = {name_in(role.name) for role in family.roles if not role.in_layers and not role.present(planned.config)}

@@ -115,7 +115,7 @@ class Plan:
         return table(self)
 
 
-def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = None, **target: int | None) -> Plan:
+def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = None, **target: Any) -> Plan:
     """Plan how a decoder grows, exactly: what becomes of each tensor.
 
     Parameters
@@ -124,7 +124,7 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
     places : {"end", "spread"} or sequence of int, optional
         Where new layers stand: how many old layers come before each; behind all by default.
     dtype : str, optional
-        Of the larger model; by default as it is.
+        In which both models compute; by default what the config says.
     **target : int
         Sizes to reach, some of ``hidden``, ``layers``, ``mlp``, ``heads``, ``kv_heads`` and ``head_dim`` (``key`` and
         ``value`` in a :class:`saffu.Transformer`); the others stay as they are, but for as many key/value heads as
@@ -159,9 +159,8 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
     sources = model_sizes.layer_sources(len(old.layers), asked.get("layers", len(old.layers)), places)
     new = model_sizes.new_sizes(family, whole, old, asked, sources)
     changed = model_sizes.new_config(family, whole, old, new, sources)
-    before = _dtype_of(given)
-    after = before if dtype is None else dtype
-    factors = embedding_factor(old.hidden, before), embedding_factor(new.hidden, after)
+    kind = dtype or dtype_of(given)
+    factors = embedding_factor(old.hidden, kind), embedding_factor(new.hidden, kind)
     return Plan(family, old, new, whole, changed, sources, asked | {"places": places}, factors)
 
 
@@ -176,7 +175,9 @@ def config_of(source: Any) -> dict[str, Any]:
     if not isinstance(source, Mapping) and hasattr(source, "to_dict"):
         source = source.to_dict()
     if not isinstance(source, Mapping):
-        raise TypeError(f"config must be a dict, a transformers config or model, or a folder, got {type(source).__name__}")
+        raise TypeError(
+            f"config must be a dict, a transformers config or model, or a folder, got {type(source).__name__}"
+        )
     return dict(source)
 
 
@@ -192,7 +193,8 @@ def family_of(config: Config) -> Family:
     return family
 
 
-def _dtype_of(config: Config) -> str:
+def dtype_of(config: Config) -> str:
+    """Of what numbers a config says that its model is."""
     return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 

@@ -27,7 +27,9 @@ def table(planned: Plan) -> str:
 
 
 def _sizes(sizes: Sizes) -> str:
-    each = {name: {getattr(layer, name) for layer in sizes.layers} for name in ("mlp", "heads", "kv_heads", "key", "value")}
+    each = {
+        name: {getattr(layer, name) for layer in sizes.layers} for name in ("mlp", "heads", "kv_heads", "key", "value")
+    }
     if each["key"] == each["value"]:
         each["head_dim"] = each.pop("key")
         del each["value"]

@@ -142,7 +142,9 @@ def in_shards(tensors: Sequence[Planned], shard_bytes: int) -> dict[str, list[Pl
     return {f"model-{n:05}-of-{len(shards):05}.safetensors": shard for n, shard in enumerate(shards, 1)}
 
 
-def write_shard(path: str, tensors: Sequence[Planned], make: Callable[[str], Array], advance: Callable[[int], Any]) -> None:
+def write_shard(
+    path: str, tensors: Sequence[Planned], make: Callable[[str], Array], advance: Callable[[int], Any]
+) -> None:
     """Write a file.
 
     Parameters

@@ -11,6 +11,7 @@ from saffu.utils import validate
 
 TARGETS = ("hidden", "layers", "mlp", "heads", "kv_heads", "head_dim", "key", "value")
 IN_LAYERS = TARGETS[2:]
+LARGEST = validate.LARGEST | {"kv_heads": validate.LARGEST["heads"]}
 # Kinds of rotation whose frequencies are functions of base^(-2 i / head_dim) alone.
 ROTATIONS = ("default", "linear", "llama3")
 Places = str | Sequence[int] | None
@@ -81,7 +82,7 @@ def checked_target(family: Family, target: Mapping[str, Any]) -> dict[str, int]:
             raise ValueError(
                 f"{family.name} has no {name} to choose, but {', '.join(n for n in TARGETS if n in family.keys)}"
             )
-    return {name: validate.integer(value, name, 1) for name, value in given.items()}
+    return {name: validate.integer(value, name, 1, LARGEST[name]) for name, value in given.items()}
 
 
 def new_sizes(family: Family, config: Config, old: Sizes, target: Target, sources: Sequence[int | None]) -> Sizes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from saffu.checkpoint_growth.heads import NEW
 from saffu.checkpoint_growth.plan import Plan, Step
@@ -59,6 +59,17 @@ class FreeNumbers:
         return made
 
 
+def warn_of_zeros(planned: Plan, init: Init) -> None:
+    """Warn where all that is new would be zero, so that no gradient reaches it."""
+    if init == "zeros" and any(step.free and step.role.kind == "weight" for step in planned.steps):
+        warnings.warn(
+            "with init='zeros' all new numbers are zero, and no gradient reaches those of them whose other side is "
+            "zero, too; init='normal' keeps the function as well, and everything new learns",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) -> Array:
     """The larger tensor.
 
@@ -96,7 +107,9 @@ def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) 
         end = begin + part.shape(planned.new, step.new_layer)[role.fused]
         ended = began + part.shape(planned.old, step.old_layer)[role.fused]
         before = (slice(None),) * role.fused
-        _fill(planned, step, part, scale, old[(*before, slice(began, ended))], new[(*before, slice(begin, end))], offset)
+        _fill(
+            planned, step, part, scale, old[(*before, slice(began, ended))], new[(*before, slice(begin, end))], offset
+        )
         begin, began = end, ended
     return new
 
