@@ -28,7 +28,7 @@ CLASSES = {
 FAMILIES = (*CLASSES, OWN)
 LENGTH, ROWS = 9, 3
 LEAST = 8  # numbers of a state: of two that are nearly equal, LayerNorm makes much of their rounding
-MOST_GROWTHS = 5
+MOST_GROWTHS, MOST_PARAMETERS = 5, 200_000
 
 
 class Case(NamedTuple):
@@ -66,7 +66,8 @@ def random_config(family: str, rng: np.random.Generator) -> Any:
 
     heads = _whole(rng, 1, 3) * (groups := _whole(rng, 1, 2))
     width = 2 * _whole(rng, 1, 4)
-    hidden = heads * _whole(rng, -(-LEAST // heads), 8)
+    least = -(-LEAST // heads)
+    hidden = heads * _whole(rng, least, least + 3)
     layers, vocabulary = _whole(rng, 1, 3), _whole(rng, 20, 50)
     tokens = {"vocab_size": vocabulary, "tie_word_embeddings": _of(rng, True, False), "pad_token_id": 0}
     tokens |= {"bos_token_id": 1, "eos_token_id": None}
@@ -140,7 +141,7 @@ def random_target(planned: grow.Plan, rng: np.random.Generator) -> dict[str, Any
     if "key" in family.keys:
         target |= {name: largest[name] + _whole(rng, 0, 3) for name in ("key", "value")}
     if family.square_heads:
-        target["hidden"] = target["heads"] * (layer.key + _whole(rng, 0, 3))
+        target["hidden"] = target["heads"] * (layer.key + _whole(rng, 0, 1))
     chosen = {name: value for name, value in target.items() if name == "places" or rng.random() < 0.5}
     if "layers" not in chosen:
         del chosen["places"]
@@ -158,7 +159,7 @@ def grown_once(model: Any, rng: np.random.Generator) -> tuple[Any, dict[str, Any
             planned = grow.plan(model, **target)
         except ValueError:
             continue
-        if planned.n_parameters[1] < 60_000:
+        if planned.n_parameters[1] < MOST_PARAMETERS:
             return grow.module(model, **target, seed=_whole(rng, 0, 1 << 30)), target
 
 

@@ -25,7 +25,6 @@ from saffu.checkpoint_growth.shards import (
     tensors_in,
     write_shard,
 )
-from saffu.checkpoint_growth.sizes import Places
 from saffu.checkpoint_growth.tensors import FreeNumbers, grown, warn_of_zeros
 from saffu.utils import validate
 from saffu.utils.arrays import Array
@@ -42,7 +41,6 @@ def checkpoint(
     source_dir: Path,
     out_dir: Path,
     *,
-    places: Places = None,
     init: Init = "normal",
     seed: int = 0,
     dtype: str | None = None,
@@ -60,8 +58,6 @@ def checkpoint(
     out_dir : str or path
         Folder to be made; it must not be there, or be empty. It appears when all of it is written, and what is no
         weight, such as the files of the tokenizer, is copied into it.
-    places, **target
-        As :func:`saffu.grow.plan` takes them.
     init, seed
         As :func:`saffu.grow.module` takes them.
     dtype : {"float64", "float32", "bfloat16", "float16"}, optional
@@ -74,6 +70,8 @@ def checkpoint(
         transformers.
     progress : bool, optional
         Whether to show a bar; by default if it takes longer than half a second, and only on a terminal.
+    **target
+        Sizes to reach, and ``places`` of new layers, as :func:`saffu.grow.plan` takes them.
 
     Returns
     -------
@@ -100,7 +98,7 @@ def checkpoint(
     """
     if dtype is not None:
         validate.choice(dtype, "dtype", tuple(NAMES))
-    work = Work(source_dir, out_dir, plan_of(source_dir, places=places, dtype=dtype, **target), dtype, init, seed)
+    work = Work(source_dir, out_dir, plan_of(source_dir, dtype=dtype, **target), dtype, init, seed)
     work.write(validate.integer(shard_bytes, "shard_bytes", 1), progress)
     if verify:
         work.verify()
@@ -108,12 +106,12 @@ def checkpoint(
     return work.planned
 
 
-def plan_of(source_dir: Path, *, places: Places = None, dtype: str | None = None, **target: Any) -> Plan:
+def plan_of(source_dir: Path, *, dtype: str | None = None, **target: Any) -> Plan:
     """The plan of :func:`checkpoint`, whose config says of what numbers the new checkpoint is."""
     source = os.path.abspath(source_dir)
     if not os.path.isdir(source):
         raise FileNotFoundError(f"source_dir must be the folder of a checkpoint, got {source!r}")
-    return plan(_with_dtype(config_of(source), tensors_in(source), dtype), places=places, **target)
+    return plan(_with_dtype(config_of(source), tensors_in(source), dtype), **target)
 
 
 class Work:

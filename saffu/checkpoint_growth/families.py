@@ -10,13 +10,39 @@ it needs a line as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from saffu.checkpoint_growth.decoder_parts import (
+    ATTENTION,
+    EMBEDDING,
+    GATED_MLP,
+    GATED_MLP_BIASES,
+    GROUPED,
+    HEAD,
+    KEYS,
+    LAST_NORM,
+    LAYER,
+    NORMS,
+    OUTPUT_BIAS,
+    ROTARY_REFUSALS,
+    K,
+    O,
+    Q,
+    V,
+    as_many_groups_as_heads,
+    cross_attention,
+    gain,
+    input_biases,
+    loud,
+    projections,
+    pruned,
+    quantised,
+    windows_behind,
+    windows_in_turn,
+)
 from saffu.checkpoint_growth.roles import (
     CONTRACT,
     EXPAND,
-    GAIN,
     GROUPS,
     INPUTS,
     KEY,
@@ -31,134 +57,10 @@ from saffu.checkpoint_growth.roles import (
     VOCABULARY,
     WRITE,
     WRITE_MEAN,
-    Config,
     Family,
     Role,
 )
 from saffu.transformer.sizes import LayerSizes, sizes_of
-
-LAYER = "model.layers.{layer}."
-ATTENTION, MLP = f"{LAYER}self_attn.", f"{LAYER}mlp."
-Q, K, V, O = ((QUERY_HEADS, QUERY), (GROUPS, KEY), (GROUPS, VALUE), (MERGED_HEADS, MERGED))  # noqa: E741
-
-
-# ---- parts that families share ---------------------------------------------------------------------------------------
-
-
-def _gain(name: str, *more: str, silent: bool = False) -> Role:
-    return Role(name, ((GAIN,),), "gain", ("norm", *more), silent)
-
-
-EMBEDDING = Role("model.embed_tokens.weight", ((VOCABULARY,), (WRITE,)))
-LAST_NORM = _gain("model.norm.weight")
-HEAD = Role("lm_head.weight", ((VOCABULARY,), (READ,)), when="not tie_word_embeddings")
-NORMS = (_gain(f"{LAYER}input_layernorm.weight"), _gain(f"{LAYER}post_attention_layernorm.weight"))
-GATED_MLP = (
-    Role(f"{MLP}gate_proj.weight", ((EXPAND,), (READ,))),
-    Role(f"{MLP}up_proj.weight", ((EXPAND,), (READ,))),
-    Role(f"{MLP}down_proj.weight", ((WRITE,), (CONTRACT,)), silent=True),
-)
-GATED_MLP_BIASES = (
-    Role(f"{MLP}gate_proj.bias", ((EXPAND,),), "bias", when="mlp_bias"),
-    Role(f"{MLP}up_proj.bias", ((EXPAND,),), "bias", when="mlp_bias"),
-    Role(f"{MLP}down_proj.bias", ((WRITE,),), "bias", silent=True, when="mlp_bias"),
-)
-
-
-def _projections(*query: str, key: tuple[str, ...] = ()) -> tuple[Role, ...]:
-    """Weights of attention; the factors of queries and of keys."""
-    return (
-        Role(f"{ATTENTION}q_proj.weight", (Q, (READ,)), scales=query),
-        Role(f"{ATTENTION}k_proj.weight", (K, (READ,)), scales=key),
-        Role(f"{ATTENTION}v_proj.weight", (V, (READ,))),
-        Role(f"{ATTENTION}o_proj.weight", ((WRITE,), O), silent=True),
-    )
-
-
-def _input_biases(*query: str, key: tuple[str, ...] = (), when: str = "attention_bias") -> tuple[Role, ...]:
-    """Biases of queries, keys and values."""
-    return (
-        Role(f"{ATTENTION}q_proj.bias", (Q,), "bias", query, when=when),
-        Role(f"{ATTENTION}k_proj.bias", (K,), "bias", key, when=when),
-        Role(f"{ATTENTION}v_proj.bias", (V,), "bias", when=when),
-    )
-
-
-OUTPUT_BIAS = Role(f"{ATTENTION}o_proj.bias", ((WRITE,),), "bias", silent=True, when="attention_bias")
-
-
-def _loud(roles: tuple[Role, ...]) -> tuple[Role, ...]:
-    """The same roles, of which none is zero in a new layer."""
-    return tuple(replace(role, silent=False) for role in roles)
-
-
-# ---- what configs may lack, and what they may not have ---------------------------------------------------------------
-
-KEYS = {
-    "hidden": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "mlp": "intermediate_size",
-    "vocabulary": "vocab_size",
-}
-
-
-def _as_many_groups_as_heads(config: Config) -> Any:
-    return config.get("num_attention_heads")
-
-
-def _equal_heads(config: Config) -> int:
-    return int(config["hidden_size"]) // int(config["num_attention_heads"])
-
-
-def _windows_behind(config: Config) -> list[str]:
-    """Kinds of layers of Qwen: from a certain one on, attention in a window, where the config asks for that."""
-    windows = config.get("use_sliding_window") and config.get("sliding_window") is not None
-    first = int(config.get("max_window_layers") or 0)
-    n = int(config["num_hidden_layers"])
-    return ["sliding_attention" if windows and layer >= first else "full_attention" for layer in range(n)]
-
-
-def _windows_in_turn(config: Config) -> list[str]:
-    """Kinds of layers of Gemma 2: attention in a window and in full, in turn."""
-    return [("sliding_attention", "full_attention")[layer % 2] for layer in range(int(config["num_hidden_layers"]))]
-
-
-GROUPED = {"num_key_value_heads": _as_many_groups_as_heads, "head_dim": _equal_heads}
-
-
-def _quantised(config: Config) -> str | None:
-    if config.get("quantization_config"):
-        return "its weights are quantised; grow the checkpoint that they were made from"
-    return None
-
-
-def _cross_attention(config: Config) -> str | None:
-    if config.get("add_cross_attention"):
-        return "it attends to an encoder (add_cross_attention), whose width is not known here"
-    return None
-
-
-def _pruned(config: Config) -> str | None:
-    if config.get("pruned_heads"):
-        return (
-            "heads have been pruned from it, so that its layers differ in a way the config of a larger one cannot say"
-        )
-    return None
-
-
-def _partly_rotary(config: Config) -> str | None:
-    factor = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("partial_rotary_factor")
-    factor = config.get("partial_rotary_factor") if factor is None else factor
-    if factor not in (None, 1, 1.0):
-        return f"it rotates a part of each head only (partial_rotary_factor {factor}), which no family here does"
-    return None
-
-
-ROTARY_REFUSALS = (_quantised, _partly_rotary)
-
 
 # ---- the families ----------------------------------------------------------------------------------------------------
 
@@ -170,8 +72,8 @@ LLAMA = Family(
     (
         EMBEDDING,
         *NORMS,
-        *_projections("query"),
-        *_input_biases("query"),
+        *projections("query"),
+        *input_biases("query"),
         OUTPUT_BIAS,
         *GATED_MLP,
         *GATED_MLP_BIASES,
@@ -189,7 +91,7 @@ LLAMA = Family(
 
 MISTRAL = Family(
     "Mistral",
-    (EMBEDDING, *NORMS, *_projections("query"), *GATED_MLP, LAST_NORM, HEAD),
+    (EMBEDDING, *NORMS, *projections("query"), *GATED_MLP, LAST_NORM, HEAD),
     KEYS,
     {**GROUPED, "tie_word_embeddings": False, EPSILON: 1e-6},
     "model.",
@@ -200,9 +102,9 @@ MISTRAL = Family(
 
 QWEN2 = Family(
     "Qwen2",
-    (EMBEDDING, *NORMS, *_projections("query"), *_input_biases("query", when=""), *GATED_MLP, LAST_NORM, HEAD),
+    (EMBEDDING, *NORMS, *projections("query"), *input_biases("query", when=""), *GATED_MLP, LAST_NORM, HEAD),
     KEYS,
-    {**GROUPED, "tie_word_embeddings": False, EPSILON: 1e-6, "layer_types": _windows_behind},
+    {**GROUPED, "tie_word_embeddings": False, EPSILON: 1e-6, "layer_types": windows_behind},
     "model.",
     ROTARY_BUFFER,
     EPSILON,
@@ -215,8 +117,8 @@ QWEN3 = Family(
     (
         EMBEDDING,
         *NORMS,
-        *_projections("shared epsilon", key=("shared epsilon",)),
-        *_input_biases("shared epsilon", key=("shared epsilon",)),
+        *projections("shared epsilon", key=("shared epsilon",)),
+        *input_biases("shared epsilon", key=("shared epsilon",)),
         OUTPUT_BIAS,
         Role(f"{ATTENTION}q_norm.weight", ((QUERY,),), "gain"),
         Role(f"{ATTENTION}k_norm.weight", ((QUERY,),), "gain"),
@@ -226,11 +128,11 @@ QWEN3 = Family(
     ),
     KEYS,
     {
-        "num_key_value_heads": _as_many_groups_as_heads,
+        "num_key_value_heads": as_many_groups_as_heads,
         "head_dim": 128,
         "tie_word_embeddings": False,
         EPSILON: 1e-6,
-        "layer_types": _windows_behind,
+        "layer_types": windows_behind,
     },
     "model.",
     ROTARY_BUFFER,
@@ -241,22 +143,22 @@ QWEN3 = Family(
 )
 
 SCALED_EMBEDDING = Role("model.embed_tokens.weight", ((VOCABULARY,), (WRITE,)), scales=("embedding",))
-SCALED_LAST_NORM = _gain("model.norm.weight", "head")
+SCALED_LAST_NORM = gain("model.norm.weight", "head")
 
 GEMMA = Family(
     "Gemma",
     (
         SCALED_EMBEDDING,
         *NORMS,
-        *_projections("query"),
-        *_input_biases("query"),
+        *projections("query"),
+        *input_biases("query"),
         OUTPUT_BIAS,
         *GATED_MLP,
         SCALED_LAST_NORM,
         HEAD,
     ),
     KEYS,
-    {"num_key_value_heads": _as_many_groups_as_heads, "head_dim": 256, "tie_word_embeddings": True, EPSILON: 1e-6},
+    {"num_key_value_heads": as_many_groups_as_heads, "head_dim": 256, "tie_word_embeddings": True, EPSILON: 1e-6},
     "model.",
     ROTARY_BUFFER,
     EPSILON,
@@ -270,13 +172,13 @@ GEMMA2 = Family(
     "Gemma 2",
     (
         SCALED_EMBEDDING,
-        _gain(f"{LAYER}input_layernorm.weight"),
-        *_loud(_projections()),
-        *_loud((*_input_biases(), OUTPUT_BIAS)),
-        _gain(f"{LAYER}post_attention_layernorm.weight", silent=True),
-        _gain(f"{LAYER}pre_feedforward_layernorm.weight"),
-        *_loud(GATED_MLP),
-        _gain(f"{LAYER}post_feedforward_layernorm.weight", silent=True),
+        gain(f"{LAYER}input_layernorm.weight"),
+        *loud(projections()),
+        *loud((*input_biases(), OUTPUT_BIAS)),
+        gain(f"{LAYER}post_attention_layernorm.weight", silent=True),
+        gain(f"{LAYER}pre_feedforward_layernorm.weight"),
+        *loud(GATED_MLP),
+        gain(f"{LAYER}post_feedforward_layernorm.weight", silent=True),
         SCALED_LAST_NORM,
         HEAD,
     ),
@@ -286,7 +188,7 @@ GEMMA2 = Family(
         "head_dim": 256,
         "tie_word_embeddings": True,
         EPSILON: 1e-6,
-        "layer_types": _windows_in_turn,
+        "layer_types": windows_in_turn,
     },
     "model.",
     ROTARY_BUFFER,
@@ -301,7 +203,7 @@ BLOCK = "transformer.h.{layer}."
 
 
 def _layer_norm(name: str) -> tuple[Role, Role]:
-    return _gain(f"{name}.weight"), Role(f"{name}.bias", ((SHIFT,),), "bias")
+    return gain(f"{name}.weight"), Role(f"{name}.bias", ((SHIFT,),), "bias")
 
 
 # Linear maps of GPT-2 have inputs first, outputs last.
@@ -358,7 +260,7 @@ GPT2 = Family(
     "layer_norm_epsilon",
     rotary=False,
     square_heads=True,
-    refusals=(_quantised, _cross_attention, _pruned),
+    refusals=(quantised, cross_attention, pruned),
 )
 
 IN_OWN_LAYER = "layer{layer}."
@@ -369,12 +271,12 @@ OWN = Family(
     (
         Role("embedding", ((INPUTS,), (WRITE,))),
         Role("positions", ((POSITIONS,), (WRITE,))),
-        _gain(f"{IN_OWN_LAYER}attention_gain"),
+        gain(f"{IN_OWN_LAYER}attention_gain"),
         Role(f"{IN_OWN_LAYER}query", ((QUERY_HEADS,), (READ,), (QUERY,)), scales=("query",)),
         Role(f"{IN_OWN_LAYER}key", ((GROUPS,), (READ,), (KEY,))),
         Role(f"{IN_OWN_LAYER}value", ((GROUPS,), (READ,), (VALUE,))),
         Role(f"{IN_OWN_LAYER}merge", ((MERGED_HEADS,), (MERGED,), (WRITE,)), silent=True),
-        _gain(f"{IN_OWN_LAYER}mlp_gain"),
+        gain(f"{IN_OWN_LAYER}mlp_gain"),
         Role(f"{IN_OWN_LAYER}expand", ((READ,), (EXPAND,))),
         Role(f"{IN_OWN_LAYER}expand_bias", ((EXPAND,),), "bias"),
         Role(f"{IN_OWN_LAYER}contract", ((CONTRACT,), (WRITE,)), silent=True),

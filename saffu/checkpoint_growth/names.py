@@ -26,10 +26,10 @@ def names_in(planned: Plan, given: Collection[str]) -> Callable[[str], str | Non
 
     found = (name_in(step.source) for step in planned.steps if step.source)
     wanted = {name for name in found if name is not None}
-    if missing := sorted(name for name in wanted if name not in given):
-        raise ValueError(f"tensor {missing[0]!r} of {family.name} is missing")
     allowed = {name_in(role.name) for role in family.roles if not role.in_layers and not role.present(planned.config)}
     for name in sorted(set(given) - wanted - allowed):
         if not any(re.fullmatch(pattern, name) for pattern in family.ignored):
-            raise ValueError(f"tensor {name!r} is none of {family.name}, so how it grows is not known")
+            raise ValueError(f"tensor {name!r} is none that {family.name} has, so how it grows is not known")
+    if missing := sorted(name for name in wanted if name not in given):
+        raise ValueError(f"tensor {missing[0]!r} of {family.name} is missing")
     return name_in

@@ -54,9 +54,9 @@ class Step:
     new_layer: int | None = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a model grows.
+    """How a model grows; :func:`saffu.grow.plan` makes one.
 
     Attributes
     ----------
@@ -70,6 +70,29 @@ class Plan:
         What was asked for, as :func:`saffu.grow.plan` takes it.
     embedding_factors : pair of float
         What the family multiplies embeddings by, before and after.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> print(plan(saffu.Transformer(5, hidden=4, layers=1, positions=8), key=6))
+    saffu.Transformer: hidden 4, layers 1, mlp 16, heads 1, kv_heads 1, head_dim 4
+             grown to: hidden 4, layers 1, mlp 16, heads 1, kv_heads 1, key 6, value 4
+    parameters 296 -> 312
+    <BLANKLINE>
+    tensor                     shape                    copied  times  zero  mean  free
+    embedding                  6 x 4                        24
+    positions                  8 x 4                        32
+    layer*.attention_gain x 1  4                             4
+    layer*.query x 1           1 x 4 x 4  -> 1 x 4 x 6      16  1.225                 8
+    layer*.key x 1             1 x 4 x 4  -> 1 x 4 x 6      16            8
+    layer*.value x 1           1 x 4 x 4                    16
+    layer*.merge x 1           1 x 4 x 4                    16
+    layer*.mlp_gain x 1        4                             4
+    layer*.expand x 1          4 x 16                       64
+    layer*.expand_bias x 1     16                           16
+    layer*.contract x 1        16 x 4                       64
+    layer*.contract_bias x 1   4                             4
+    output                     4 x 5                        20
     """
 
     family: Family
@@ -91,23 +114,6 @@ class Plan:
         """How many numbers the model has before and after."""
         steps = self.steps
         return sum(math.prod(s.old_shape) for s in steps if s.source), sum(math.prod(s.shape) for s in steps)
-
-    def maps(self, role: Role, old_layer: int | None, new_layer: int | None) -> list[list[Int64]]:
-        """For each axis of a tensor, the maps of what it is made of."""
-        return [[self._map(axis, old_layer, new_layer) for axis in axes] for axes in role.axes]
-
-    def _map(self, axis: Axis, old_layer: int | None, new_layer: int | None) -> Int64:
-        new = self.new.of(axis, new_layer)
-        old = self.old.of(axis, old_layer)
-        if axis.size in ("heads", "kv_heads"):
-            assert old_layer is not None
-            assert new_layer is not None
-            before, after = self.old.layers[old_layer], self.new.layers[new_layer]
-            queries, groups = head_maps((before.heads, after.heads), (before.kv_heads, after.kv_heads))
-            return queries if axis.size == "heads" else groups
-        if axis.size == "key" and self.family.rotary:
-            return rotary_map(old, new)
-        return padded(old, new)
 
     def __str__(self) -> str:
         from saffu.checkpoint_growth.report import table
@@ -146,7 +152,7 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
     ...          "num_hidden_layers": 1, "num_attention_heads": 2}
     >>> larger = plan(small, hidden=12, mlp=24)
     >>> larger.n_parameters
-    (1456, 2676)
+    (1464, 2484)
     >>> down = next(step for step in larger.steps if "down_proj" in step.name)
     >>> down.copied, down.zero, down.free
     (128, 160, 0)
@@ -161,7 +167,16 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
     changed = model_sizes.new_config(family, whole, old, new, sources)
     kind = dtype or dtype_of(given)
     factors = embedding_factor(old.hidden, kind), embedding_factor(new.hidden, kind)
-    return Plan(family, old, new, whole, changed, sources, asked | {"places": places}, factors)
+    return Plan(
+        family=family,
+        old=old,
+        new=new,
+        old_config=whole,
+        config=changed,
+        sources=sources,
+        target=asked | {"places": places},
+        embedding_factors=factors,
+    )
 
 
 def config_of(source: Any) -> dict[str, Any]:
@@ -224,10 +239,28 @@ def _step(planned: Plan, role: Role, old_layer: int | None, new_layer: int | Non
         return Step(name, None, (), shape, (), 0, zero, 0, total - zero, inputs, role, None, new_layer)
     parts = role.parts or (role,)
     scales = tuple(scale_of(planned, part, old_layer, new_layer) for part in parts)
-    counts = [_counts(part, planned.maps(part, old_layer, new_layer)) for part in parts]
+    counts = [_counts(part, maps_of(planned, part, old_layer, new_layer)) for part in parts]
     copied, zero, mean, free = (sum(some) for some in zip(*counts, strict=True))
     source, old_shape = role.name.format(layer=old_layer), role.shape(planned.old, old_layer)
     return Step(name, source, old_shape, shape, scales, copied, zero, mean, free, inputs, role, old_layer, new_layer)
+
+
+def maps_of(planned: Plan, role: Role, old_layer: int | None, new_layer: int | None) -> list[list[Int64]]:
+    """For each axis of a tensor, the maps of what it is made of."""
+    return [[_map(planned, axis, old_layer, new_layer) for axis in axes] for axes in role.axes]
+
+
+def _map(planned: Plan, axis: Axis, old_layer: int | None, new_layer: int | None) -> Int64:
+    old, new = planned.old.of(axis, old_layer), planned.new.of(axis, new_layer)
+    if axis.size in ("heads", "kv_heads"):
+        assert old_layer is not None
+        assert new_layer is not None
+        before, after = planned.old.layers[old_layer], planned.new.layers[new_layer]
+        queries, groups = head_maps((before.heads, after.heads), (before.kv_heads, after.kv_heads))
+        return queries if axis.size == "heads" else groups
+    if axis.size == "key" and planned.family.rotary:
+        return rotary_map(old, new)
+    return padded(old, new)
 
 
 def scale_of(planned: Plan, role: Role, old_layer: int | None, new_layer: int | None) -> float:

@@ -181,7 +181,7 @@ def layer_sources(old: int, new: int, places: Places) -> tuple[int | None, ...]:
     >>> layer_sources(2, 4, [0, 1])
     (None, 0, None, 1)
     >>> layer_sources(3, 5, "spread")
-    (0, None, 1, 2, None)
+    (0, None, 1, None, 2)
     """
     n = _not_smaller("layers", new, old) - old
     if places is None or (isinstance(places, str) and places == "end"):

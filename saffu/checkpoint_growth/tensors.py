@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from saffu.checkpoint_growth.heads import NEW
-from saffu.checkpoint_growth.plan import Plan, Step
+from saffu.checkpoint_growth.plan import Plan, Step, maps_of
 from saffu.checkpoint_growth.roles import Role
 from saffu.utils import validate
 from saffu.utils.arrays import Array, Int64
@@ -99,47 +99,74 @@ def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) 
     if step.shape == step.old_shape and set(step.scale) == {1.0}:
         return np.array(old, dtype)
     new = free(step, dtype) if step.free else np.zeros(step.shape, dtype)
-    if not role.parts:
-        _fill(planned, step, role, step.scale[0], old, new, offset)
-        return new
-    begin, began = 0, 0
-    for part, scale in zip(role.parts, step.scale, strict=True):
-        end = begin + part.shape(planned.new, step.new_layer)[role.fused]
-        ended = began + part.shape(planned.old, step.old_layer)[role.fused]
-        before = (slice(None),) * role.fused
-        _fill(
-            planned, step, part, scale, old[(*before, slice(began, ended))], new[(*before, slice(begin, end))], offset
-        )
-        begin, began = end, ended
+    for role, scale, some, into in _parts(planned, step, old, new):
+        _fill(planned, step, role, scale, some, into, offset)
     return new
+
+
+def moment(planned: Plan, step: Step, old: Array, power: int, beside: float = 0.0) -> Array:
+    """What an optimiser keeps for each entry of a tensor, for the larger one.
+
+    Parameters
+    ----------
+    planned : Plan
+    step : Step
+        Of that plan, with a source.
+    old : ndarray
+        Of the shape of the old tensor.
+    power : int
+        -1 where it goes with the gradient, -2 where it goes with its square: the gradient by an entry that is
+        multiplied by s is 1 / s of what it was.
+    beside : float
+        What new entries are.
+    """
+    new = np.full(step.shape, beside, old.dtype)
+    for role, scale, some, into in _parts(planned, step, old, new):
+        maps = maps_of(planned, role, step.old_layer, step.new_layer)
+        _place(planned, step, role, maps, some * old.dtype.type(scale**power), into)
+    return new
+
+
+def _parts(planned: Plan, step: Step, old: Array, new: Array) -> Iterator[tuple[Role, float, Array, Array]]:
+    """The parts of a fused tensor, or the tensor: role and factor, the old part, and a view of the new one."""
+    fused, begin, began = step.role.fused, 0, 0
+    if not step.role.parts:
+        yield step.role, step.scale[0], old, new
+    for role, scale in zip(step.role.parts, step.scale, strict=False):
+        end = begin + role.shape(planned.new, step.new_layer)[fused]
+        ended = began + role.shape(planned.old, step.old_layer)[fused]
+        before = (slice(None),) * fused
+        yield role, scale, old[(*before, slice(began, ended))], new[(*before, slice(begin, end))]
+        begin, began = end, ended
+
+
+def _place(planned: Plan, step: Step, role: Role, maps: Sequence[Sequence[Int64]], old: Array, new: Array) -> Array:
+    """Put old entries in their places of ``new``, a view; returns it with an axis for each thing that is counted."""
+    places = [some for each in maps for some in each]
+    axes = [axis for some in role.axes for axis in some]
+    view = new.reshape([planned.new.of(axis, step.new_layer) for axis in axes], copy=False)
+    before = old.reshape([planned.old.of(axis, step.old_layer) for axis in axes])
+    view[_index([np.flatnonzero(some != NEW) for some in places])] = before[_index([p[p != NEW] for p in places])]
+    return view
 
 
 def _fill(planned: Plan, step: Step, role: Role, scale: float, old: Array, new: Array, offset: float) -> None:
     """Put scaled old entries, zeros and means in their places of ``new``, a view, whose other entries stay."""
-    maps = planned.maps(role, step.old_layer, step.new_layer)
-    axes = [axis for some in role.axes for axis in some]
-    places = [places for some in maps for places in some]
-    inner = [[planned.new.of(axis, step.new_layer) for axis in some] for some in role.axes]
-    view = new.reshape([n for some in inner for n in some], copy=False)
-    before = old.reshape([planned.old.of(axis, step.old_layer) for axis in axes])
-    kept = [np.flatnonzero(some != NEW) for some in places]
-    into = _index(kept)
-    from_old = _index([some[some != NEW] for some in places])
-    taken = before[from_old] if from_old else before
+    maps = maps_of(planned, role, step.old_layer, step.new_layer)
     if scale != 1.0:
-        taken = (taken + taken.dtype.type(offset)) * taken.dtype.type(scale)
+        old = (old + old.dtype.type(offset)) * old.dtype.type(scale)
     elif offset:
-        taken = taken + taken.dtype.type(offset)
-    for axis, (kind, some) in enumerate(zip(axes, places, strict=True)):
-        added = np.flatnonzero(some == NEW)
-        if added.size and kind.new == "zero":
-            view[(slice(None),) * axis + (added,)] = 0
-    view[into] = taken
-    for axis, (kind, some) in enumerate(zip(axes, places, strict=True)):
-        added = np.flatnonzero(some == NEW)
-        if added.size and kind.new == "mean":
-            mean = np.mean(view[(slice(None),) * axis + (_span(kept[axis]),)], axis, dtype=np.float64, keepdims=True)
-            view[(slice(None),) * axis + (added,)] = mean
+        old = old + old.dtype.type(offset)
+    view = _place(planned, step, role, maps, old, new)
+    axes = [axis for some in role.axes for axis in some]
+    places = [some for each in maps for some in each]
+    for kind in ("zero", "mean"):  # means come last, so that those of zeros are zero
+        for number, (axis, some) in enumerate(zip(axes, places, strict=True)):
+            before: tuple[Any, ...] = (slice(None),) * number
+            added = np.flatnonzero(some == NEW)
+            if axis.new == kind and added.size:
+                kept = view[(*before, _span(np.flatnonzero(some != NEW)))]
+                view[(*before, added)] = 0 if kind == "zero" else np.mean(kept, number, np.float64, keepdims=True)
     if offset:
         view -= view.dtype.type(offset)
 
