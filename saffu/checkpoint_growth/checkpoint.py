@@ -25,7 +25,7 @@ from saffu.checkpoint_growth.shards import (
     tensors_in,
     write_shard,
 )
-from saffu.checkpoint_growth.tensors import FreeNumbers, grown, warn_of_zeros
+from saffu.checkpoint_growth.tensors import FreeNumbers, check_shape, grown, warn_of_zeros
 from saffu.utils import validate
 from saffu.utils.arrays import Array
 from saffu.utils.initializers import Init
@@ -134,6 +134,9 @@ class Work:
         names = names_in(planned, self._stored)
         self._steps = {name: step for step in planned.steps if (name := names(step.name)) is not None}
         self._sources = {name: names(step.source) if step.source else None for name, step in self._steps.items()}
+        for name, old in self._sources.items():
+            if old is not None:
+                check_shape(self._steps[name], self._stored[old].shape)
         self._codes = _codes(self._stored, self._sources, dtype)
         self._free = FreeNumbers(init, seed, planned.config.get("initializer_range"))
         self._how = {"init": init, "seed": seed, "codes": self._codes}

@@ -70,6 +70,12 @@ def warn_of_zeros(planned: Plan, init: Init) -> None:
         )
 
 
+def check_shape(step: Step, shape: tuple[int, ...]) -> None:
+    """ValueError if an old tensor has another shape than the config gives it."""
+    if tuple(shape) != step.old_shape:
+        raise ValueError(f"tensor {step.source!r} must have shape {step.old_shape} by the config, got {tuple(shape)}")
+
+
 def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) -> Array:
     """The larger tensor.
 
@@ -94,8 +100,7 @@ def grown(planned: Plan, step: Step, old: Array | None, free: Free, dtype: Any) 
     if old is None:
         new = np.zeros(step.shape, dtype) if role.silent else free(step, dtype)
         return new - np.dtype(dtype).type(offset) if offset else new
-    if old.shape != step.old_shape:
-        raise ValueError(f"tensor {step.source!r} must have shape {step.old_shape} by the config, got {old.shape}")
+    check_shape(step, old.shape)
     if step.shape == step.old_shape and set(step.scale) == {1.0}:
         return np.array(old, dtype)
     new = free(step, dtype) if step.free else np.zeros(step.shape, dtype)
