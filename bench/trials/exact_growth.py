@@ -28,6 +28,7 @@ CLASSES = {
 FAMILIES = (*CLASSES, OWN)
 LENGTH, ROWS = 9, 3
 LEAST = 8  # numbers of a state: of two that are nearly equal, LayerNorm makes much of their rounding
+SPREAD = 0.2  # of what is added to every number that a new model has
 MOST_GROWTHS, MOST_PARAMETERS = 5, 200_000
 
 
@@ -105,7 +106,7 @@ def model_of(config: Any, rng: np.random.Generator, dtype: str) -> Any:
         torch.set_default_dtype(standard)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += torch.from_numpy(rng.normal(0, 0.3, parameter.shape)).to(parameter.dtype)
+            parameter += torch.from_numpy(rng.normal(0, SPREAD, parameter.shape)).to(parameter.dtype)
     return model
 
 
@@ -116,7 +117,7 @@ def random_model(family: str, rng: np.random.Generator, dtype: str) -> Any:
     layers = _whole(rng, 1, 3)
     sizes = {name: rng.integers(1, 7, layers).tolist() for name in ("heads", "key", "value", "mlp")}
     model = Transformer(20, hidden=_whole(rng, 2, 12), layers=layers, positions=LENGTH, **sizes)
-    arrays = {n: (v + rng.normal(0, 0.3, v.shape)).astype(dtype) for n, v in model.arrays.items()}
+    arrays = {n: (v + rng.normal(0, SPREAD, v.shape)).astype(dtype) for n, v in model.arrays.items()}
     return model.with_arrays(arrays)
 
 
