@@ -35,6 +35,8 @@ TABLES = (
     "attention-lm-warm-start",
     "near-optimality",
     "growth",
+    "exact-growth",
+    "growing-decoder",
     "pruning",
     "accuracy-over-time",
     "less-data",

@@ -54,7 +54,7 @@ QUICK = Plan(
         {"hidden": 24, "layers": 2, "mlp": 36, "heads": 3},
     ),
     (0.2, 0.5),
-    60,
+    40,
     4,
     16,
 )
