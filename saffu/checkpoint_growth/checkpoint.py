@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from saffu.checkpoint_growth.loaded import check, library
 from saffu.checkpoint_growth.names import names_in
 from saffu.checkpoint_growth.plan import CONFIG, Plan, config_of, dtype_of, plan
 from saffu.checkpoint_growth.shards import (
@@ -98,6 +99,8 @@ def checkpoint(
     """
     if dtype is not None:
         validate.choice(dtype, "dtype", tuple(NAMES))
+    if verify:
+        library()  # before the work
     work = Work(source_dir, out_dir, plan_of(source_dir, dtype=dtype, **target), dtype, init, seed)
     work.write(validate.integer(shard_bytes, "shard_bytes", 1), progress)
     if verify:
@@ -138,7 +141,7 @@ class Work:
             if old is not None:
                 check_shape(self._steps[name], self._stored[old].shape)
         self._codes = _codes(self._stored, self._sources, dtype)
-        self._free = FreeNumbers(init, seed, planned.config.get("initializer_range"))
+        self._free = FreeNumbers(planned, init, seed)
         self._how = {"init": init, "seed": seed, "codes": self._codes}
         warn_of_zeros(planned, init)
         self.folder = os.path.join(os.path.dirname(self.out), f".{os.path.basename(self.out)}.growing")
@@ -166,8 +169,6 @@ class Work:
 
     def verify(self) -> float:
         """Compare both checkpoints; the new one is removed if it does not compute the same."""
-        from saffu.checkpoint_growth.verification import check
-
         try:
             return check(self.source, self.folder, dtype_of(self.planned.config))
         except ValueError:

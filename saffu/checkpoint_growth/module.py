@@ -61,8 +61,8 @@ def apply(model: Any, planned: Plan, init: Init, seed: int) -> Any:
     """The larger model of a plan."""
     warn_of_zeros(planned, init)
     if hasattr(model, "with_arrays"):
-        return _own(model, planned, FreeNumbers(init, seed))
-    return _of_transformers(model, planned, FreeNumbers(init, seed, planned.config.get("initializer_range")))
+        return _own(model, planned, FreeNumbers(planned, init, seed))
+    return _of_transformers(model, planned, FreeNumbers(planned, init, seed))
 
 
 def _own(model: Any, planned: Plan, free: Free) -> Any:

@@ -28,10 +28,11 @@ class FreeNumbers:
 
     Parameters
     ----------
+    planned : Plan
     init : {"normal", "zeros"} or callable
         A function takes the name and the shape of a tensor of the larger model.
+        One with a method ``tensor(planned, step)`` is given what is known of it instead.
     seed : int
-    deviation : float, optional
 
     Raises
     ------
@@ -39,9 +40,10 @@ class FreeNumbers:
         If ``init`` is unknown or the seed negative.
     """
 
-    def __init__(self, init: Init = "normal", seed: int = 0, deviation: float | None = None) -> None:
+    def __init__(self, planned: Plan, init: Init = "normal", seed: int = 0) -> None:
+        self._planned, self._deviation = planned, planned.config.get("initializer_range")
         self._init = init if callable(init) else validate.choice(init, "init", INITS)
-        self._seed, self._deviation = validate.integer(seed, "seed", 0), deviation
+        self._seed = validate.integer(seed, "seed", 0)
 
     def __call__(self, step: Step, dtype: Any) -> Array:
         """A whole new tensor, of which the free entries are taken."""
@@ -50,7 +52,9 @@ class FreeNumbers:
         if step.role.kind == "bias" or self._init == "zeros":
             return np.zeros(step.shape, dtype)
         if callable(self._init):
-            made = np.array(self._init(step.name, step.shape), dtype)
+            of_step = getattr(self._init, "tensor", None)
+            found = of_step(self._planned, step) if of_step else self._init(step.name, step.shape)
+            made = np.array(found, dtype)
             if made.shape != step.shape:
                 raise ValueError(f"init must give an array of shape {step.shape} for {step.name!r}, got {made.shape}")
             return made

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from saffu.checkpoint_growth.checkpoint import Work, plan_of
+from saffu.checkpoint_growth.loaded import explicit, library
 from saffu.checkpoint_growth.shards import NAMES
 from saffu.cli import values
 from saffu.cli.options import Commands, add_quiet, given, new_command
 from saffu.utils.byte_sizes import byte_size
 from saffu.utils.initializers import INITS
 
+EXPLICIT = "explicit"
 SIZES = {
     "hidden": "the width of the states",
     "layers": "how many layers",
@@ -49,7 +51,13 @@ def add(commands: Commands) -> None:
     out.add_argument("--out", metavar="DIR", help="the folder to write; it must not be there, and appears whole")
     out.add_argument("--plan", action="store_true", help="only print what would become of each tensor")
     option("--dtype", choices=tuple(NAMES), help="of the new numbers, each rounded once (default: as they are)")
-    option("--init", choices=INITS, default="normal", help="what free new numbers are (default: %(default)s)")
+    option(
+        "--init",
+        choices=(*INITS, EXPLICIT),
+        default="normal",
+        help="what free new numbers are: random, zero, or from counts over --data (default: %(default)s)",
+    )
+    option("--data", metavar="FILE", help="text for the checkpoint's tokenizer, or ids in a .npy file")
     option("--seed", type=values.integer(0), default=0, metavar="S", help="seed of the random numbers (default: 0)")
     option("--shard-size", default="5G", metavar="SIZE", help="the largest file (default: %(default)s)")
     option("--verify", action="store_true", help="load both checkpoints and compare their logits (needs transformers)")
@@ -79,11 +87,16 @@ def run(arguments: argparse.Namespace) -> None:
     if not set(target) & set(SIZES):
         raise ValueError("nothing to grow: give a size, such as --hidden 2048")
     shard_bytes = byte_size(arguments.shard_size, "--shard-size")
+    if (arguments.init == EXPLICIT) != (arguments.data is not None):
+        raise ValueError("--init explicit and --data FILE go together")
+    if arguments.verify or arguments.data:
+        library()  # before the work
     planned = plan_of(arguments.source, **target)
     if arguments.plan:
         print(planned)
         return
-    work = Work(arguments.source, arguments.out, planned, arguments.dtype, arguments.init, arguments.seed)
+    init = explicit(arguments.source, arguments.data, arguments.seed) if arguments.data else arguments.init
+    work = Work(arguments.source, arguments.out, planned, arguments.dtype, init, arguments.seed)
     print(planned, flush=True)
     work.write(shard_bytes, progress=not arguments.quiet)
     if arguments.verify:

@@ -334,6 +334,22 @@ def test_the_command_verifies(tmp_path, capsys):
     assert "verified: logits differ by " in output
 
 
+def test_the_command_takes_new_parts_from_counts(tmp_path, capsys):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    written(tmp_path / "small")
+    ids = np.random.default_rng(0).integers(0, 30, 400)
+    np.save(tmp_path / "ids.npy", ids)
+    arguments = (tmp_path / "small", "--mlp", 31, "--out", tmp_path / "large")
+    code, _, errors = run(
+        capsys, "grow-checkpoint", *arguments, "--init", "explicit", "--data", tmp_path / "ids.npy", "--verify"
+    )
+    assert (code, errors) == (0, "")
+    small, large = (transformers.AutoModelForCausalLM.from_pretrained(tmp_path / n) for n in ("small", "large"))
+    same = grow.module(small, mlp=31, init=grow.DecoderPrototypes(small, ids))
+    for name, value in large.state_dict().items():
+        torch.testing.assert_close(value, same.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -341,6 +357,8 @@ def test_the_command_verifies(tmp_path, capsys):
         (("--mlp", "30"), "error: one of the arguments --out --plan is required"),
         (("--mlp", "2", "--out", "new"), "error: mlp must be at least 20, as it is now"),
         (("--layers", "3", "--places", "x", "--out", "new"), "expected end, spread or numbers with commas between"),
+        (("--mlp", "30", "--init", "explicit", "--out", "new"), "--init explicit and --data FILE go together"),
+        (("--mlp", "30", "--data", "text", "--out", "new"), "--init explicit and --data FILE go together"),
         (("--mlp", "30", "--shard-size", "1", "--out", "new"), "--shard-size"),
     ],
 )

@@ -140,6 +140,46 @@ def test_new_numbers_are_what_init_makes_them():
         assert distance(model, grow.module(model, mlp=30, init="zeros")) <= 1e-5
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_new_units_and_values_are_directions_of_words(family):
+    """The mean of the states before a word less that of all, by hooks of this test's own."""
+    model = model_of(family)
+    ids = np.random.default_rng(0).integers(0, 30, 300)
+    init = grow.DecoderPrototypes(model, ids, seed=3)
+    larger = grow.module(model, init=init, **everything(family))
+    assert distance(model, larger) <= 1e-5
+    block = model.get_submodule("transformer.h" if family == "gpt2" else "model.layers")[1]
+    expand = block.mlp.c_fc if family == "gpt2" else block.mlp.up_proj
+    seen = []
+    hook = expand.register_forward_pre_hook(lambda _, given: seen.append(given[0].reshape(-1, 24).numpy()))
+    length = model.config.max_position_embeddings
+    with torch.no_grad():
+        for first in range(0, 299, length):
+            model(torch.from_numpy(ids[None, first : min(first + length, 299)]))
+    hook.remove()
+    states, labels = np.concatenate(seen), ids[1:]
+    means = {word: states[labels == word].mean(axis=0) - states.mean(axis=0) for word in range(30)}
+    words = [word for word in range(30) if (labels == word).sum() >= 5]
+    words.sort(key=lambda word: -(labels == word).sum() * (means[word] ** 2).sum())
+    name = "transformer.h.2.mlp.c_fc.weight" if family == "gpt2" else "model.layers.2.mlp.up_proj.weight"
+    assert grow.plan(model, **everything(family)).sources[2] == 1
+    made = larger.state_dict()[name].numpy()
+    new = made[:24, 96:].T if family == "gpt2" else made[20:, :24]
+    for row, word in zip(new, words[:11], strict=False):
+        assert row @ means[word] == pytest.approx(np.linalg.norm(row) * np.linalg.norm(means[word]), rel=1e-4)
+    assert (states @ new[:11].T).std(axis=0) == pytest.approx(np.ones(11), rel=1e-3)
+
+
+def test_directions_ask_for_a_text_of_the_models_words():
+    model = model_of("llama")
+    with pytest.raises(ValueError, match="ids must hold at least two tokens, got 1"):
+        grow.DecoderPrototypes(model, [3])
+    with pytest.raises(ValueError, match="must be below 30, got 30"):
+        grow.DecoderPrototypes(model, [3, 30])
+    with pytest.raises(TypeError, match="DecoderPrototypes are for "):
+        saffu.Transformer(9, hidden=4).grow(mlp=30, init=grow.DecoderPrototypes(model, [1, 2] * 20))
+
+
 # ---- 16 bits ---------------------------------------------------------------------------------------------------------
 
 
