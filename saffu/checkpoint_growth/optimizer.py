@@ -21,7 +21,8 @@ def optimizer_state(
     """The moments of Adam, or the momentum of SGD, grown alongside a model.
 
     Old entries keep theirs: divided by the factor of a scaled entry, whose gradient is smaller by as much, and means of
-    squares by its square. New entries begin at zero, and tensors of new layers without any state.
+    squares by its square. New entries begin at zero, and tensors of new layers without any state. Copies of a head of
+    keys and values each begin with what that has gathered.
 
     Parameters
     ----------

@@ -1,4 +1,31 @@
-"""Factors by which old numbers are multiplied so that a larger model computes what it did, each with its derivation.
+"""Why a larger model computes exactly what it did, part by part; and the factors that old numbers are multiplied by.
+
+What is not scaled follows from zeros:
+
+perceptron
+    contract(activate(gate(x)) * expand(x)): a new unit, whatever its gate and its input make of x, meets a zero column of
+    the contraction. Likewise a new head, and new numbers of values, meet zero columns of the output projection.
+
+new layer
+    x + merge(...) and x + contract(...) are x where both are zero, wherever the layer stands. Gemma 2 norms what they
+    give once more; there the gains of these norms are zero instead. Were the maps zero, the norm of their first small
+    steps would be as large as that of any layer, and training would jump.
+
+heads and groups
+    See :mod:`saffu.checkpoint_growth.heads`: an old query head reads its old keys and values, or a copy of them, and
+    rotated heads become wider in whole multiples only, because only then are the old frequencies among the new ones.
+
+gradients
+    At the first step they reach all zeros that are met by free numbers (new embeddings, output projections,
+    contractions), and after it what those meet: at the second step all that is new. Where the head is tied to the
+    embedding, the second norms of Gemma 2's last layer follow at the third.
+
+16 bits
+    bfloat16 and float16 are computed in float32 and rounded once. Copies and zeros are exact, and so are factors that
+    are powers of two (the width four times as large); other scaled numbers, and means, are off by at most 2^-9 of
+    themselves in bfloat16 and 2^-12 in float16.
+
+The factors, by their names in roles:
 
 norm
     A state of h numbers is padded with zeros to h' (or with its mean, below). Its mean square becomes h / h' of what it
