@@ -36,6 +36,8 @@ TABLES = (
     "near-optimality",
     "growth",
     "thread-scaling",
+    "exact-growth",
+    "growing-decoder",
     "pruning",
     "scale",
     "accuracy-over-time",

@@ -32,6 +32,7 @@ POSITIONAL = {
     ("model", "size"),
     ("model", "count"),
     ("model", "place"),
+    ("source_dir", "out_dir"),
 }
 
 

@@ -15,12 +15,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import saffu
-from saffu.cli import demo, eval, export, filter, generate, grow, info, pairs, prune, roadmap, surprisal, train
+from saffu.cli import (
+    demo,
+    eval,
+    export,
+    filter,
+    generate,
+    grow,
+    grow_checkpoint,
+    info,
+    pairs,
+    prune,
+    roadmap,
+    surprisal,
+    train,
+)
 from saffu.cli.options import DEBUG, Parser, UsageError
 from saffu.utils.interrupts import INTERRUPTED, print_error
 from saffu.utils.threads import resolve_threads
 
-COMMANDS = (demo, train, eval, surprisal, pairs, filter, generate, info, grow, prune, export, roadmap)
+COMMANDS = (
+    demo,
+    train,
+    eval,
+    surprisal,
+    pairs,
+    filter,
+    generate,
+    info,
+    grow,
+    grow_checkpoint,
+    prune,
+    export,
+    roadmap,
+)
 USER_ERROR, BROKEN_PIPE = 2, 141
 
 

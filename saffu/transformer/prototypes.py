@@ -19,7 +19,7 @@ from saffu import _core
 from saffu.transformer.functional import NOTHING, forward
 from saffu.transformer.sequences import windows
 from saffu.utils import validate
-from saffu.utils.arrays import Array
+from saffu.utils.arrays import Array, Int32
 from saffu.utils.initializers import initial
 from saffu.utils.streams import TokenStream
 
@@ -97,15 +97,36 @@ class Prototypes:
 
     def _columns(self, states: Array) -> tuple[Array, Array]:
         """Directions (h, n_words), those that explain most first, and what makes their projections zero on average."""
-        sums, mass = np.zeros((self._n_words, states.shape[1])), np.zeros(self._n_words)
-        rows = np.ascontiguousarray(states)
-        _core.moments_labels(rows, self._y, None, sums, mass, True, 1)
-        counts = np.bincount(self._y, minlength=self._n_words)
-        mean = rows.mean(axis=0, dtype=np.float64)
-        words = np.flatnonzero(counts >= LEAST_COUNT)
-        differences = sums[words] / counts[words, None] - mean
-        explained = counts[words] * (differences**2).sum(axis=1)
-        differences = differences[np.argsort(-explained, kind="stable")]
-        spread = np.maximum((rows @ differences.T.astype(rows.dtype)).std(axis=0), 1e-6)
-        columns = differences.T / spread
-        return columns, -(mean @ columns)
+        return directions(states, self._y, self._n_words)
+
+
+def directions(states: Array, labels: Int32, n_words: int) -> tuple[Array, Array]:
+    """What the states before each word have in common, beside all states.
+
+    Parameters
+    ----------
+    states : ndarray of float, shape (n, h)
+    labels : ndarray of int32, shape (n,)
+        The word that follows each.
+    n_words : int
+
+    Returns
+    -------
+    columns : ndarray of float64, shape (h, m)
+        For each of the m words that occur often enough, the one that explains most first, the mean of the states before
+        it less that of all, scaled so that the projections have standard deviation 1.
+    offsets : ndarray of float64, shape (m,)
+        What makes the projections zero on average.
+    """
+    sums, mass = np.zeros((n_words, states.shape[1])), np.zeros(n_words)
+    rows = np.ascontiguousarray(states)
+    _core.moments_labels(rows, labels, None, sums, mass, True, 1)
+    counts = np.bincount(labels, minlength=n_words)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    words = np.flatnonzero(counts >= LEAST_COUNT)
+    differences = sums[words] / counts[words, None] - mean
+    explained = counts[words] * (differences**2).sum(axis=1)
+    differences = differences[np.argsort(-explained, kind="stable")]
+    spread = np.maximum((rows @ differences.T.astype(rows.dtype)).std(axis=0), 1e-6)
+    columns = differences.T / spread
+    return columns, -(mean @ columns)

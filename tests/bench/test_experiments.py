@@ -107,6 +107,33 @@ def test_growth_writes_its_tables(tmp_path, capsys):
     assert (tmp_path / "table.md").read_text(encoding="utf-8") in capsys.readouterr().out
 
 
+def test_growth_of_decoders_is_within_its_limits(tmp_path, capsys):
+    pytest.importorskip("transformers")
+    importlib.import_module("bench.experiments.exact_growth").main(["--quick", "--out", str(tmp_path)])
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    assert [row[0] for row in rows[2:]] == [
+        *("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"),
+        "saffu.Transformer",
+    ]
+    assert all(float(row[3]) <= 1e-10 and float(row[4]) <= 1e-5 and row[5] == "0" for row in rows[2:])
+    assert "All are within 1e-10 in float64 and 1e-05 in float32." in table
+
+
+def test_a_decoder_grows_without_a_jump(tmp_path, capsys):
+    for library in ("matplotlib", "transformers"):
+        pytest.importorskip(library)
+    importlib.import_module("bench.experiments.growing_decoder").main(["--quick", "--out", str(tmp_path)])
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| grown")]
+    assert [row[0] for row in rows] == ["grown, 60%", "grown, equal time"] + ["grown, 60%"] * 2 + [
+        "grown, equal time"
+    ] * 2
+    assert all(abs(float(row[-1])) < 1e-5 for row in rows[2:])
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries themselves
 def test_curves_with_every_peer(tmp_path, capsys):
     for library in ("matplotlib", "torch", "sklearn"):

@@ -486,6 +486,7 @@ COMMANDS = (
     "generate",
     "info",
     "grow",
+    "grow-checkpoint",
     "prune",
     "export",
     "roadmap",
