@@ -22,6 +22,7 @@ POSITIONAL = {
     ("ids", "positions"),
     ("prompt", "n_tokens"),
     ("X", "y"),
+    ("raw_documents", "y"),
     ("H", "y"),
     ("model", "X", "y"),
     ("ids", "distances"),
