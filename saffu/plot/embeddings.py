@@ -67,10 +67,11 @@ def neighbours(
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     shown = np.take_along_axis(cosines, nearest, axis=1)
     ax = axes_or_new(ax, 2 + 0.9 * count, 1 + 0.35 * len(queries))
-    image = ax.imshow(shown, cmap="Blues", vmin=min(0.0, float(shown.min())), vmax=1, aspect="auto")
+    image = ax.imshow(shown, cmap="Blues", aspect="auto")
+    middle = float(shown.min() + shown.max()) / 2
     for (row, column), place in np.ndenumerate(nearest):
-        dark = shown[row, column] > 0.6
-        ax.text(column, row, names[place], ha="center", va="center", color="white" if dark else "black")
+        colour = "white" if shown[row, column] > middle else "black"
+        ax.text(column, row, names[place], ha="center", va="center", color=colour)
     ax.set_yticks(range(len(queries)), list(queries))
     ax.set_xticks(range(count), [str(rank + 1) for rank in range(count)])
     ax.set(xlabel="neighbour", title="nearest neighbours")
