@@ -276,13 +276,34 @@ def check_csr(const index[::1] indptr not None, const other_index[::1] indices n
 # ---- how it was built --------------------------------------------------------------------------------------------
 
 
+VARIANTS = ("x86-64-v4", "x86-64-v3", "baseline")  # best first
+
+
 def config():
     """How the core was built."""
     return {
         "compiler": (<bytes>k.SAFFU_COMPILER).decode(),
         "openmp": bool(k.SAFFU_HAS_OPENMP),
-        "simd_variants": ["x86-64-v4", "x86-64-v3", "baseline"] if k.SAFFU_HAS_VARIANTS else ["baseline"],
+        "simd_variants": list(VARIANTS) if k.SAFFU_HAS_VARIANTS or k.SAFFU_CHOOSES_VARIANT else ["baseline"],
+        "simd_choice": "import" if k.SAFFU_CHOOSES_VARIANT else "loader" if k.SAFFU_HAS_VARIANTS else "none",
     }
+
+
+def choose_variant(name=VARIANTS[0]):
+    """Use the best variant of the kernels that this processor has, but none better than this one; return its name.
+
+    For tests: no kernel may be running. A core whose variants the loader chooses, or that has none, raises ValueError.
+    """
+    if not k.SAFFU_CHOOSES_VARIANT:
+        raise ValueError("the variants of this build are not chosen by function pointers")
+    if name not in VARIANTS:
+        raise ValueError(f"name must be one of {', '.join(VARIANTS)}, got {name!r}")
+    best = len(VARIANTS) - 1
+    return VARIANTS[best - k.saffu_choose_variant(best - VARIANTS.index(name))]
+
+
+if k.SAFFU_CHOOSES_VARIANT:
+    choose_variant()
 
 
 def max_threads():

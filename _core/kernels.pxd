@@ -263,3 +263,7 @@ cdef extern from *:
     const int SAFFU_HAS_OPENMP
     const int SAFFU_HAS_VARIANTS
     const char *SAFFU_COMPILER
+
+cdef extern from "variants.h":
+    const int SAFFU_CHOOSES_VARIANT
+    int saffu_choose_variant(int most)

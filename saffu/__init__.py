@@ -32,6 +32,7 @@ from saffu.transformer.model import Transformer
 from saffu.transformer.prototypes import Prototypes
 from saffu.utils.checkpoint import load
 from saffu.utils.config import show_config
+from saffu.vectorizers import BitCipherTransformer, CooccurrenceVectorizer
 
 _interrupts.end_import()
 
@@ -39,6 +40,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BackoffLM",
     "BitCipher",
+    "BitCipherTransformer",
+    "CooccurrenceVectorizer",
     "ExplicitLM",
     "ExplicitNetwork",
     "Prototypes",

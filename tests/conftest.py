@@ -1,7 +1,8 @@
 """Shared fixtures. The tests run against the installed package, not against an unbuilt checkout beside them.
 
 Where ``CI`` is set the data sets must be there; with ``SAFFU_TEST_LIBRARIES=all`` a test that would be skipped because
-a library is not installed fails instead.
+a library is not installed fails instead. ``SAFFU_TEST_VARIANT`` names the SIMD variant to test, for a core that chooses
+it by function pointers.
 """
 
 import os
@@ -20,6 +21,15 @@ if not built or str(ROOT) not in sys.path:
 
 settings.register_profile("saffu", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.load_profile("saffu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _simd_variant():
+    """Test the variant that is asked for, or fail if this processor or this build has it not."""
+    if variant := os.environ.get("SAFFU_TEST_VARIANT"):
+        from saffu import _core
+
+        assert _core.choose_variant(variant) == variant
 
 
 @pytest.fixture(scope="session")

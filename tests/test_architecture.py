@@ -26,7 +26,7 @@ ADAPTERS = {"torch.py", "torch_module.py", "torch_tensors.py", "dask_computation
 # A template, *_real.h, is part of the file whose name its own begins with.
 INCLUDES = [
     ["saffu.h", "parallel.h"],
-    ["vmath.h", "reals.h", "vectors_real.h", "counters.h", "class_order.h"],
+    ["vmath.h", "reals.h", "variants.h", "vectors_real.h", "counters.h", "class_order.h"],
     ["vectors.h", "windows.h", "count_row.h", "pool_rows_real.h"],
     ["pool.h"],
     ["pool_panel.h"],

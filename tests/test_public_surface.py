@@ -23,6 +23,7 @@ POSITIONAL = {
     ("prompt", "n_tokens"),
     ("context", "k"),
     ("X", "y"),
+    ("raw_documents", "y"),
     ("H", "y"),
     ("model", "X", "y"),
     ("ids", "distances"),

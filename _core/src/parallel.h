@@ -5,7 +5,8 @@
  * SAFFU_PARALLEL(team, clauses)       put before a block that every thread of a team executes
  * SAFFU_OMP(directive)   another OpenMP pragma inside of such a block, or nothing in a sequential build
  * SAFFU_SIMD             put before an outermost kernel: the compiler emits AVX-512, AVX2 and baseline
- *                        variants (the OpenMP bodies inside included) and the loader picks one.
+ *                        variants (the OpenMP bodies inside included) and the loader picks one. Where there is no
+ *                        such loader it is nothing: variants.h says what takes its place.
  *                        Helpers called from such a kernel must be SAFFU_INLINE, or they stay baseline.
  */
 #ifndef SAFFU_PARALLEL_H
@@ -35,7 +36,7 @@
 #define SAFFU_HAS_VARIANTS 1
 #define SAFFU_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
-#define SAFFU_HAS_VARIANTS 0
+#define SAFFU_HAS_VARIANTS 0 /* of this object: there may be others, see variants.h */
 #define SAFFU_SIMD
 #endif
 

@@ -128,3 +128,35 @@ def mean_loss(model: NetworkModel, text: SegmentedText) -> float:
     batch = text.take(rows)
     losses: Array = loss.losses(model._network, model._fitted.parameters, batch, fixed_embeddings(model))
     return float(losses.sum() * text.tokens_per_row / batch.n_positions)
+
+
+def attention(model: NetworkModel, stream: TokenStream) -> dict[str, Float64]:
+    """What the units of the first layer attend to in a text of M tokens.
+
+    Parameters
+    ----------
+    model : NetworkModel
+    stream : TokenStream
+        The text, checked; one document.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (M, M)
+        For each unit that attends to tokens, by its name: row t is the attention of the position after token t, of unit
+        sum; zero outside of its window.
+    """
+    network, T = model._network, stream.ids.size
+    longer = TokenStream(np.append(stream.ids, np.int32(0)), np.zeros(1, np.int64))
+    seen_at = network.chunk(longer, np.array([0]), np.array([T + 1]))
+    fixed, found = fixed_embeddings(model), {}
+    for unit in network.units:
+        if unit.layer or unit.context == "document":
+            continue
+        A = units.aggregate(model._fitted.parameters, unit, seen_at, fixed.X, fixed.cache)[1]
+        assert A is not None
+        windows = seen_at.windows[0][unit.view]
+        row, k = np.nonzero(np.arange(windows.n_positions) < windows.length[:, None])
+        table = np.zeros((T + 1, T + 1))
+        table[row, windows.first[row] + windows.step * k] = A[row, k]
+        found[unit.name] = table[1:, :-1]  # the first position sees nothing, and no position the token behind the text
+    return found

@@ -96,7 +96,7 @@ def features(X: Any, owner: str, known: Columns | None, n_threads: int) -> Matri
             "X.reshape(1, -1) if it is one row and by X.reshape(-1, 1) if it is one column"
         )
     if known is not None:
-        _check_columns(names_of(X), values.shape[1], known, owner)
+        check_columns(names_of(X), values.shape[1], known, owner)
     elif values.shape[1] == 0:
         raise ValueError(
             f"X must have columns, got 0 feature(s) (shape={values.shape}) while a minimum of 1 is required."
@@ -130,7 +130,8 @@ def _what_is_wrong(matrix: Matrix) -> str:
     return "infinity" if np.isinf(stored).any() else "Negative values"
 
 
-def _check_columns(names: tuple[str, ...] | None, n_columns: int, known: Columns, owner: str) -> None:
+def check_columns(names: tuple[str, ...] | None, n_columns: int, known: Columns, owner: str) -> None:
+    """Raise ValueError if so many columns, or those of these names, are not the known ones of the owner."""
     if names is not None and known.names is not None and names != known.names:
         raise ValueError(
             "The feature names should match those that were passed during fit.\n"

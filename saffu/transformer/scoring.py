@@ -96,3 +96,21 @@ def _positions(positions: ArrayLike, n_tokens: int) -> Int64:
     if found.min() < 0 or found.max() > n_tokens:
         raise ValueError(f"positions must be in [0, {n_tokens}], got {found.min()} to {found.max()}")
     return found.astype(np.int64)
+
+
+def attention(model: Transformer, stream: TokenStream) -> dict[str, Float64]:
+    """What the heads attend to in a text of M tokens, at most ``positions``.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (M, M)
+        For each head, by the numbers of its layer and of itself in it: row t is the attention of token t, of unit sum.
+    """
+    if not 0 < stream.ids.size <= model.positions:
+        raise ValueError(f"ids must be 1 to {model.positions} tokens, got {stream.ids.size}")
+    layers = forward(model.arrays, stream.ids[None].astype(np.int64), model.causal, model.activation).layers
+    return {
+        f"layer{layer + 1}.head{head + 1}": table.astype(np.float64)
+        for layer, seen in enumerate(layers)
+        for head, table in enumerate(seen.attention[0])
+    }

@@ -14,12 +14,13 @@ def show_config() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``compiler`` (str), ``openmp`` (bool), ``simd_variants`` (list of str, best first: the loader picks the first
-        one that this processor has), ``threads`` (int, the default of every ``n_threads``).
+        ``compiler`` (str), ``openmp`` (bool), ``simd_variants`` (list of str, best first: the first one that this
+        processor has is used), ``simd_choice`` (str: the ``"loader"`` picks it, or the ``"import"`` by function
+        pointers, or ``"none"`` where there is one only), ``threads`` (int, the default of every ``n_threads``).
 
     Examples
     --------
     >>> sorted(show_config())
-    ['compiler', 'openmp', 'simd_variants', 'threads']
+    ['compiler', 'openmp', 'simd_choice', 'simd_variants', 'threads']
     """
     return {**_core.config(), "threads": resolve_threads(None)}
