@@ -180,6 +180,7 @@ def product_double(
     F: _Float64,
     n_threads: int,
 ) -> None: ...
+
 MAX_NGRAM: int
 N_CODES: int
 

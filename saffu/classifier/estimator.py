@@ -12,9 +12,7 @@ whose values before are those of the class.
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
 from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -26,17 +24,10 @@ from saffu.classifier.examples import Batch, Examples
 from saffu.classifier.inputs import Columns
 from saffu.classifier.labels import Classes
 from saffu.classifier.routing import Routed
+from saffu.classifier.settings import Settings
 from saffu.training.refinement import refine
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array, Float64, Matrix
-from saffu.utils.threads import resolve_threads
-
-
-class NotFittedError(ValueError, AttributeError):
-    """A classifier is asked for what only a fitted one has.
-
-    It is raised where scikit-learn has not been imported; where it has, its exception of that name is.
-    """
 
 
 class Fitted(Protocol):
@@ -72,57 +63,17 @@ class Fitted(Protocol):
 F = TypeVar("F", bound=Fitted)
 
 
-class Classifier(Routed, ABC, Generic[F]):
+class Classifier(Settings, Routed, ABC, Generic[F]):
     """A classifier of rows with non-negative features.
 
     A subclass fits an object of the class F, and has ``predict`` and ``_prepare``.
     """
 
     interrupted = False  # whether Ctrl-C ended the refinement that this classifier comes from
-    n_threads: int | None
     _estimator_type = "classifier"  # what scikit-learn before 1.6 asks for
     _fitted: F | None = None
     _columns: Columns | None = None
     _history: list[dict[str, Any]] | None = None
-
-    # ---- settings ----------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def _setting_names(cls) -> list[str]:
-        return list(inspect.signature(cls).parameters)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor, by name.
-
-        Parameters
-        ----------
-        deep : bool
-            Without effect: no argument is an estimator itself.
-        """
-        return {name: getattr(self, name) for name in self._setting_names()}
-
-    def set_params(self, **settings: Any) -> Self:
-        """Change arguments of the constructor; they are checked by the next ``fit`` and take effect there.
-
-        Raises
-        ------
-        ValueError
-            If there is no argument of such a name.
-        """
-        known = self._setting_names()
-        for name in settings:
-            if name not in known:
-                raise ValueError(f"{type(self).__name__} has the settings {', '.join(known)}; got {name!r}")
-        for name, value in settings.items():
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({settings})"
-
-    def _threads(self) -> int:
-        return resolve_threads(self.n_threads)
 
     # ---- what a fit found --------------------------------------------------------------------------------------------
 
@@ -133,9 +84,7 @@ class Classifier(Routed, ABC, Generic[F]):
     def _found(self) -> F:
         """What the fit found; an error if there was none."""
         if self._fitted is None:
-            exceptions = sys.modules.get("sklearn.exceptions")
-            kind: type[ValueError] = NotFittedError if exceptions is None else exceptions.NotFittedError
-            raise kind(f"this {type(self).__name__} has seen no data: call fit or partial_fit first")
+            raise self._not_fitted()
         return self._fitted
 
     def _known_columns(self) -> Columns:

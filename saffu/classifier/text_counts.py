@@ -45,9 +45,7 @@ class TextSample:
 
     def take(self, rows: Any) -> TextSample:
         """Some of the texts."""
-        return TextSample(
-            self.features[rows], self.targets[rows], self.weights[rows], self.keys[rows], self.bound
-        )
+        return TextSample(self.features[rows], self.targets[rows], self.weights[rows], self.keys[rows], self.bound)
 
     def sorted(self) -> TextSample:
         """In the order of the keys, and no more than may be kept."""
@@ -104,15 +102,17 @@ class TextCounts:
         member = csr_array((np.ones(targets.nnz), targets.indices, targets.indptr), shape=targets.shape)
         table = csr_array(member.T.tocsr() @ present)
         table.sort_indices()
-        total = np.bincount(present.indices, present.data, features.shape[1])
-        mass = np.bincount(targets.indices, np.repeat(weights, np.diff(targets.indptr)), classes.size)
+        total = np.bincount(present.indices, present.data, features.shape[1]).astype(np.float64)
+        mass = np.bincount(targets.indices, np.repeat(weights, np.diff(targets.indptr)), classes.size).astype(
+            np.float64
+        )
         keys = _keys(features, hashes, targets, classes)
         sample = TextSample(features, targets, weights, keys).sorted()
         return cls(classes, several, hashes, table, total, mass, float(weights.sum()), sample)
 
     def merged(self, other: TextCounts) -> TextCounts:
         """The counts of the texts of both."""
-        self._check_kind(other)
+        self.check_kind(other)
         hashes = union(self.hashes, other.hashes)
         classes = distinct(np.concatenate([self.classes, other.classes]))
         a, b = (each._within(hashes, classes) for each in (self, other))
@@ -142,13 +142,13 @@ class TextCounts:
         ValueError
             If not all of them have been counted.
         """
-        self._check_kind(other)
-        strange = other.hashes.size and not np.isin(other.hashes, self.hashes, assume_unique=True).all()
+        self.check_kind(other)
+        strange = not bool(np.isin(other.hashes, self.hashes, assume_unique=True).all())
         strange = strange or not set(other.classes.tolist()) <= set(self.classes.tolist())
         if not strange:
             b = other._within(self.hashes, self.classes)
             table, total, mass = csr_array(self.table - b.table), self.total - b.total, self.mass - b.mass
-            strange = (total < 0).any() or (mass < 0).any() or (table.data < 0).any()
+            strange = bool((total < 0).any() or (mass < 0).any() or (table.data < 0).any())
         if strange:
             raise ValueError("X must be texts that have been counted, with the labels and weights that they had")
         table.eliminate_zeros()
@@ -158,7 +158,8 @@ class TextCounts:
         )
         return rest._only(np.flatnonzero(total > 0), np.flatnonzero(mass > 0))
 
-    def _check_kind(self, other: TextCounts) -> None:
+    def check_kind(self, other: TextCounts) -> None:
+        """Raise an error unless the labels of both are of one kind."""
         if self.several != other.several:
             raise ValueError("y must stay what it was in the first call, one label for each text or lists of labels")
         kinds = [each.classes.dtype.kind == "U" for each in (self, other)]
@@ -226,7 +227,9 @@ def moved(matrix: csr_array, columns: Any, n_columns: int) -> csr_array:
 
 def _keys(features: csr_array, hashes: UInt64, targets: csr_array, classes: Classes) -> UInt64:
     """A key for each text: sums of hashes of its n-grams, as often as they occur, and of its labels."""
-    digests = [hashlib.blake2b(repr(label).encode("utf-8", "surrogatepass"), digest_size=8) for label in classes.tolist()]
+    digests = [
+        hashlib.blake2b(repr(label).encode("utf-8", "surrogatepass"), digest_size=8) for label in classes.tolist()
+    ]
     labels = np.array([int.from_bytes(digest.digest(), "little") for digest in digests], np.uint64)
     parts = (
         (features, mixed(hashes[features.indices]) * features.data.astype(np.uint64)),

@@ -6,10 +6,10 @@ its n-grams (``_core/src/ngrams.c``). The tokens are those of :func:`saffu.text.
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.text import TOKENIZERS, tokenize
-from saffu.text.tokenizers import _combining_marks as combining_marks
 from saffu.utils import validate
 from saffu.utils.arrays import Int32, Int64, UInt64
 from saffu.utils.sparse import SparseRows
@@ -105,19 +104,27 @@ def batches_of(texts: Sequence[str]) -> list[slice]:
     wanted = np.arange(BATCH_BYTES, int(ends[-1]) + BATCH_BYTES, BATCH_BYTES)
     cuts = np.unique(np.concatenate([[0], np.searchsorted(ends, wanted, side="left") + 1, [ends.size]]))
     cuts = cuts[cuts <= ends.size]
-    return [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(cuts)]
 
 
 @cache
 def character_classes() -> NDArray[np.uint8]:
-    r"""The class of every character: of a word and digits by ``\w`` and ``\d``, white space by ``\s``, and marks."""
-    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    r"""The class of every character: of words, digits and white space as of ``\w``, ``\d`` and ``\s``, and marks."""
     classes = np.full(_core.N_CODES, OTHER, np.uint8)
-    marks = re.compile(f"[{combining_marks()}]+")
-    for pattern, kind in ((r"\w+", WORD), (r"\d+", WORD | DIGIT), (r"\s+", SPACE), (marks, MARK)):
-        for run in re.finditer(pattern, characters):
-            classes[run.start() : run.end()] = kind
+    classes[[ord(mark) for mark in combining_marks()]] = MARK
+    characters = np.arange(_core.N_CODES, dtype=np.uint32).view("U1")
+    classes[np.char.isalnum(characters)] = WORD
+    classes[np.char.isdecimal(characters)] |= DIGIT
+    classes[np.char.isspace(characters)] = SPACE
+    classes[ord("_")] = WORD
     return classes
+
+
+def combining_marks() -> Iterator[str]:
+    """What :func:`saffu.text.tokenize` takes for a part of the word before it, though it is no letter."""
+    for code in range(0x300, 0x20000):
+        if unicodedata.category(chr(code))[0] == "M" or code in (0x200C, 0x200D):
+            yield chr(code)
 
 
 class Known:
@@ -126,23 +133,37 @@ class Known:
     Parameters
     ----------
     hashes : ndarray of uint64, shape (D,)
-        Ascending and distinct.
+        Distinct, one for each column; ascending or not.
     """
 
     def __init__(self, hashes: UInt64) -> None:
-        self.hashes = hashes
+        self.hashes_by_column = hashes
+        in_order = bool((hashes[1:] > hashes[:-1]).all())
+        self._order: Int32 | None = None if in_order else np.argsort(hashes, kind="stable").astype(np.int32)
+        self._hashes = hashes if self._order is None else hashes[self._order]
+        if (self._hashes[1:] <= self._hashes[:-1]).any():
+            raise ValueError("the hashes of n-grams must be distinct")
         bits = max(hashes.size - 1, 0).bit_length()
         bounds = np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - bits) if bits else np.empty(0, np.uint64)
-        inner = np.searchsorted(hashes, bounds).astype(np.int32)
+        inner = np.searchsorted(self._hashes, bounds)
         self._first: Int32 = np.concatenate([[0], inner, [hashes.size]]).astype(np.int32)
 
     def rows(self, indptr: Int64, hashes: UInt64, n_threads: int) -> SparseRows:
         """How often each of the known n-grams occurs in each text, float32; those of a row as they first occur."""
-        lengths, indices, counts = _core.match_ngrams(indptr, hashes, self.hashes, self._first, n_threads)
+        lengths, indices, counts = _core.match_ngrams(indptr, hashes, self._hashes, self._first, n_threads)
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         begins = np.ascontiguousarray(indptr[:-1])
         taken, data = _core.take_rows(begins, ends, indices, counts, n_threads)
-        return SparseRows(ends, taken, data, self.hashes.size, n_threads)
+        columns = taken if self._order is None else self._order[taken]
+        return SparseRows(ends, columns, data, self._hashes.size, n_threads)
+
+    def columns(self, hashes: UInt64) -> Int64:
+        """The column of each hash, or -1."""
+        if not self._hashes.size:
+            return np.full(hashes.size, -1)
+        places = np.minimum(np.searchsorted(self._hashes, hashes), self._hashes.size - 1)
+        columns = places if self._order is None else self._order[places].astype(np.int64)
+        return np.where(self._hashes[places] == hashes, columns, -1)
 
 
 def as_scipy(rows: SparseRows) -> csr_array:

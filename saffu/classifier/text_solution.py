@@ -2,8 +2,8 @@
 
 The value of n-gram j in a text is ``log(1 + count) g_j``, and each text is divided by its length. g_j is an explicit
 function of the counts, one of ``WEIGHTINGS``. The scores of labels are solved by least squares with a ridge
-(:mod:`saffu.classifier.text_ridge`); weighting and ridge are those with the lowest loss on texts that were held out, and
-so are the temperature and the offsets by which scores become log-probabilities.
+(:mod:`saffu.classifier.text_ridge`); weighting and ridge are those with the lowest loss on texts that were held out,
+and so are the temperature and the offsets by which scores become log-probabilities.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from saffu import _core
 from saffu.classifier.text_calibration import Calibration, calibrated
-from saffu.classifier.text_counts import TextCounts, TextSample, moved
-from saffu.classifier.text_features import Known
+from saffu.classifier.text_counts import TextCounts, TextSample
+from saffu.classifier.text_features import Known, Ngrams
+from saffu.classifier.text_model import TextModel, weighed
 from saffu.classifier.text_ridge import ridge_duals
 from saffu.utils import validate
-from saffu.utils.arrays import Array, Bools, Float32, Float64, Int64, UInt64
+from saffu.utils.arrays import Array, Bools, Float32
 from saffu.utils.sparse import SparseRows
 
 WEIGHTINGS = ("log", "idf", "ratio", "information")
@@ -45,59 +45,15 @@ class TextSettings:
         """Check the settings."""
         validate.choice(weighting, "weighting", (FOLDS, *WEIGHTINGS))
         ridge = None if isinstance(ridge, str) and ridge == FOLDS else validate.positive(ridge, "ridge")
-        return cls(weighting, ridge, validate.positive(min_count, "min_count"), validate.positive(smoothing, "smoothing"))
+        return cls(
+            weighting, ridge, validate.positive(min_count, "min_count"), validate.positive(smoothing, "smoothing")
+        )
 
     @property
     def candidates(self) -> list[tuple[str, tuple[float, ...]]]:
         """The weightings that are compared, each with its ridges."""
         kinds = ("idf", "ratio", "information") if self.weighting == FOLDS else (self.weighting,)
         return [(kind, RIDGES if self.ridge is None else (self.ridge,)) for kind in kinds]
-
-
-@dataclass(frozen=True)
-class TextSolution:
-    """A linear classifier of texts.
-
-    Attributes
-    ----------
-    known : Known
-        The n-grams that it reads.
-    scale : ndarray of float32, shape (D,)
-        g, the weight of each n-gram in the length of a text.
-    weights : ndarray of float32, shape (D, N)
-        Scores of labels for each n-gram of a text of length one.
-    calibration : Calibration
-        From scores to probabilities.
-    facts : dict
-        What the folds chose, and their loss and accuracy.
-    """
-
-    known: Known
-    scale: Float32
-    weights: Float32
-    calibration: Calibration
-    facts: dict[str, Any]
-
-    def rows(self, indptr: Int64, hashes: UInt64, n_threads: int) -> SparseRows:
-        """The values of texts, from the hashes of their n-grams."""
-        counts = self.known.rows(indptr, hashes, n_threads)
-        return weighed(counts, self.scale)
-
-    def logits(self, indptr: Int64, hashes: UInt64, n_threads: int) -> Float32:
-        """Logits of the labels of texts."""
-        return self.calibration.logits(self.rows(indptr, hashes, n_threads).product(self.weights))
-
-
-def weighed(counts: SparseRows, scale: Float32) -> SparseRows:
-    """``log(1 + count) scale``, each row divided by its length."""
-    values = np.log1p(counts.data)
-    values *= scale[counts.indices]
-    lengths = np.diff(counts.indptr)
-    sums = np.concatenate([np.zeros(1), np.cumsum(values * values, dtype=np.float64)])
-    squares = sums[counts.indptr[1:]] - sums[counts.indptr[:-1]]
-    norms = np.sqrt(np.maximum(squares, 1e-12)).astype(np.float32)
-    values /= np.repeat(norms, lengths)
-    return SparseRows(counts.indptr, counts.indices, values, counts.n_columns, counts.n_threads)
 
 
 def scale_of(kind: str, counts: TextCounts, smoothing: float) -> Float32:
@@ -131,21 +87,21 @@ def scale_of(kind: str, counts: TextCounts, smoothing: float) -> Float32:
     return np.sqrt(np.maximum(found, 1e-12)).astype(np.float32)
 
 
-def solve(counts: TextCounts, settings: TextSettings, n_threads: int) -> TextSolution:
+def solve(counts: TextCounts, ngrams: Ngrams, settings: TextSettings, n_threads: int) -> TextModel:
     """Solve a classifier from counts and the texts that were kept."""
-    kept = np.flatnonzero(counts.total >= settings.min_count)
-    counts = _of_columns(counts, kept)
+    counts = _frequent(counts, settings.min_count)
     ridge, kind, calibration, facts = _chosen(counts, settings, n_threads)
     scale = scale_of(kind, counts, settings.smoothing)
     parts = _Parts.of(counts.sample, scale, n_threads)
     (dual,) = ridge_duals(parts.X, parts.X_t, parts.Y, [ridge])
-    return TextSolution(Known(counts.hashes), scale, parts.X_t.product(dual), calibration, facts)
+    weights = parts.X_t.product(dual)
+    return TextModel(ngrams, counts.classes, Known(counts.hashes), scale, weights, calibration, facts)
 
 
-def _of_columns(counts: TextCounts, kept: Int64) -> TextCounts:
-    """The counts of some n-grams."""
-    if kept.size == counts.hashes.size:
-        return counts
+def _frequent(counts: TextCounts, min_count: float) -> TextCounts:
+    """The counts of n-grams in enough texts, those in most texts first: the rows that are read most lie together."""
+    kept = np.flatnonzero(counts.total >= min_count)
+    kept = kept[np.argsort(-counts.total[kept], kind="stable")]
     column = np.full(counts.hashes.size, -1, np.int32)
     column[kept] = np.arange(kept.size, dtype=np.int32)
     sample = replace(counts.sample, features=_restricted(counts.sample.features, column, kept.size))
@@ -210,6 +166,7 @@ def _chosen(
         fewer = _without_rows(counts, out, rest)
         for kind, ridges in settings.candidates:
             scale = scale_of(kind, fewer, settings.smoothing)
+            scale[fewer.total < settings.min_count] = 0  # what counts only by the texts that are held out
             parts = _Parts.of(rest, scale, n_threads)
             X = weighed(_sparse(out.features, n_threads), scale)
             for ridge, dual in zip(ridges, ridge_duals(parts.X, parts.X_t, parts.Y, ridges), strict=True):

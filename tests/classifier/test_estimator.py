@@ -132,7 +132,7 @@ import sys
 sys.modules["sklearn"] = None
 import numpy as np, pickle, warnings
 from saffu import ExplicitNetwork, SoftmaxLayer
-from saffu.classifier.estimator import NotFittedError
+from saffu.classifier.settings import NotFittedError
 model = {make()!r}
 try:
     model.predict([[1.0]])
