@@ -125,7 +125,7 @@ class TextCounts:
         )
         return TextCounts(
             classes,
-            self.several,
+            self.several or other.several,
             hashes,
             csr_array(a.table + b.table),
             a.total + b.total,
@@ -160,8 +160,6 @@ class TextCounts:
 
     def check_kind(self, other: TextCounts) -> None:
         """Raise an error unless the labels of both are of one kind."""
-        if self.several != other.several:
-            raise ValueError("y must stay what it was in the first call, one label for each text or lists of labels")
         kinds = [each.classes.dtype.kind == "U" for each in (self, other)]
         if self.classes.size and other.classes.size and kinds[0] != kinds[1]:
             raise TypeError("y must be labels of one kind in every call, got strings and numbers")

@@ -37,10 +37,20 @@ class TextPredictor(Settings, Routed, ABC):
 
     # ---- predicting --------------------------------------------------------------------------------------------------
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a text may have several labels, and each label has a probability of its own."""
+        return self._solved().calibration.several
+
+    @property
+    def n_ngrams(self) -> int:
+        """The number of n-grams that are read."""
+        return self._solved().scale.size
+
     def decision_function(self, X: Any) -> Array:
         """Logits of texts, shape (M, N); of two labels, of which each text has one, the second's less the first's."""
         logits = self._logits(X)
-        if logits.shape[1] != 2 or self._solved().calibration.several:
+        if logits.shape[1] != 2 or self.several_labels:
             return logits
         difference: Array = logits[:, 1] - logits[:, 0]
         return difference
@@ -48,14 +58,14 @@ class TextPredictor(Settings, Routed, ABC):
     def predict_log_proba(self, X: Any) -> Float32:
         """Logarithms of ``predict_proba``, in nats, shape (M, N)."""
         logits = self._logits(X)
-        if self._solved().calibration.several:
+        if self.several_labels:
             return -np.logaddexp(np.float32(0), -logits)
         found: Float32 = _core.softmax(logits, True, self._threads())
         return found
 
     def predict_proba(self, X: Any) -> Float32:
         """Probability of each label, shape (M, N): shares, or where texts have several labels one of each."""
-        if self._solved().calibration.several:
+        if self.several_labels:
             return np.exp(self.predict_log_proba(X))
         found: Float32 = _core.softmax(self._logits(X), False, self._threads())
         return found
@@ -68,7 +78,7 @@ class TextPredictor(Settings, Routed, ABC):
         X : sequence of str, shape (M,)
         """
         logits = self._logits(X)
-        if not self._solved().calibration.several:
+        if not self.several_labels:
             return self.classes_[logits.argmax(axis=1)]
         return [tuple(self.classes_[row > 0].tolist()) for row in logits]
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import saffu
-from saffu.cli import demo, eval, export, generate, grow, info, prune, roadmap, train
+from saffu.cli import classify, demo, eval, export, generate, grow, info, prune, roadmap, train
 from saffu.cli.options import DEBUG, Parser, UsageError
 from saffu.utils.interrupts import INTERRUPTED, print_error
 from saffu.utils.threads import resolve_threads
 
-COMMANDS = (demo, train, eval, generate, info, grow, prune, export, roadmap)
+COMMANDS = (demo, train, eval, generate, info, grow, prune, export, classify, roadmap)
 USER_ERROR, BROKEN_PIPE = 2, 141
 
 
