@@ -48,10 +48,10 @@ def calibrated(scores: Float32, targets: Float64, weights: Float64, several: boo
     Each target is mixed with what one text more, that may have any label, would make of it: so probabilities stay away
     from zero and one where texts are few and all are classified well.
     """
-    n_texts, n_labels = targets.shape
+    n_labels = targets.shape[1]
     mass = weights @ targets
     share = (mass + 1) / (weights.sum() + (2 if several else n_labels))
-    other = 1 / (n_texts + 1)
+    other = 1 / (weights.sum() + 1)
     expected = share if several else np.full(n_labels, 1 / n_labels)
     mixed = (1 - other) * targets + other * expected
     prior = np.log(share / (1 - share)) if several else np.log(share)

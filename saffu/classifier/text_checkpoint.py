@@ -110,6 +110,8 @@ def _counts_from_parts(arrays: dict[str, Array], metadata: dict[str, Any], class
 
 def _matrix(arrays: dict[str, Array], name: str, shape: tuple[int, int], dtype: Any) -> csr_array:
     data, indices, indptr = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+    if indices.dtype != np.int32 or indptr.dtype != np.int64:
+        raise ValueError(f"the places of {name} must be int32, and where rows begin int64")
     matrix = csr_array((data, indices, indptr), shape=shape)
     matrix.check_format(full_check=True)
     if data.dtype != dtype or not (data >= 0).all() or not np.isfinite(data).all():

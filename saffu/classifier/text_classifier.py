@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +15,20 @@ from saffu.classifier.text_features import Known, Ngrams, as_scipy, batches_of, 
 from saffu.classifier.text_model import TextModel
 from saffu.classifier.text_predictor import TextPredictor
 from saffu.classifier.text_pruning import pruned
-from saffu.classifier.text_solution import TextSettings, solve
+from saffu.classifier.text_solution import TextSettings
+from saffu.classifier.text_state import TextState
 from saffu.classifier.text_targets import TextLabels, known_classes
 from saffu.utils import checkpoint, validate
-from saffu.utils.arrays import Array
+from saffu.utils.arrays import Array, Float64
 from saffu.utils.progress import progress_bar
+
+
+class _Texts(NamedTuple):
+    """Checked texts, their labels and their weights."""
+
+    texts: list[str]
+    labels: TextLabels
+    weights: Float64 | None
 
 
 @checkpoint.register("text-classifier")
@@ -89,10 +98,7 @@ class ExplicitTextClassifier(TextPredictor):
     ['free', 'money']
     """
 
-    _parts: tuple[TextCounts, ...] = ()
-    _ngrams: Ngrams | None = None
-    _solving: TextSettings | None = None
-    _model: TextModel | None = None
+    _state: TextState | None = None
 
     def __init__(
         self,
@@ -149,9 +155,8 @@ class ExplicitTextClassifier(TextPredictor):
             raise ValueError("X must have at least one text, got none: a minimum of 1 is required.")
         labels = TextLabels.of(y, len(texts), type(self).__name__)
         weights = inputs.sample_weights(sample_weight, len(texts))
-        self._ngrams, self._solving, self._parts, self._model = ngrams, solving, (), None
-        self._add(texts, labels, weights, known_classes(labels, None, None), progress)
-        return self
+        state = TextState(ngrams, solving)
+        return self._add(state, _Texts(texts, labels, weights), known_classes(labels, None, None), progress)
 
     def partial_fit(
         self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
@@ -180,12 +185,9 @@ class ExplicitTextClassifier(TextPredictor):
         labels = TextLabels.of(y, len(texts), type(self).__name__)
         weights = validate.sample_weights(sample_weight, len(texts))
         self._check_counted("partial_fit")
-        before = self.counts.classes if self._parts and classes is not None else None
-        known = known_classes(labels, classes, before)
-        if self._ngrams is None:
-            self._ngrams, self._solving = ngrams, solving
-        self._add(texts, labels, weights, known, False)
-        return self
+        state = self._state or TextState(ngrams, solving)
+        before = state.counts().classes if state.is_counted and classes is not None else None
+        return self._add(state, _Texts(texts, labels, weights), known_classes(labels, classes, before), False)
 
     def merge(self, other: ExplicitTextClassifier) -> Self:
         """Add the counts of a classifier fitted to other texts, as if this one had seen them too.
@@ -209,14 +211,14 @@ class ExplicitTextClassifier(TextPredictor):
             raise TypeError(f"other must be an ExplicitTextClassifier, got {type(other).__name__}")
         self._check_counted("merge")
         other._check_counted("merge")
-        if other._ngrams is None:
+        if other._state is None:
             return self
-        if self._ngrams is None:
-            self._ngrams, self._solving = self._checked_settings()
-        if self._ngrams != other._ngrams:
-            raise ValueError(f"other must have the same n-grams, {self._ngrams}, got {other._ngrams}")
-        for part in other._parts:
-            self._take(part)
+        state = self._state or TextState(*self._checked_settings())
+        if state.ngrams != other._state.ngrams:
+            raise ValueError(f"other must have the same n-grams, {state.ngrams}, got {other._state.ngrams}")
+        for part in other._state.parts:
+            state = state.plus(part)
+        self._state = state
         return self
 
     def subtract(self, X: Any, y: Any, *, sample_weight: ArrayLike | None = None) -> Self:
@@ -241,13 +243,13 @@ class ExplicitTextClassifier(TextPredictor):
         texts = texts_of(X, type(self).__name__)
         labels = TextLabels.of(y, len(texts), type(self).__name__)
         weights = validate.sample_weights(sample_weight, len(texts))
+        counts = self.counts
         if texts:
-            counts = self.counts
+            assert self._state is not None
             numbers = known_classes(labels, counts.classes, None)
-            pieces = self._counted(texts, labels, weights, numbers, False)
-            for piece in pieces:
-                counts = counts.without(piece)
-            self._parts, self._model = (counts,), None
+            for part in self._counted(self._state.ngrams, _Texts(texts, labels, weights), numbers, False):
+                counts = counts.without(part)
+            self._state = TextState(self._state.ngrams, self._state.settings, (counts,))
         return self
 
     def _checked_settings(self) -> tuple[Ngrams, TextSettings]:
@@ -256,78 +258,61 @@ class ExplicitTextClassifier(TextPredictor):
         return ngrams, TextSettings.of(self.weighting, self.ridge, self.min_count, self.smoothing)
 
     def _check_counted(self, method: str) -> None:
-        if self._model is not None and not self._parts:
+        if self._state is not None and not self._state.is_counted:
             raise ValueError(f"{method} needs the counts, which a pruned classifier has not kept; fit anew")
 
-    def _add(
-        self, texts: list[str], labels: TextLabels, weights: Array | None, classes: Classes, progress: bool | None
-    ) -> None:
-        for part in self._counted(texts, labels, weights, classes, progress):
-            self._take(part)
+    def _add(self, state: TextState, given: _Texts, classes: Classes, progress: bool | None) -> Self:
+        for part in self._counted(state.ngrams, given, classes, progress):
+            state = state.plus(part)
+        self._state = state
+        return self
 
-    def _counted(
-        self, texts: list[str], labels: TextLabels, weights: Array | None, classes: Classes, progress: bool | None
-    ) -> list[TextCounts]:
-        """Counts of texts, batch by batch."""
-        assert self._ngrams is not None
-        targets = labels.matrix(classes)
-        weights = np.ones(len(texts)) if weights is None else weights
+    def _counted(self, ngrams: Ngrams, given: _Texts, classes: Classes, progress: bool | None) -> list[TextCounts]:
+        """Counts of texts, batch by batch; those of no weight are none."""
+        texts, targets = given.texts, given.labels.matrix(classes)
+        weights = np.ones(len(texts)) if given.weights is None else given.weights
+        if not weights.all():
+            present = np.flatnonzero(weights)
+            texts, targets, weights = [texts[i] for i in present], targets[present], weights[present]
         parts = []
         with progress_bar(len(texts), "counting", progress) as bar:
             for batch in batches_of(texts):
-                indptr, hashes = self._ngrams.hashes(texts[batch], self._threads())
+                indptr, hashes = ngrams.hashes(texts[batch], self._threads())
                 distinct = sorted_distinct(hashes)
                 rows = as_scipy(Known(distinct).rows(indptr, hashes, self._threads()))
-                parts.append(TextCounts.of(rows, distinct, targets[batch], classes, labels.several, weights[batch]))
+                several = given.labels.several
+                parts.append(TextCounts.of(rows, distinct, targets[batch], classes, several, weights[batch]))
                 bar.update(batch.stop - batch.start)
         return parts
-
-    def _take(self, part: TextCounts) -> None:
-        """Keep counts; as many as twice those before are merged at once, so that many small ones take no longer."""
-        if self._parts:
-            self._parts[0].check_kind(part)
-        parts = [*self._parts, part]
-        while len(parts) > 1 and parts[-2].hashes.size < 2 * parts[-1].hashes.size:
-            parts[-2:] = [parts[-2].merged(parts[-1])]
-        self._parts, self._model = tuple(parts), None
 
     # ---- what was found ----------------------------------------------------------------------------------------------
 
     @property
     def counts(self) -> TextCounts:
         """The sums over all texts."""
-        self._found()
-        if not self._parts:
-            raise ValueError("a pruned classifier keeps no counts")
-        while len(self._parts) > 1:
-            self._parts = (*self._parts[:-2], self._parts[-2].merged(self._parts[-1]))
-        return self._parts[0]
+        return self._found().counts()
 
     @property
     def classes_(self) -> Classes:
         """The labels, ascending, shape (N,)."""
-        self._found()
-        return self.counts.classes if self._parts else self._solved().classes
+        state = self._found()
+        return state.counts().classes if state.is_counted else self._solved().classes
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the folds decided."""
         return dict(self._solved().facts)
 
-    def _found(self) -> None:
-        if not self._parts and self._model is None:
+    def _found(self) -> TextState:
+        if self._state is None:
             raise self._not_fitted()
+        return self._state
 
     def __sklearn_is_fitted__(self) -> bool:
-        return bool(self._parts) or self._model is not None
+        return self._state is not None
 
     def _solved(self) -> TextModel:
-        self._found()
-        if self._model is None:
-            assert self._ngrams is not None
-            assert self._solving is not None
-            self._model = solve(self.counts, self._ngrams, self._solving, self._threads())
-        return self._model
+        return self._found().model(self._threads())
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
@@ -349,10 +334,10 @@ class ExplicitTextClassifier(TextPredictor):
         ValueError
             If not even one n-gram fits.
         """
-        smaller = type(self)(**self.get_params())
         size = None if target_size is None else validate.integer(target_size, "target_size", 1)
-        smaller._ngrams, smaller._solving = self._ngrams, self._solving
-        smaller._model = pruned(self._solved(), size)
+        state, model = self._found(), pruned(self._solved(), size)
+        smaller = type(self)(**self.get_params())
+        smaller._state = TextState(state.ngrams, state.settings, (), model)
         return smaller
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -365,13 +350,14 @@ class ExplicitTextClassifier(TextPredictor):
         checkpoint.save(self, path)
 
     def _to_checkpoint(self) -> text_checkpoint.Parts:
-        return text_checkpoint.to_parts(self.get_params(), self._solved(), self.counts if self._parts else None)
+        state = self._found()
+        counts = state.counts() if state.is_counted else None
+        return text_checkpoint.to_parts(self.get_params(), self._solved(), counts)
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Self:
         model, counts, settings = text_checkpoint.from_parts(arrays, metadata)
         classifier = checkpoint.parse(cls, **settings)
         solving = checkpoint.parse(classifier._checked_settings)[1]
-        classifier._ngrams, classifier._solving, classifier._model = model.ngrams, solving, model
-        classifier._parts = () if counts is None else (counts,)
+        classifier._state = TextState(model.ngrams, solving, () if counts is None else (counts,), model)
         return classifier

@@ -140,7 +140,7 @@ class Known:
         self.hashes_by_column = hashes
         in_order = bool((hashes[1:] > hashes[:-1]).all())
         self._order: Int32 | None = None if in_order else np.argsort(hashes, kind="stable").astype(np.int32)
-        self._hashes = hashes if self._order is None else hashes[self._order]
+        self._hashes = np.ascontiguousarray(hashes if self._order is None else hashes[self._order])
         if (self._hashes[1:] <= self._hashes[:-1]).any():
             raise ValueError("the hashes of n-grams must be distinct")
         bits = max(hashes.size - 1, 0).bit_length()

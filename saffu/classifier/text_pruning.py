@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from saffu.classifier.text_features import Known
 from saffu.classifier.text_model import TextModel
 from saffu.utils.arrays import Array, Float32
 
-HEADER_BYTES = 4096  # of a file, beside what each n-gram and each label takes
+HEADER_BYTES = 1600  # of a file, beside what each n-gram and each label takes
 LEVELS = 127  # of a weight of 8 bits, on either side of zero
 
 
@@ -19,7 +20,8 @@ def pruned(model: TextModel, target_size: int | None) -> TextModel:
     if target_size is None:
         return model
     n_labels = model.classes.size
-    label_bytes = sum(len(repr(label).encode()) + 32 for label in model.classes.tolist())
+    # A label is in the header, JSON within JSON, and has a number and an offset.
+    label_bytes = sum(len(json.dumps(json.dumps(label))) + 18 for label in model.classes.tolist())
     n = (target_size - HEADER_BYTES - label_bytes) // bytes_of_an_ngram(n_labels)
     if n < 1:
         least = HEADER_BYTES + label_bytes + bytes_of_an_ngram(n_labels)

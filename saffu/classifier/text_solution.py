@@ -28,7 +28,7 @@ WEIGHTINGS = ("log", "idf", "ratio", "information")
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = "folds"  # a setting that held-out texts decide
 N_FOLDS = 5
-MANY_TEXTS = 5_000  # from here on one fold is held out, below each of five in turn
+MANY_TEXTS = 5_000  # different ones; from here on one fold is held out, below each of five in turn
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,9 @@ def _sparse(matrix: csr_array, n_threads: int) -> SparseRows:
 def _folds(sample: TextSample) -> Iterator[Bools]:
     """Which texts are held out; equal ones together, by their keys."""
     first = np.concatenate([[True], sample.keys[1:] != sample.keys[:-1]])[: sample.keys.size]
-    fold = np.cumsum(first) % N_FOLDS
-    for number in range(1 if sample.keys.size >= MANY_TEXTS else N_FOLDS):
+    place = np.cumsum(first)
+    fold = place % N_FOLDS
+    for number in range(1 if place.size and place[-1] >= MANY_TEXTS else N_FOLDS):
         held = fold == number
         if held.any() and not held.all():
             yield held

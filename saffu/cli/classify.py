@@ -86,9 +86,7 @@ def _add_train(parts: Commands) -> None:
     parser.add_argument(
         "--weighting", choices=(FOLDS, *WEIGHTINGS), default=FOLDS, help="of n-grams (default: what folds choose)"
     )
-    parser.add_argument(
-        "--ridge", type=values.positive, metavar="X", help="(default: what folds choose)"
-    )
+    parser.add_argument("--ridge", type=values.positive, metavar="X", help="(default: what folds choose)")
     parser.add_argument(
         "--prune", type=file_size, metavar="SIZE", help="bytes of the file at most, such as 500k or 20M"
     )

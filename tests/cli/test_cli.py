@@ -473,7 +473,7 @@ def test_progress_is_for_terminals(trained, tmp_path, capsys, monkeypatch):
     assert run(capsys, *arguments)[2] == ""
 
 
-COMMANDS = ("demo", "train", "eval", "generate", "info", "grow", "prune", "export", "roadmap")
+COMMANDS = ("demo", "train", "eval", "generate", "info", "grow", "prune", "export", "classify", "roadmap")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

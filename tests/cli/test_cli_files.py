@@ -26,6 +26,8 @@ def made(tmp_path_factory):
     (folder / "grid").write_text(json.dumps([{"bits": 4, "hidden": 4}]))
     quick = ("--windows", "", "--induction", "0", "--quiet")
     assert cli.main(["train", str(folder / "text"), "--out", str(folder / "model"), *quick]) == 0
+    (folder / "labelled").write_text("__label__a x y\n__label__b z\n" * 9)
+    assert cli.main(["classify", "train", str(folder / "labelled"), "--out", str(folder / "texts"), "--quiet"]) == 0
     return folder
 
 
@@ -47,6 +49,8 @@ COMMANDS = {
     ("grow", "model", "--set", "order=5", "--out"): ("model",),
     ("prune", "model", "--out"): ("model",),
     ("export", "model", "--arpa"): ("model",),
+    ("classify", "train", "labelled", "--out"): ("labelled",),
+    ("classify", "quantize", "texts", "--target-size", "9k", "--out"): ("texts",),
 }
 LINKS = {
     "itself": lambda file: file,
@@ -91,7 +95,8 @@ def test_no_output_is_an_input(inputs, capsys, no_work, command, file, link):
     out = LINKS[link](file)
     before = contents(inputs)
     errors = refused(capsys, *command, out)
-    assert f"saffu {command[0]}: error: {out!r} is an input" in errors
+    name = " ".join(command[: 2 if command[0] == "classify" else 1])
+    assert f"saffu {name}: error: {out!r} is an input" in errors
     assert contents(inputs) == before
 
 
@@ -169,7 +174,14 @@ def test_other_files_may_be_written_over(inputs, capsys):
     ],
 )
 @pytest.mark.parametrize(
-    "command", [("train", "text", "--out"), ("grow", "model", "--set", "order=5", "--out"), ("prune", "model", "--out")]
+    "command",
+    [
+        ("train", "text", "--out"),
+        ("grow", "model", "--set", "order=5", "--out"),
+        ("prune", "model", "--out"),
+        ("classify", "train", "labelled", "--out"),
+        ("classify", "quantize", "texts", "--target-size", "9k", "--out"),
+    ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(inputs, capsys, no_work, command, out, message):
     before = contents(inputs)
