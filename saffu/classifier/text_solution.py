@@ -25,7 +25,7 @@ from saffu.utils.arrays import Array, Bools, Float32
 from saffu.utils.sparse import SparseRows
 
 WEIGHTINGS = ("log", "idf", "ratio", "information")
-RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+RIDGES = (0.1, 0.3, 1.0, 3.0)
 FOLDS = "folds"  # a setting that held-out texts decide
 N_FOLDS = 5
 MANY_TEXTS = 5_000  # different ones; from here on one fold is held out, below each of five in turn
@@ -52,7 +52,7 @@ class TextSettings:
     @property
     def candidates(self) -> list[tuple[str, tuple[float, ...]]]:
         """The weightings that are compared, each with its ridges."""
-        kinds = ("idf", "ratio", "information") if self.weighting == FOLDS else (self.weighting,)
+        kinds = ("idf", "information") if self.weighting == FOLDS else (self.weighting,)
         return [(kind, RIDGES if self.ridge is None else (self.ridge,)) for kind in kinds]
 
 
