@@ -27,6 +27,7 @@ from saffu.utils.sparse import SparseRows
 WEIGHTINGS = ("log", "idf", "ratio", "information")
 RIDGES = (0.1, 0.3, 1.0, 3.0)
 FOLDS = "folds"  # a setting that held-out texts decide
+COMPARED = 0.05  # tolerance of solutions that are only compared with one another
 N_FOLDS = 5
 MANY_TEXTS = 5_000  # different ones; from here on one fold is held out, below each of five in turn
 
@@ -170,7 +171,8 @@ def _chosen(
             scale[fewer.total < settings.min_count] = 0  # what counts only by the texts that are held out
             parts = _Parts.of(rest, scale, n_threads)
             X = weighed(_sparse(out.features, n_threads), scale)
-            for ridge, dual in zip(ridges, ridge_duals(parts.X, parts.X_t, parts.Y, ridges), strict=True):
+            duals = ridge_duals(parts.X, parts.X_t, parts.Y, ridges, COMPARED)
+            for ridge, dual in zip(ridges, duals, strict=True):
                 scores.setdefault((kind, ridge), []).append(X.product(parts.X_t.product(dual)))
     if not scores:
         kind, ridges = settings.candidates[-1]
