@@ -181,6 +181,28 @@ cdef extern from "saffu.h" nogil:
     int saffu_product_double(const int64_t *indptr, const int32_t *indices, const void *data, const void *B,
                              const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
                              int64_t b_stride, int64_t f_stride, double *F, int n_threads)
+    enum:
+        SAFFU_N_CODES
+        SAFFU_MAX_NGRAM
+    ctypedef struct saffu_texts:
+        const unsigned char *bytes
+        const int64_t *offsets
+        const unsigned char *classes
+        int tokenizer
+        int64_t n
+        uint64_t mask
+    ctypedef struct saffu_known:
+        const uint64_t *hashes
+        const int32_t *first
+        int64_t n
+        int bits
+    int saffu_count_tokens(const saffu_texts *texts, int64_t first, int64_t to, int64_t *counts, int n_threads)
+    int saffu_hash_ngrams(const saffu_texts *texts, const int64_t *indptr, int64_t first, int64_t to, uint64_t *hashes,
+                          int n_threads)
+    int saffu_match_ngrams(const uint64_t *hashes, const int64_t *indptr, const saffu_known *known, int64_t first,
+                           int64_t to, int32_t *scratch, int32_t *indices, float *counts, int64_t *lengths,
+                           int n_threads)
+
     int saffu_compress_count(const void *X, int size, int64_t n_rows, int64_t n_columns, int64_t *counts,
                              int n_threads)
     int saffu_compress(const void *X, const int64_t *indptr, int size, int64_t n_rows, int64_t n_columns,

@@ -25,6 +25,7 @@ TABLES = (
     "cluster",
     "language-model-quality",
     "classifier-quality",
+    "text-classifier-quality",
     "small-sets",
     "attention-kernels",
     "attention-lm-throughput",

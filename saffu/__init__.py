@@ -1,9 +1,9 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
 Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers:
-:class:`SoftmaxLayer`, :class:`ExplicitNetwork`. :func:`load` reads what any of them saved, :func:`refine` trains one on
-by gradient steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest
-are the parts that the models are made of.
+:class:`SoftmaxLayer`, :class:`ExplicitNetwork`, and of texts :class:`ExplicitTextClassifier`. :func:`load` reads what
+any of them saved, :func:`refine` trains one on by gradient steps, :mod:`saffu.text` turns files into token ids and
+:mod:`saffu.grow` enlarges transformers. The rest are the parts that the models are made of.
 """
 
 # Before all others: from here on, Ctrl-C ends the command at once while modules are being imported.
@@ -21,6 +21,7 @@ from saffu import grow, text
 from saffu.attention_lm.model import SaffuLM
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.explicit.bit_cipher import BitCipher, enriched_embeddings
 from saffu.explicit.cooccurrence import cooccurrence
 from saffu.explicit.log_weights import log_weights
@@ -44,6 +45,7 @@ __all__ = [
     "CooccurrenceVectorizer",
     "ExplicitLM",
     "ExplicitNetwork",
+    "ExplicitTextClassifier",
     "Prototypes",
     "SaffuLM",
     "SoftmaxLayer",

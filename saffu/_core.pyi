@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 _Float64 = NDArray[np.float64]
 _Int32 = NDArray[np.int32]
 _Int64 = NDArray[np.int64]
+_UInt8 = NDArray[np.uint8]
+_UInt64 = NDArray[np.uint64]
 _Real = NDArray[Any]  # float32 or float64
 _Index = NDArray[Any]  # int32 or int64
 
@@ -179,6 +181,16 @@ def product_double(
     F: _Float64,
     n_threads: int,
 ) -> None: ...
+
+MAX_NGRAM: int
+N_CODES: int
+
+def hash_ngrams(
+    text: _UInt8, offsets: _Int64, classes: _UInt8, tokenizer: int, n: int, mask: int, n_threads: int
+) -> tuple[_Int64, _UInt64]: ...
+def match_ngrams(
+    indptr: _Int64, hashes: _UInt64, known: _UInt64, first: _Int32, n_threads: int
+) -> tuple[_Int64, _Int32, _Real]: ...
 def compress(X: _Real, n_threads: int) -> tuple[_Int64, _Int32, _Real]: ...
 def take_rows(
     begins: _Int64,

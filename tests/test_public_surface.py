@@ -114,6 +114,7 @@ def test_representations_show_the_settings():
         (saffu.Transformer(11, hidden=6, seed=3), ("hidden=6", "vocab_size=11")),
         (saffu.SoftmaxLayer(smoothing=0.3), ("smoothing=0.3",)),
         (saffu.ExplicitNetwork(hidden=(5,), complement=False), ("hidden=(5,)", "complement=False")),
+        (saffu.ExplicitTextClassifier(3, tokenizer="chars"), ("ngrams=3", "tokenizer='chars'")),
     ):
         assert repr(made).startswith(f"{type(made).__name__}(")
         for setting in shown:

@@ -365,6 +365,44 @@ int saffu_product_double(const int64_t *indptr, const int32_t *indices, const vo
                          const void *copy, int size, int64_t n_rows, int64_t n_inner, int64_t n_columns,
                          int64_t b_stride, int64_t f_stride, double *F, int n_threads);
 
+/* ---- ngrams.c: texts as hashed n-grams --------------------------------------------------------------------------- */
+
+enum { SAFFU_WORDS, SAFFU_WHITESPACE, SAFFU_CHARS, SAFFU_BYTES }; /* what a token is */
+enum { SAFFU_N_CODES = 0x110000, SAFFU_OTHER = 16, SAFFU_MAX_NGRAM = 16 };
+
+/* Text m is bytes[offsets[m] .. offsets[m + 1]), in UTF-8. Each character has one class or two: 1 of a word, 3 a digit
+ * of one, 4 white space, 8 a combining mark or joiner, 16 any other. A hash is & mask. */
+typedef struct {
+    const uint8_t *bytes;
+    const int64_t *offsets; /* (n_texts + 1) */
+    const uint8_t *classes; /* (SAFFU_N_CODES) */
+    int tokenizer;
+    int64_t n; /* n-grams of 1 .. n <= SAFFU_MAX_NGRAM tokens */
+    uint64_t mask;
+} saffu_texts;
+
+/* counts[m] = the number of tokens of text m in [from, to). One read. */
+int saffu_count_tokens(const saffu_texts *texts, int64_t from, int64_t to, int64_t *counts, int n_threads);
+/* The hashes of the n-grams of text m, from hashes[indptr[m]] on: of each token the n-grams that end with it, shorter
+ * ones first. One read; one write of 8 bytes an n-gram. */
+int saffu_hash_ngrams(const saffu_texts *texts, const int64_t *indptr, int64_t from, int64_t to, uint64_t *hashes,
+                      int n_threads);
+
+/* Hashes (n), ascending and distinct; first[b] (2^bits + 1) = the number of those whose upper bits are below b. */
+typedef struct {
+    const uint64_t *hashes;
+    const int32_t *first;
+    int64_t n;
+    int bits;
+} saffu_known;
+
+/* Row m of a sparse matrix: the places among the known of the hashes of text m, in the order in which each first
+ * occurs, and how often it does, from entry indptr[m] on; lengths[m] entries. scratch (n_threads, known.n) is zero
+ * before and after. Two random reads of 4 and 8 bytes a hash, and one read-modify-write of a counter. */
+int saffu_match_ngrams(const uint64_t *hashes, const int64_t *indptr, const saffu_known *known, int64_t from,
+                       int64_t to, int32_t *scratch, int32_t *indices, float *counts, int64_t *lengths,
+                       int n_threads);
+
 /* ---- sparse.c: the sparse form of dense features, and rows of it ------------------------------------------------- */
 
 /* counts (n_rows) = the number of non-zero entries of each row of X (n_rows, n_columns). One read. */

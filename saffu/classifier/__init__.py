@@ -1,10 +1,12 @@
-"""SoftmaxLayer and ExplicitNetwork: classifiers of rows with non-negative features, solved without backpropagation.
+"""SoftmaxLayer and ExplicitNetwork, classifiers of rows with non-negative features, and ExplicitTextClassifier.
 
-May import ``saffu.utils``, ``saffu.explicit`` and ``saffu.training``. Read ``softmax_layer.py`` first, then
-``estimator.py`` (the interface that both share with scikit-learn) and ``network.py``.
+All are solved without backpropagation. May import ``saffu.utils``, ``saffu.text``, ``saffu.explicit`` and
+``saffu.training``. Read ``softmax_layer.py`` first, then ``estimator.py`` (the interface that the first two share with
+scikit-learn) and ``network.py``; of texts ``text_classifier.py``, then ``text_counts.py`` and ``text_solution.py``.
 """
 
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.classifier.text_classifier import ExplicitTextClassifier
 
-__all__ = ["ExplicitNetwork", "SoftmaxLayer"]
+__all__ = ["ExplicitNetwork", "ExplicitTextClassifier", "SoftmaxLayer"]

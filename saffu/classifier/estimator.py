@@ -71,7 +71,6 @@ class Classifier(Settings, Routed, ABC, Generic[F]):
     """
 
     interrupted = False  # whether Ctrl-C ended the refinement that this classifier comes from
-    n_threads: int | None
     _estimator_type = "classifier"  # what scikit-learn before 1.6 asks for
     _fitted: F | None = None
     _columns: Columns | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_json, add_model, new_command
 from saffu.explicit.bit_cipher import BitCipher
@@ -58,6 +59,8 @@ def _facts(model: Any, path: str) -> Facts:
         return _softmax_layer(model)
     if isinstance(model, ExplicitNetwork):
         return _network(model)
+    if isinstance(model, ExplicitTextClassifier):
+        return _text_classifier(model)
     if isinstance(model, BitCipher):
         sizes = ("bits", "vocab_size", "n_coded")
         return {"model": {name: getattr(model, name) for name in sizes}}
@@ -102,6 +105,12 @@ def _network(model: ExplicitNetwork) -> Facts:
         },
         "scalars": scalars,
     }
+
+
+def _text_classifier(model: ExplicitTextClassifier) -> Facts:
+    classes = model.classes_.tolist()
+    sizes = {"n_ngrams": model.n_ngrams, "n_classes": len(classes), "classes": classes[:SHOWN_CLASSES]}
+    return {"model": {**model.get_params(), **sizes}, "folds": model.facts}
 
 
 def _sizes(model: SoftmaxLayer | ExplicitNetwork) -> Facts:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import saffu
 from saffu.cli import (
+    classify,
     demo,
     eval,
     export,
@@ -44,9 +45,10 @@ COMMANDS = (
     generate,
     info,
     grow,
-    grow_checkpoint,
     prune,
     export,
+    classify,
+    grow_checkpoint,
     roadmap,
 )
 USER_ERROR, BROKEN_PIPE = 2, 141

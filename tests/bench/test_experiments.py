@@ -144,6 +144,17 @@ def test_curves_with_every_peer(tmp_path, capsys):
         assert f"| {name} |" in table
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries themselves
+def test_classifiers_of_texts_beside_their_peers(capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr("bench.peers.text_classifiers.installed", lambda library: False)
+    importlib.import_module("bench.experiments.text_classifier_quality").main(["--quick"])
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| made up")]
+    assert {cells[1] for cells in table} >= {"saffu", "ComplementNB, tf-idf", "NB-SVM", "LogisticRegression, tf-idf"}
+    assert all(float(cells[2]) > 0.85 for cells in table)
+    assert all(cells[3] == "-" or float(cells[3]) < 0.6 for cells in table)
+
+
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 

@@ -486,9 +486,10 @@ COMMANDS = (
     "generate",
     "info",
     "grow",
-    "grow-checkpoint",
     "prune",
     "export",
+    "classify",
+    "grow-checkpoint",
     "roadmap",
 )
 

@@ -26,6 +26,8 @@ def made(tmp_path_factory):
     (folder / "grid").write_text(json.dumps([{"bits": 4, "hidden": 4}]))
     quick = ("--windows", "", "--induction", "0", "--quiet")
     assert cli.main(["train", str(folder / "text"), "--out", str(folder / "model"), *quick]) == 0
+    (folder / "labelled").write_text("__label__a x y\n__label__b z\n" * 9)
+    assert cli.main(["classify", "train", str(folder / "labelled"), "--out", str(folder / "texts"), "--quiet"]) == 0
     return folder
 
 
@@ -49,6 +51,8 @@ COMMANDS = {
     ("export", "model", "--arpa"): ("model",),
     ("surprisal", "model", "valid", "text", "--out"): ("model", "valid", "text"),
     ("filter", "model", "valid", "--out"): ("model", "valid"),
+    ("classify", "train", "labelled", "--out"): ("labelled",),
+    ("classify", "quantize", "texts", "--target-size", "9k", "--out"): ("texts",),
 }
 LINKS = {
     "itself": lambda file: file,
@@ -93,7 +97,8 @@ def test_no_output_is_an_input(inputs, capsys, no_work, command, file, link):
     out = LINKS[link](file)
     before = contents(inputs)
     errors = refused(capsys, *command, out)
-    assert f"saffu {command[0]}: error: {out!r} is an input" in errors
+    name = " ".join(command[: 2 if command[0] == "classify" else 1])
+    assert f"saffu {name}: error: {out!r} is an input" in errors
     assert contents(inputs) == before
 
 
@@ -178,6 +183,8 @@ def test_other_files_may_be_written_over(inputs, capsys):
         ("prune", "model", "--out"),
         ("surprisal", "model", "text", "--out"),
         ("filter", "model", "text", "--out"),
+        ("classify", "train", "labelled", "--out"),
+        ("classify", "quantize", "texts", "--target-size", "9k", "--out"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(inputs, capsys, no_work, command, out, message):

@@ -16,6 +16,7 @@ LABELS = np.arange(90) % 3
 X = rng.poisson(1 + 4.0 * (LABELS[:, None] == np.arange(6) % 3)).astype(np.float32)
 NAMES = np.array(["cat", "dog", "fish"])[LABELS]
 IDS = (np.arange(300) * 7 % 11 % 5).astype(np.int32)
+TEXTS = [f"{words} {i}" for i in range(9) for words in ("a b", "c d")]
 STARTS = np.array([0, 100])
 TINY = {"order": 2, "radius": 1, "windows": (), "induction": 0}
 
@@ -32,6 +33,7 @@ MODELS = {
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
     "ExplicitNetwork": lambda: saffu.ExplicitNetwork(hidden=(6,)).fit(X, LABELS, progress=False),
+    "ExplicitTextClassifier": lambda: saffu.ExplicitTextClassifier().fit(TEXTS, ["x", "y"] * 9),
     "BitCipher": lambda: saffu.BitCipher(3).fit(IDS),
     "BackoffLM": backoff_model,
 }
@@ -229,6 +231,13 @@ def test_facts_of_a_cipher(folder, capsys):
     assert answer(capsys, "info", folder / "BitCipher")["model"] == {"bits": 3, "vocab_size": 5, "n_coded": 5}
 
 
+def test_facts_of_a_classifier_of_texts(folder, capsys):
+    found = answer(capsys, "info", folder / "ExplicitTextClassifier")
+    assert found["model"]["classes"] == ["x", "y"]
+    assert (found["model"]["n_ngrams"], found["model"]["tokenizer"]) == (15, "words")
+    assert found["folds"]["held_out_loss"] < 0.5
+
+
 # ---- threads, radius of the residual base ----------------------------------------------------------------------------
 
 
@@ -245,12 +254,15 @@ def test_facts_of_a_cipher(folder, capsys):
         ("info", "SoftmaxLayer"),
         ("grow", "SaffuLM", "--set", "hidden=3", "--out", "new"),
         ("roadmap", "text", "--out", "map"),
+        ("classify train", "rows.svm", "--out", "new"),
+        ("classify test", "ExplicitTextClassifier", "rows.svm"),
+        ("classify predict", "ExplicitTextClassifier", "rows.svm"),
     ],
     ids=lambda command: command[0],
 )
 def test_every_command_takes_threads(folder, capsys, monkeypatch, command):
     monkeypatch.chdir(folder)
-    code, output, errors = run(capsys, *command, "--threads", "1025")
+    code, output, errors = run(capsys, *command[0].split(), *command[1:], "--threads", "1025")
     assert (code, output) == (2, "")
     assert errors == f"saffu {command[0]}: error: n_threads must be at most 1024, got 1025\n"
 

@@ -55,6 +55,8 @@ def folder(tmp_path_factory, command_line):
         (folder / f"cut.{name}").write_bytes(packed(TEXT.encode())[:-5])
     assert command_line.run(folder, "train", "text", "--out", "model", "--windows", "20")[0] == 0
     assert command_line.run(folder, "train", "text", "--out", "compact", *COMPACT)[0] == 0
+    (folder / "labelled").write_text("__label__a x y\n__label__b z\n" * 9)
+    assert command_line.run(folder, "classify", "train", "labelled", "--out", "texts")[0] == 0
     Transformer(vocab_size=9, hidden=4, layers=1, positions=5).save(folder / "transformer")
     kind, arrays, metadata = checkpoint.read(folder / "model")
     checkpoint.write(folder / "huge", kind, arrays, {**metadata, "vocab_size": 10**12})
@@ -179,8 +181,68 @@ def rows():
     yield ("prune", "model", "--out", "new", "--target-size", "10"), "target_size must be at least"
     yield ("prune", "model", "--out", "new", "--target-size", "5k", "--max-loss", "1"), "not allowed with argument"
     yield (*NETWORK, "--prune", "0.1"), "--prune is for --model explicit"
+    yield from rows_of_classify()
     yield ("fly",), "invalid choice: 'fly'"
     yield ("grow", "transformer", "--set", "mlp=x", "--out", "new"), "mlp must be a whole number"
+
+
+def rows_of_classify():
+    train, test, predict = ("classify", "train"), ("classify", "test", "texts"), ("classify", "predict", "texts")
+    out = ("--out", "new")
+    for command, more in ((train, out), (test, ()), (predict, ())):
+        for file, message in (
+            ("missing", "'missing': No such file"), (".", "'.'"), ("utf16", "looks like UTF-16"),
+            ("utf16-bom", "looks like UTF-16"), ("zeros", "is not UTF-8"), ("/dev/zero", "is not UTF-8"),
+            ("cut.gz", "'cut.gz' is damaged"), ("cut.bz2", "'cut.bz2' is damaged"), ("cut.xz", "'cut.xz' is damaged"),
+            ("model", "'model' is not UTF-8"),
+        ):  # fmt: skip
+            yield (*command, file, *more), message
+        yield pytest.param((*command, "unreadable", *more), "'unreadable': Permission denied", marks=not_root)
+        yield pytest.param((*command, "labelled", *more, "--threads", TWENTY), "must be at most", marks=has_limit)
+        yield (*command, "labelled", *more, "--label-prefix", ""), "--label-prefix must be characters"
+        yield (*command, "labelled", *more, "--format", "csv"), "'labelled', line 1: there is no column 'text'"
+        yield (*command, "labelled", *more, "--format", "jsonl"), "'labelled', line 1: no JSON"
+    for command, more in ((train, out), (test, ())):
+        yield (*command, "text", *more), "'text', line 1: a line must have a label, which begins with __label__"
+        for file in ("empty", "void", os.devnull):
+            yield (*command, file, *more), f"'{file}' holds no text"
+        yield (*command, "labelled", *more, "--format", "csv", "--text", "2"), "--label must be a number from 1"
+        yield (*command, "labelled", *more, "--format", "csv", "--text", "0", "--label", "1"), "must be a number from 1"
+        yield (
+            (*command, "labelled", *more, "--format", "csv", "--text", TWENTY, "--label", "1"),
+            "columns or more, got 1",
+        )
+    for value in (TWENTY, "0", "-1", "x"):
+        for name in ("--ngrams", "--min-count", "--buckets"):
+            expected = "must be at most" if value == TWENTY else f"{name}: expected an integer of at least"
+            yield (*train, "labelled", *out, f"{name}={value}"), expected
+        if value != TWENTY:
+            yield (*train, "labelled", *out, f"--ridge={value}"), "--ridge: expected a number"
+            yield (*train, "labelled", *out, f"--prune={value}"), "--prune: expected a size"
+        for command in (test, predict):
+            yield (*command, "labelled", f"--k={value}"), "--k: "
+    for value in ("inf", "nan", "-1", "x", ""):
+        yield (*predict, "labelled", f"--threshold={value}"), "--threshold: expected a number of at least 0"
+    for file in ("text", "void", os.devnull, "/dev/zero", "missing", "model", "compact"):
+        message = (
+            "No such"
+            if file == "missing"
+            else "is no classifier of texts"
+            if file in ("model", "compact")
+            else "is not a saffu"
+        )
+        for command in (
+            ("test", file, "labelled"),
+            ("predict", file, "labelled"),
+            ("quantize", file, *out, "--target-size", "9k"),
+        ):
+            yield ("classify", *command), message
+    for place in (".", "missing/new", os.devnull):
+        yield (*train, "labelled", "--out", place), "cannot write"
+        yield ("classify", "quantize", "texts", "--target-size", "9k", "--out", place), "cannot write"
+    yield ("classify", "quantize", "texts", *out, "--target-size", "100"), "target_size must be at least"
+    yield ("classify",), "required: COMMAND"
+    yield ("classify", "fly"), "invalid choice: 'fly'"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [*rows()])

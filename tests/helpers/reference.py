@@ -553,3 +553,23 @@ def adam(gradient, x, first, second, learning_rate, beta1, beta2, epsilon, step)
     second = beta2 * second + (1 - beta2) * gradient**2
     unbiased = first / (1 - beta1**step), second / (1 - beta2**step)
     return x - learning_rate * unbiased[0] / (np.sqrt(unbiased[1]) + epsilon), first, second
+
+
+def ngram_hashes(tokens, longest, bits=64):
+    """Hashes of the n-grams of a text whose tokens are bytes: of each token those that end with it, shorter first."""
+    full = 2**64 - 1
+
+    def mixed(x):
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & full
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & full
+        return x ^ x >> 31
+
+    found, before = [], []
+    for token in tokens:
+        h = 0xCBF29CE484222325
+        for byte in token:
+            h = (h ^ byte) * 0x100000001B3 & full
+        h = mixed(h)
+        before = [h, *(mixed(shorter * 0x9E3779B97F4A7C15 + h & full) for shorter in before[: longest - 1])]
+        found += before
+    return [h & (full ^ full >> bits) for h in found]
