@@ -84,7 +84,7 @@ def library() -> Any:
         import torch  # noqa: F401  (transformers loads without it, but no model)
         import transformers
     except ImportError as error:
-        raise ImportError("this needs torch and transformers: pip install 'saffu[grow]'") from error
+        raise ImportError("this needs torch and transformers: pip install 'saffu[transformers]'") from error
     return transformers
 
 
