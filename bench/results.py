@@ -26,6 +26,7 @@ TABLES = (
     "language-model-quality",
     "classifier-quality",
     "small-sets",
+    "torch-warm-start",
     "attention-kernels",
     "attention-lm-throughput",
     "drift",
