@@ -27,6 +27,7 @@ TABLES = (
     "classifier-quality",
     "text-classifier-quality",
     "small-sets",
+    "torch-warm-start",
     "attention-kernels",
     "attention-lm-throughput",
     "drift",

@@ -97,16 +97,15 @@ def warm_start_(
     if classes[0] < 0 or classes[-1] >= linear.out_features:
         raise ValueError(f"y must be in [0, {linear.out_features}), as linear has it, got {classes[[0, -1]].tolist()}")
     rows = _labelled(_batches(X, body), targets, kept, linear.in_features)
-    settings = {"smoothing": smoothing, "n_threads": n_threads}
     if corrections or complement:
         if soft or classes.size < linear.out_features:
             raise ValueError("y must hold labels of every class, as corrections and complements need them")
-        network = ExplicitNetwork(
-            linear.out_features, rounds=1, corrections=corrections, complement=complement, **settings
-        )
+        settings: dict[str, Any] = {"smoothing": smoothing, "n_threads": n_threads}
+        settings |= {"corrections": corrections, "complement": complement, "rounds": 1}
+        network = ExplicitNetwork(linear.out_features, **settings)
         _write(linear, *_network_solution(network, list(rows)))
         return linear
-    layer = SoftmaxLayer(**settings)
+    layer = SoftmaxLayer(smoothing=smoothing, n_threads=n_threads)
     for features, own in rows:
         layer.partial_fit(features, own, classes=None if soft else classes)
     _write(linear, *_solution(layer, classes, linear.in_features, linear.out_features))
