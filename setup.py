@@ -51,6 +51,8 @@ GNU_FLAGS = [
 ]  # fmt: skip
 # The kernels are GNU C, which Microsoft's compiler cannot read; clang takes its place and its options.
 CLANG_CL_FLAGS = ["/O2", "/clang:-O3", "/clang:-std=gnu11", "/clang:-ffp-contract=fast", "/clang:-fno-math-errno"]
+# Some versions of clang would have the module look for OpenMP's runtime in clang's own folder.
+NO_RUN_PATH = ["-fno-openmp-implicit-rpath", "-Wno-unused-command-line-argument"]
 # Only the module's initialiser is exported. Hidden visibility alone does not do that: the functions that gcc dispatches
 # between SIMD variants, and locks of clang's OpenMP, ignore it.
 EXPORTS = "_core/exports.map"
@@ -162,6 +164,8 @@ class BuildCore(build_ext):
         if wanted == "0":
             return [], without_run_paths
         candidates = [["/openmp"]] if self.msvc else [["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]]
+        if not self.msvc and self.compiles("int nothing;\n", NO_RUN_PATH):
+            candidates.insert(0, ["-fopenmp", *NO_RUN_PATH])
         for kept in (without_run_paths, list):
             for flags in candidates:
                 if self.runs(PROBE, flags, kept):

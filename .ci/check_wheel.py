@@ -19,7 +19,7 @@ MOST_BYTES = 2_000_000
 NAME = re.compile(r"saffu-[0-9.]+\w*-(?P<python>cp311-abi3|cp3\d+-cp3\d+t)-(?P<platform>[\w.]+)\.whl")
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
 # Libraries that repair tools put into a wheel: the OpenMP runtime.
-BUNDLED = re.compile(r"(saffu\.libs|saffu/\.dylibs)/lib(gomp|omp)[\w.-]*\.(so[\d.]*|dylib|dll)")
+BUNDLED = re.compile(r"(saffu\.libs|saffu/\.dylibs)/(lib(gomp|omp)[\w.-]*\.(so[\d.]*|dylib|dll)|\.load-order-[\w.-]+)")
 # Folders of people and of build machines; what is found in the binary is shown.
 ABSOLUTE = re.compile(
     rb"(?:/(?:home|root|Users|tmp|var|opt|usr|work|private|project|io|builds?|github|__w|mnt)/[\w.+/-]+"
@@ -50,8 +50,9 @@ def faults_of_contents(names: list[str], sources: Path | None) -> list[str]:
             faults.append(f"{wanted} is missing")
     for name in names:
         metadata = name.partition(".dist-info/")[2]
-        known = name in cores or metadata in METADATA or re.fullmatch(r"saffu/([\w/]+\.pyi?|py\.typed)", name)
-        if not (known or BUNDLED.fullmatch(name) or (metadata and re.search(r"sboms/|DELVEWHEEL", metadata))):
+        ours = name in cores or re.fullmatch(r"saffu/([\w/]+\.pyi?|py\.typed)", name)
+        repaired = BUNDLED.fullmatch(name) or re.match(r"sboms/|DELVEWHEEL", metadata)
+        if not (ours or metadata in METADATA or repaired):
             faults.append(f"{name} does not belong into a wheel")
     if sources is not None:
         modules = {str(path.relative_to(sources)) for path in (sources / "saffu").rglob("*.py")}

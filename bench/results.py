@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 # arguments are below.
 TABLES = (
     "speed",
+    "import-time",
     "cluster",
     "language-model-quality",
     "classifier-quality",

@@ -18,6 +18,7 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -31,7 +32,6 @@ _HEADER_KEY = "saffu"
 _LAST = ', "checksum": '  # what comes before the CRC-32 of all metadata before it, the last entry of the metadata
 _HEADER_LIMIT = 100_000_000  # bytes; the limit of safetensors itself
 _kinds: dict[str, type] = {}
-
 Path = str | os.PathLike[str]
 Model = TypeVar("Model", bound=type)
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def save(model: Any, path: Path) -> None:
     """
     kind = getattr(model, "_checkpoint_kind", None)
     if kind is None:
-        raise TypeError(f"model must be one of {_known_kinds()}, got {type(model).__name__}")
+        raise TypeError(f"model must be one of {', '.join(_all_kinds())}, got {type(model).__name__}")
     arrays, metadata = model._to_checkpoint()
     write(path, kind, arrays, metadata)
 
@@ -137,18 +137,16 @@ def load(path: Path, *, mmap: bool = False) -> Any:
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import tempfile
     >>> from saffu import BitCipher
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "cipher.saffu")
-    ...     BitCipher(2).fit([0, 0, 1]).save(path)
-    ...     cipher = load(path)
-    >>> cipher.vocab_size
+    ...     BitCipher(2).fit([0, 0, 1]).save(f"{folder}/cipher")
+    ...     load(f"{folder}/cipher").vocab_size
     2
     """
     kind, arrays, metadata = read(path, mmap)
-    if kind not in _kinds:
-        raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {_known_kinds()}")
+    if kind not in _all_kinds():
+        raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {', '.join(_kinds)}")
     try:
         return _kinds[kind]._from_checkpoint(arrays, metadata)  # type: ignore[attr-defined]
     except Damaged as error:
@@ -174,8 +172,11 @@ def with_prefix(arrays: Mapping[str, Array], prefix: str) -> Parts:
     return Parts((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))
 
 
-def _known_kinds() -> str:
-    return ", ".join(sorted(_kinds)) or "none"
+def _all_kinds() -> dict[str, type]:
+    """The registered classes: those of the package are when its names, imported when asked for, have been asked for."""
+    for name in import_module("saffu").__all__:
+        getattr(import_module("saffu"), name)
+    return _kinds
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ def read(path: Path, mmap: bool = False) -> tuple[str, dict[str, Array], dict[st
     """
     header = _read_header(path)
     kind, metadata, checksums = _parse(path, header)
-    if mmap and getattr(_kinds.get(kind), "_can_be_mapped", False):
+    if mmap and getattr(_all_kinds().get(kind), "_can_be_mapped", False):
         return kind, _mapped(path, header), metadata
     try:
         with safe_open(os.fspath(path), "numpy") as file:

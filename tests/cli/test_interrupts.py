@@ -205,11 +205,11 @@ def test_a_program_that_imports_saffu_keeps_its_own_interrupts():
         PRESS.format(module="saffu.ngram_lm.model")
         + """
 try:
-    import saffu
+    from saffu import ExplicitLM
 except KeyboardInterrupt:
     print("mine")
 sys.meta_path.pop(0)
-import saffu
+from saffu import ExplicitLM
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
     )
