@@ -84,10 +84,10 @@ class ExplicitTextClassifier(TextPredictor):
     The rows of texts are kept, as numbers of hashed n-grams, up to 16 million of them; beyond, those texts are kept
     whose hashes are smallest. Least squares see what is kept, the weights of n-grams all counts.
 
-    Texts may have several labels each, or none: ``y`` is then a list of lists. Each label then has a probability of its
-    own, instead of a share.
+    Texts may have several labels each, or none: ``y`` is then a list of lists. As soon as one call had such lists, each
+    label has a probability of its own, instead of a share.
 
-    Where labels are few and texts are short, all the words of a text that speak for a label can be seen by ``explain``.
+    Targets and scores are dense, a number for each text that is kept and each label.
 
     Examples
     --------

@@ -11,6 +11,7 @@ import numpy as np
 
 from saffu.classifier.network import ExplicitNetwork
 from saffu.classifier.softmax_layer import SoftmaxLayer
+from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
 from saffu.utils.arrays import Float64, Int32, Int64
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
         figures = _language_model(model, arguments)
     elif isinstance(model, (SoftmaxLayer, ExplicitNetwork)):
         figures = _classifier(model, arguments)
+    elif isinstance(model, ExplicitTextClassifier):
+        raise ValueError(f"{arguments.model!r} holds a classifier of texts; 'saffu classify test' measures it")
     else:
         raise ValueError(f"{arguments.model!r} holds {type(model).__name__}, which predicts nothing to evaluate")
     print(output.as_json(figures) if arguments.json else output.as_table(figures))

@@ -241,6 +241,7 @@ def rows_of_classify():
         yield (*train, "labelled", "--out", place), "cannot write"
         yield ("classify", "quantize", "texts", "--target-size", "9k", "--out", place), "cannot write"
     yield ("classify", "quantize", "texts", *out, "--target-size", "100"), "target_size must be at least"
+    yield ("eval", "texts", "labelled"), "'texts' holds a classifier of texts; 'saffu classify test' measures it"
     yield ("classify",), "required: COMMAND"
     yield ("classify", "fly"), "invalid choice: 'fly'"
 

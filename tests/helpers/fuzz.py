@@ -27,6 +27,7 @@ if BUILT_IN_PLACE and __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 import saffu  # noqa: E402
+import saffu.classifier.text_features  # noqa: E402
 from saffu import _core  # noqa: E402
 
 MEMORY = 4 << 30  # bytes of address space of a child
@@ -236,6 +237,23 @@ def raw_take_rows(rng: Rng) -> Call:
     rows = rng.integers(0, indptr.size - 1, size(rng))
     new = np.concatenate([[0], np.cumsum(np.diff(indptr)[rows])]).astype(np.int64)
     return _core.take_rows, [indptr[:-1][rows], new, indices, data, threads(rng)]
+
+
+def raw_hash_ngrams(rng: Rng) -> Call:
+    text = rng.choice(np.frombuffer("ab,.' -<unk>\n7é\u0301中".encode(), np.uint8), size(rng, 0, 60))
+    offsets = np.concatenate([[0], np.sort(rng.integers(0, text.size + 1, size(rng, 0, 6))), [text.size]])
+    classes = saffu.classifier.text_features.character_classes()
+    kinds = [int(rng.integers(0, 4)), int(rng.integers(1, 5)), 2**64 - 1]
+    return _core.hash_ngrams, [text, offsets.astype(np.int64), classes, *kinds, threads(rng)]
+
+
+def raw_match_ngrams(rng: Rng) -> Call:
+    indptr, indices, _ = csr(rng, size(rng), 12)
+    spread = np.arange(12, dtype=np.uint64) << np.uint64(60)
+    bits = int(rng.integers(0, 4))
+    bounds = np.arange(1, 1 << bits, dtype=np.uint64) << np.uint64(64 - max(bits, 1))
+    first = np.concatenate([[0], np.searchsorted(spread, bounds), [12]]).astype(np.int32)
+    return _core.match_ngrams, [indptr, spread[indices], spread, first, threads(rng)]
 
 
 def raw_rows(rng: Rng) -> Call:
