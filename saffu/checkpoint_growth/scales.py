@@ -3,8 +3,8 @@
 What is not scaled follows from zeros:
 
 perceptron
-    contract(activate(gate(x)) * expand(x)): a new unit, whatever its gate and its input make of x, meets a zero column of
-    the contraction. Likewise a new head, and new numbers of values, meet zero columns of the output projection.
+    contract(activate(gate(x)) * expand(x)): a new unit, whatever its gate and its input make of x, meets a zero column
+    of the contraction. Likewise a new head, and new numbers of values, meet zero columns of the output projection.
 
 new layer
     x + merge(...) and x + contract(...) are x where both are zero, wherever the layer stands. Gemma 2 norms what they
