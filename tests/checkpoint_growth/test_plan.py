@@ -187,6 +187,12 @@ REFUSED = [
     (config(), {"layers": 3, "places": "middle"}, ValueError, "places must be one of 'end', 'spread', got 'middle'"),
     (config(hidden_size=None), {"mlp": 30}, ValueError, "the config's hidden_size must be a positive whole number"),
     (config(num_key_value_heads=3), {"mlp": 30}, ValueError, "4 heads in 3 groups, which is no whole number"),
+    (
+        config("qwen2", layer_types=["full_attention"]),
+        {"mlp": 30},
+        ValueError,
+        "layer_types must have an entry for each of",
+    ),
     (config("gpt2", n_head=5), {"mlp": 99}, ValueError, "hidden size of 24, which is no multiple of its 5 heads"),
     (saffu.Transformer(9, hidden=4), {"kv_heads": 2}, ValueError, "saffu.Transformer has no kv_heads to choose"),
     (3, {"mlp": 30}, TypeError, "config must be a dict, a transformers config or model, or a folder, got int"),
