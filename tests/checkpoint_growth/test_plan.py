@@ -106,6 +106,14 @@ def test_the_table_shows_what_is_copied_scaled_zero_and_free():
     assert text == str(grow.plan(config("gpt2"), hidden=32, heads=4, layers=3))
 
 
+def test_the_table_states_what_rounding_loses():
+    line = "bfloat16: each scaled number, and each mean, is off by at most 2^-9 of itself"
+    assert line in str(grow.plan(config(dtype="bfloat16"), hidden=36))
+    assert line not in str(grow.plan(config(dtype="bfloat16"), hidden=96, mlp=30))  # the gains are halved
+    assert "2^-12" in str(grow.plan(config(torch_dtype="float16"), hidden=36))
+    assert "2^-" not in str(grow.plan(config(), hidden=36))
+
+
 def test_what_a_config_lacks_is_what_its_family_does_without_it():
     bare = {name: value for name, value in config().items() if name not in ("num_key_value_heads", "head_dim")}
     planned = grow.plan(bare, heads=6, hidden=36)
