@@ -64,7 +64,7 @@ def checkpoint(
         As :func:`saffu.grow.module` takes them.
     dtype : {"float64", "float32", "bfloat16", "float16"}, optional
         Of the new checkpoint; by default each tensor's own. Tensors of 16 bits are computed in float32 and rounded
-        once: each number that is scaled, or a mean, is off by at most 2^-9 of itself in bfloat16, and 2^-12 in float16.
+        once: each number that is scaled, or a mean, is off by at most 2^-8 of itself in bfloat16, and 2^-11 in float16.
     shard_bytes : int
         The largest file, unless one tensor is larger.
     verify : bool

@@ -10,7 +10,7 @@ from typing import Any
 from saffu.checkpoint_growth.plan import Plan, Step, dtype_of
 from saffu.checkpoint_growth.roles import Sizes
 
-HALF_OF_THE_LAST_PLACE = {"bfloat16": "2^-9", "float16": "2^-12"}
+HALF_OF_THE_LAST_PLACE = {"bfloat16": "2^-8", "float16": "2^-11"}
 HEADER = ("tensor", "shape", "", "copied", "times", "zero", "mean", "free")
 
 

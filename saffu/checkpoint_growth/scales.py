@@ -22,8 +22,8 @@ gradients
 
 16 bits
     bfloat16 and float16 are computed in float32 and rounded once. Copies and zeros are exact, and so are factors that
-    are powers of two (the width four times as large); other scaled numbers, and means, are off by at most 2^-9 of
-    themselves in bfloat16 and 2^-12 in float16.
+    are powers of two (the width four times as large); other scaled numbers, and means, are off by at most 2^-8 of
+    themselves in bfloat16 and 2^-11 in float16.
 
 The factors, by their names in roles:
 
