@@ -34,6 +34,7 @@ POSITIONAL = {
     ("model", "count"),
     ("model", "place"),
     ("source_dir", "out_dir"),
+    ("planned", "step"),
 }
 
 

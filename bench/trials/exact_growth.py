@@ -101,7 +101,9 @@ def model_of(config: Any, rng: np.random.Generator, dtype: str) -> Any:
     standard = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        model = getattr(transformers, CLASSES[config.model_type])(config).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_whole(rng, 0, 1 << 30))
+            model = getattr(transformers, CLASSES[config.model_type])(config).eval()
     finally:
         torch.set_default_dtype(standard)
     with torch.no_grad():

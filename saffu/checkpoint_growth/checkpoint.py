@@ -7,6 +7,7 @@ before that is taken up again by the same call: shards that are whole are kept.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def checkpoint(
         As :func:`saffu.grow.module` takes them.
     dtype : {"float64", "float32", "bfloat16", "float16"}, optional
         Of the new checkpoint; by default each tensor's own. Tensors of 16 bits are computed in float32 and rounded
-        once: each number that is scaled, or a mean, is off by at most 2^-9 of itself in bfloat16, and 2^-12 in float16.
+        once: each number that is scaled, or a mean, is off by at most 2^-8 of itself in bfloat16, and 2^-11 in float16.
     shard_bytes : int
         The largest file, unless one tensor is larger.
     verify : bool
@@ -83,7 +84,8 @@ def checkpoint(
     ValueError, TypeError
         If the growth cannot be exact, or the checkpoint is not one of its family.
     OSError
-        If a file cannot be read or written. What is written by then is kept, and the same call goes on from there.
+        If a file cannot be read or written. What is written by then is kept, and the same call goes on from there,
+        unless ``init`` is a function, of which it is not known whether it is the same.
 
     Examples
     --------
@@ -197,7 +199,7 @@ def _check_out(source: str, out: str) -> None:
 def _with_dtype(config: dict[str, Any], stored: Mapping[str, Stored], dtype: str | None) -> dict[str, Any]:
     """A config that says of what numbers the new checkpoint is."""
     now = config.get("dtype") or config.get("torch_dtype")
-    largest = max(stored.values(), key=lambda tensor: tensor.shape)
+    largest = max(stored.values(), key=lambda tensor: math.prod(tensor.shape))
     new = dtype or now or DTYPES.get(largest.code, "float32")
     keys = [key for key in ("dtype", "torch_dtype") if config.get(key)] or ["dtype"]
     return config | dict.fromkeys(keys, new)
@@ -233,15 +235,22 @@ def _settings(planned: Plan, stored: Mapping[str, Stored], how: Mapping[str, Any
 def _begin(work: str, settings: str | None) -> None:
     """Make the folder to write into, unless the same call has left one to go on with."""
     path = os.path.join(work, SETTINGS)
-    if settings is not None and os.path.isfile(path):
+    if os.path.isfile(path):
         with open(path, encoding="utf-8") as file:
             if file.read() == settings:
                 return
-    shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work)
+    elif os.path.lexists(work):
+        raise FileExistsError(f"{work!r} is in the way, and no growth has left it; remove it")
     os.mkdir(work)
-    if settings is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(settings)
+    _write(path, settings or "")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_rest(source: str, work: str, config: Mapping[str, Any], index: Mapping[str, Any] | None) -> None:
@@ -251,6 +260,4 @@ def _write_rest(source: str, work: str, config: Mapping[str, Any], index: Mappin
             shutil.copyfile(path, os.path.join(work, name))
     for name, content in ((CONFIG, config), (INDEX, index)):
         if content is not None:
-            with open(os.path.join(work, name), "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2)
-                file.write("\n")
+            _write(os.path.join(work, name), json.dumps(content, indent=2) + "\n")

@@ -3,8 +3,8 @@
 To add one, write down its tensors with the axes of :mod:`saffu.checkpoint_growth.roles`: what each axis counts, whether
 it reads from the state, writes into it or neither; name the factors of :mod:`saffu.checkpoint_growth.scales` that its
 old entries need; mark as ``silent`` what makes a new layer add nothing; and put it into FAMILIES under the
-``model_type`` of its configs. The tests of growth draw random configs in ``bench/trials/exact_growth.py``, where it needs
-its class and its settings. Nothing else in the package knows a family by name.
+``model_type`` of its configs. The tests of growth draw random configs in ``bench/trials/exact_growth.py``, where it
+needs its class and its settings. Nothing else in the package knows a family by name.
 """
 
 from __future__ import annotations

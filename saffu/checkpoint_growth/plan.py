@@ -182,8 +182,12 @@ def plan(config: Any, *, places: model_sizes.Places = None, dtype: str | None = 
 def config_of(source: Any) -> dict[str, Any]:
     """The config of a model, of a folder, or itself, as a dict."""
     if isinstance(source, (str, os.PathLike)):
-        with open(os.path.join(source, CONFIG), encoding="utf-8") as file:
-            source = json.load(file)
+        path = os.path.join(source, CONFIG)
+        with open(path, encoding="utf-8") as file:
+            try:
+                source = json.load(file)
+            except ValueError as error:
+                raise ValueError(f"{path!r} is no JSON: {error}") from error
     if hasattr(source, "with_arrays"):
         return config_of_arrays(source.arrays)
     source = getattr(source, "config", source)

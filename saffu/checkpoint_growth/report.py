@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from saffu.checkpoint_growth.plan import Plan, Step
+from saffu.checkpoint_growth.plan import Plan, Step, dtype_of
 from saffu.checkpoint_growth.roles import Sizes
 
+HALF_OF_THE_LAST_PLACE = {"bfloat16": "2^-8", "float16": "2^-11"}
 HEADER = ("tensor", "shape", "", "copied", "times", "zero", "mean", "free")
 
 
@@ -20,6 +22,7 @@ def table(planned: Plan) -> str:
         f"{'grown to':>{len(planned.family.name)}}: {_sizes(planned.new)}",
         f"parameters {before:,} -> {after:,}",
         *_epsilon(planned),
+        *_rounding(planned),
         "",
         *_aligned([HEADER, *(_cells(list(some)) for _, some in itertools.groupby(_by_role(planned), _alike))]),
     ]
@@ -41,6 +44,14 @@ def _epsilon(planned: Plan) -> Iterable[str]:
     name = planned.family.epsilon
     if name and planned.config[name] != planned.old_config[name]:
         yield f"{name} {planned.old_config[name]:g} -> {planned.config[name]:g}"
+
+
+def _rounding(planned: Plan) -> Iterable[str]:
+    """What numbers of 16 bits lose; a factor that is a power of two loses nothing."""
+    dtype = dtype_of(planned.config)
+    lossy = any(step.mean or any(math.frexp(scale)[0] != 0.5 for scale in step.scale) for step in planned.steps)
+    if dtype in HALF_OF_THE_LAST_PLACE and lossy:
+        yield f"{dtype}: each scaled number, and each mean, is off by at most {HALF_OF_THE_LAST_PLACE[dtype]} of itself"
 
 
 def _by_role(planned: Plan) -> list[Step]:

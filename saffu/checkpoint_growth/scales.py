@@ -3,8 +3,8 @@
 What is not scaled follows from zeros:
 
 perceptron
-    contract(activate(gate(x)) * expand(x)): a new unit, whatever its gate and its input make of x, meets a zero column of
-    the contraction. Likewise a new head, and new numbers of values, meet zero columns of the output projection.
+    contract(activate(gate(x)) * expand(x)): a new unit, whatever its gate and its input make of x, meets a zero column
+    of the contraction. Likewise a new head, and new numbers of values, meet zero columns of the output projection.
 
 new layer
     x + merge(...) and x + contract(...) are x where both are zero, wherever the layer stands. Gemma 2 norms what they
@@ -22,8 +22,8 @@ gradients
 
 16 bits
     bfloat16 and float16 are computed in float32 and rounded once. Copies and zeros are exact, and so are factors that
-    are powers of two (the width four times as large); other scaled numbers, and means, are off by at most 2^-9 of
-    themselves in bfloat16 and 2^-12 in float16.
+    are powers of two (the width four times as large); other scaled numbers, and means, are off by at most 2^-8 of
+    themselves in bfloat16 and 2^-11 in float16.
 
 The factors, by their names in roles:
 

@@ -75,8 +75,10 @@ def _files(folder: str) -> list[str]:
     index, one = os.path.join(folder, INDEX), os.path.join(folder, ONE_FILE)
     if os.path.exists(index):
         with open(index, encoding="utf-8") as file:
-            names = sorted(set(json.load(file)["weight_map"].values()))
-        return [os.path.join(folder, name) for name in names]
+            try:
+                return [os.path.join(folder, name) for name in sorted(set(json.load(file)["weight_map"].values()))]
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise ValueError(f"{index!r} does not say in which file each tensor is") from error
     if os.path.exists(one):
         return [one]
     others = [name for name in sorted(os.listdir(folder)) if name.endswith((".bin", ".pt", ".pth", ".h5", ".gguf"))]
@@ -97,7 +99,10 @@ def _header(path: str) -> dict[str, Stored]:
     entries.pop("__metadata__", None)
     found = {}
     for name, entry in entries.items():
-        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        try:
+            code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        except (ValueError, TypeError, LookupError) as error:
+            raise ValueError(f"{path!r} does not say where tensor {name!r} is") from error
         if end + 8 + length > size:
             raise ValueError(f"{path!r} is cut short: it has {size} bytes and should have {end + 8 + length} at least")
         if code in DTYPES and end - begin != math.prod(shape) * np.dtype(_STORED[code]).itemsize:

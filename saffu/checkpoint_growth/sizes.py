@@ -38,6 +38,9 @@ def sizes_of(family: Family, config: Config) -> Sizes:
             raise ValueError(f"the config has a hidden size of {hidden}, which is no multiple of its {heads} heads")
         width = size.get("head_dim", hidden // heads)
         layers.append(LayerSizes(heads, kv_heads, size.get("key", width), size.get("value", width), size["mlp"]))
+    for name in family.layer_lists:
+        if not isinstance(config.get(name), (list, tuple)) or len(config[name]) != n:
+            raise ValueError(f"the config's {name} must have an entry for each of {n} layers, got {config.get(name)!r}")
     inputs = _entry(config, keys["inputs"]) if "inputs" in keys else vocabulary
     positions = _entry(config, keys["positions"]) if "positions" in keys else 0
     return Sizes(hidden, vocabulary, inputs, positions, tuple(layers))

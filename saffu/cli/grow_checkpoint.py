@@ -98,7 +98,11 @@ def run(arguments: argparse.Namespace) -> None:
     init = explicit(arguments.source, arguments.data, arguments.seed) if arguments.data else arguments.init
     work = Work(arguments.source, arguments.out, planned, arguments.dtype, init, arguments.seed)
     print(planned, flush=True)
-    work.write(shard_bytes, progress=not arguments.quiet)
+    try:
+        work.write(shard_bytes, progress=not arguments.quiet)
+    except KeyboardInterrupt:
+        more = "" if arguments.data else "; the same command goes on from here"
+        raise KeyboardInterrupt(f"{work.folder!r} has what is written{more}") from None
     if arguments.verify:
         print(f"verified: logits differ by {work.verify():.1e} of the largest")
     work.publish()

@@ -108,7 +108,8 @@ def test_growth_writes_its_tables(tmp_path, capsys):
 
 
 def test_growth_of_decoders_is_within_its_limits(tmp_path, capsys):
-    pytest.importorskip("transformers")
+    for library in ("torch", "transformers"):
+        pytest.importorskip(library)
     importlib.import_module("bench.experiments.exact_growth").main(["--quick", "--out", str(tmp_path)])
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out
@@ -122,7 +123,7 @@ def test_growth_of_decoders_is_within_its_limits(tmp_path, capsys):
 
 
 def test_a_decoder_grows_without_a_jump(tmp_path, capsys):
-    for library in ("matplotlib", "transformers"):
+    for library in ("matplotlib", "torch", "transformers"):
         pytest.importorskip(library)
     importlib.import_module("bench.experiments.growing_decoder").main(["--quick", "--out", str(tmp_path)])
     table = (tmp_path / "table.md").read_text(encoding="utf-8")

@@ -237,6 +237,22 @@ def without(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def without_places(folder):
+    (folder / "model.safetensors.index.json").write_text('{"weights": {}}')
+
+
+def no_json(folder):
+    (folder / "config.json").write_text("{")
+
+
+def lacks_config(folder):
+    (folder / "config.json").unlink()
+
+
+def in_the_way(folder):
+    (folder.parent / ".large.growing").mkdir()
+
+
 def with_integers(folder):
     save_file({n: v.astype(np.int8) for n, v in contents(folder).items()}, folder / "model.safetensors")
 
@@ -258,6 +274,10 @@ def with_other_shapes(folder):
 
 REFUSED = [
     (break_index, {}, ValueError, "model.safetensors' is no safetensors file"),
+    (without_places, {}, ValueError, "index.json' does not say in which file each tensor is"),
+    (no_json, {}, ValueError, "config.json' is no JSON"),
+    (lacks_config, {}, FileNotFoundError, "config.json"),
+    (in_the_way, {}, FileExistsError, "growing' is in the way, and no growth has left it; remove it"),
     (cut_short, {}, ValueError, "is cut short: it has"),
     (
         without,
@@ -323,6 +343,22 @@ def test_the_command_shows_its_plan_and_writes_the_checkpoint(tmp_path, capsys):
     grow.checkpoint(tmp_path / "small", tmp_path / "same", seed=4, hidden=36, layers=3, places=[0], heads=6, kv_heads=3)
     for path in (tmp_path / "same").iterdir():
         assert (tmp_path / "large" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_an_interrupted_command_says_how_it_goes_on(tmp_path, capsys, monkeypatch):
+    written(tmp_path / "small")
+    arguments = ("grow-checkpoint", tmp_path / "small", "--mlp", 30, "--out", tmp_path / "large")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "grown", interrupt)
+        code, _, errors = run(capsys, *arguments)
+    assert (code, errors.count("\n")) == (130, 1)
+    assert ".large.growing' has what is written; the same command goes on from here" in errors
+    assert run(capsys, *arguments)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "small"]
 
 
 def test_the_command_verifies(tmp_path, capsys):

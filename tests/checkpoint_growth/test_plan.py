@@ -106,6 +106,14 @@ def test_the_table_shows_what_is_copied_scaled_zero_and_free():
     assert text == str(grow.plan(config("gpt2"), hidden=32, heads=4, layers=3))
 
 
+def test_the_table_states_what_rounding_loses():
+    line = "bfloat16: each scaled number, and each mean, is off by at most 2^-8 of itself"
+    assert line in str(grow.plan(config(dtype="bfloat16"), hidden=36))
+    assert line not in str(grow.plan(config(dtype="bfloat16"), hidden=96, mlp=30))  # the gains are halved
+    assert "2^-11 of itself" in str(grow.plan(config(torch_dtype="float16"), hidden=36))
+    assert "2^-" not in str(grow.plan(config(), hidden=36))
+
+
 def test_what_a_config_lacks_is_what_its_family_does_without_it():
     bare = {name: value for name, value in config().items() if name not in ("num_key_value_heads", "head_dim")}
     planned = grow.plan(bare, heads=6, hidden=36)
@@ -187,6 +195,12 @@ REFUSED = [
     (config(), {"layers": 3, "places": "middle"}, ValueError, "places must be one of 'end', 'spread', got 'middle'"),
     (config(hidden_size=None), {"mlp": 30}, ValueError, "the config's hidden_size must be a positive whole number"),
     (config(num_key_value_heads=3), {"mlp": 30}, ValueError, "4 heads in 3 groups, which is no whole number"),
+    (
+        config("qwen2", layer_types=["full_attention"]),
+        {"mlp": 30},
+        ValueError,
+        "layer_types must have an entry for each of",
+    ),
     (config("gpt2", n_head=5), {"mlp": 99}, ValueError, "hidden size of 24, which is no multiple of its 5 heads"),
     (saffu.Transformer(9, hidden=4), {"kv_heads": 2}, ValueError, "saffu.Transformer has no kv_heads to choose"),
     (3, {"mlp": 30}, TypeError, "config must be a dict, a transformers config or model, or a folder, got int"),
