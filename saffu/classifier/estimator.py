@@ -78,6 +78,8 @@ class Classifier(Settings, Routed, ABC, Generic[F]):
 
     # ---- settings ----------------------------------------------------------------------------------------------------
 
+    n_threads: int | None
+
     def _threads(self) -> int:
         return resolve_threads(self.n_threads)
 
