@@ -64,6 +64,8 @@ _MODULES = {
     "BitCipherTransformer": "saffu.vectorizers",
     "CooccurrenceVectorizer": "saffu.vectorizers",
 }
+# Attributes of the package as if they had been imported.
+_PACKAGES = ("attention_lm", "classifier", "explicit", "ngram_lm", "training", "transformer", "utils", "vectorizers")
 
 _interrupts.end_import()
 
@@ -94,9 +96,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    module = "saffu" if name in _PACKAGES else _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module 'saffu' has no attribute {name!r}")
-    module = _MODULES[name]
     found = import_module(f"saffu.{name}") if module == "saffu" else getattr(import_module(module), name)
     globals()[name] = found
     return found

@@ -76,6 +76,12 @@ def test_the_interpreter_and_type_checkers_are_told_the_same():
     assert set(saffu.__all__) <= set(dir(saffu))
 
 
+def test_packages_inside_are_attributes():
+    assert "saffu.ngram_lm.log_linear" in loaded_by("import saffu; saffu.ngram_lm.model.ExplicitLM")
+    names = {path.name for path in Path(saffu.__file__).parent.iterdir() if (path / "__init__.py").exists()}
+    assert set(saffu._PACKAGES) <= names
+
+
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(saffu, "ImplicitLM")
     assert getattr(saffu, "ImplicitLM", None) is None
