@@ -39,6 +39,7 @@ TABLES = (
     "near-optimality",
     "growth",
     "thread-scaling",
+    "beside-kenlm",
     "exact-growth",
     "growing-decoder",
     "pruning",
