@@ -154,7 +154,7 @@ class LanguageModel(ABC):
         >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2, 1] * 50)
         >>> ids, probabilities = model.top([0, 1], 2)
         >>> ids.tolist(), bool(probabilities[0] > probabilities[1])
-        ([2, 1], True)
+        ([2, 0], True)
         """
         k = validate.integer(k, "k", 1)
         p = self.distribution(context)
