@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 # arguments are below.
 TABLES = (
     "speed",
+    "kernel-aims",
     "import-time",
     "cluster",
     "language-model-quality",
