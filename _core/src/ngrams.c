@@ -101,7 +101,7 @@ SAFFU_INLINE const uint8_t *token(const saffu_texts *texts, const uint8_t *p, co
     while (p < end && (c = class_of(texts->classes, p, end, &next)) & SPACE) p = next;
     if (p == end) return NULL;
     if (texts->tokenizer == SAFFU_WHITESPACE)
-        *stop = behind_run(texts->classes, WORD | MARK | SAFFU_OTHER, p, end, &c);
+        *stop = behind_run(texts->classes, WORD | MARK | SAFFU_OTHER, next, end, &c);
     else if (c & WORD) {
         const uint8_t *first = behind_run(texts->classes, WORD, next, end, &c);
         *stop = word_end(texts->classes, first, end, c);

@@ -130,3 +130,11 @@ def test_foul_tables_are_refused(change, message):
     assert _core.match_ngrams(*given.values())[1].tolist() == [0, 1]
     with pytest.raises(ValueError, match=message):
         _core.match_ngrams(*(given | change).values())
+
+
+def test_a_table_without_classes_ends():
+    """Characters of no class at all are a token, not an endless search for its end."""
+    text, offsets = np.frombuffer(b"ab c", np.uint8), np.array([0, 4])
+    for tokenizer in range(4):
+        indptr, _ = _core.hash_ngrams(text, offsets, np.zeros(_core.N_CODES, np.uint8), tokenizer, 1, 2**64 - 1, 1)
+        assert indptr[-1] <= 4
