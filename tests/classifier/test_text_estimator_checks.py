@@ -4,22 +4,21 @@ They give rows of numbers, and pass over estimators of strings but for one check
 that writes each row as a text: a word for each feature and the whole number next to its value.
 """
 
-import warnings
-
 import numpy as np
 import pytest
 
-estimator_checks = pytest.importorskip("sklearn.utils.estimator_checks")
+pytest.importorskip("sklearn.utils.estimator_checks")
 
-from sklearn.base import clone, is_classifier  # noqa: E402
-from sklearn.feature_extraction.text import CountVectorizer  # noqa: E402
-from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import FunctionTransformer  # noqa: E402
-from sklearn.utils import get_tags  # noqa: E402
-from sklearn.utils.validation import check_consistent_length, validate_data  # noqa: E402
+from sklearn.base import clone, is_classifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_consistent_length, validate_data
 
-from saffu import ExplicitTextClassifier  # noqa: E402
+from helpers.sklearn_checks import Checks
+from saffu import ExplicitTextClassifier
 
 
 class OfRows(ExplicitTextClassifier):
@@ -53,34 +52,20 @@ class OfRows(ExplicitTextClassifier):
 
 
 SINGLE = "the numbers are of single precision, and the check allows 1e-7"
-EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": SINGLE}
-APART = "check_array_api_input"  # the texts are strings of Python
-
-
-def parametrized():
-    estimators = [ExplicitTextClassifier(), OfRows(1, min_count=1)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Estimator .* does not inherit from `sklearn.base.BaseEstimator`")
-        warnings.filterwarnings("ignore", "Can't test estimator ExplicitTextClassifier")
-        mark = estimator_checks.parametrize_with_checks(
-            estimators, expected_failed_checks=lambda estimator: EXPECTED_FAILURES, xfail_strict=True
-        )
-    names, cases = mark.args
-    return names, [case for case in cases if APART not in str(case)], mark.kwargs
-
-
-NAMES, CASES, OPTIONS = parametrized()
+CHECKS = Checks(
+    [ExplicitTextClassifier(), OfRows(1, min_count=1)],
+    lambda estimator: {"check_sample_weight_equivalence_on_dense_data": SINGLE},
+)
 
 
 @pytest.mark.filterwarnings("default")  # some checks warn of what they do themselves
-@pytest.mark.parametrize(NAMES, CASES, **OPTIONS)
+@pytest.mark.parametrize(CHECKS.names, CHECKS.cases, **CHECKS.options)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 def test_at_least_45_checks_run():
-    green = [case for case in CASES if isinstance(case, tuple) and not hasattr(case, "marks")]
-    assert len(green) >= 45
+    assert CHECKS.green().total() >= 45
 
 
 # ---- scikit-learn's tools, on texts ----------------------------------------------------------------------------------

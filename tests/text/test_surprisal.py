@@ -4,27 +4,13 @@ import numpy as np
 import pytest
 
 import saffu
+from helpers.small_models import IDS, MODELS
 from saffu.text import Vocabulary, surprisal
 from saffu.text.surprisal import Surprisal, surprisals
 from saffu.text.words import WordBounds
 from saffu.utils.streams import TokenStream
 
-IDS = (np.arange(300) * 7 % 11 % 5).astype(np.int32)
 STREAM = TokenStream.of(np.roll(IDS, 7)[:90], [0, 40, 41])
-
-
-def backoff_model():
-    model = saffu.ExplicitLM(order=3, priming="backoff").fit(IDS)
-    model.vocabulary = Vocabulary(["a", "b", "c"])
-    return model.to_backoff()
-
-
-MODELS = {
-    "ExplicitLM": lambda: saffu.ExplicitLM(order=3, radius=2, windows=(9,), induction=20).fit(IDS),
-    "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
-    "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
-    "BackoffLM": backoff_model,
-}
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])

@@ -6,25 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import saffu
-from saffu.text import Vocabulary
+from helpers.small_models import MODELS
 from saffu.utils.sampling import likeliest
-
-IDS = (np.arange(300) * 7 % 11 % 5).astype(np.int32)
-
-
-def backoff_model():
-    model = saffu.ExplicitLM(order=3, priming="backoff").fit(IDS)
-    model.vocabulary = Vocabulary(["a", "b", "c"])
-    return model.to_backoff()
-
-
-MODELS = {
-    "ExplicitLM": lambda: saffu.ExplicitLM(order=3, radius=2, windows=(9,), induction=20).fit(IDS),
-    "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
-    "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
-    "BackoffLM": backoff_model,
-}
 
 
 @pytest.mark.parametrize("context", [[], [0], [1, 2, 3, 4, 0, 1, 2, 3, 4, 0]])
