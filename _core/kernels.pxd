@@ -252,6 +252,24 @@ cdef extern from "saffu.h" nogil:
     int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *dW, void *dbias)
     int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
                                 int size, int64_t d, void *dX, int n_threads)
+    ctypedef struct saffu_patches:
+        int64_t height, width, channels
+        int64_t patch_height, patch_width, stride
+        int64_t rows, columns
+        int64_t pool_rows, pool_columns
+        double scale, spread
+        int normalize
+
+    ctypedef struct saffu_patch_plan:
+        int64_t n, chunk, n_chunks
+        int64_t n_inputs, padded
+    int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *W, int size, int64_t n,
+                           int64_t n_units, void *pooled, int n_threads)
+    saffu_patch_plan saffu_plan_patches(const saffu_patches *patches, int64_t n, int64_t n_units)
+    int saffu_patch_moments(const saffu_patches *patches, const void *images, const int32_t *image_of,
+                            const int32_t *place_of, const void *slope, const void *W, const saffu_patch_plan *plan,
+                            int size, int64_t n_units, int64_t begin, int64_t end, double *sums, int n_threads)
+
     int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
                    int size, int64_t n, void *x, void *first, void *second, int n_threads)
 

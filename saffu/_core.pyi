@@ -240,6 +240,36 @@ def attend_backward(
     n_threads: int,
 ) -> tuple[_Real, _Real, _Real | None]: ...
 
+# patches.c
+class Patches:
+    def __new__(
+        cls,
+        shape: tuple[int, int, int],
+        patch: tuple[int, int],
+        stride: int,
+        pool: tuple[int, int],
+        scale: float,
+        spread: float,
+        normalize: bool,
+    ) -> Self: ...
+    @property
+    def places(self) -> tuple[int, int]: ...
+    @property
+    def n_cells(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+
+def pool_patches(patches: Patches, images: _Real, W: _Real, n_threads: int) -> _Real: ...
+def patch_moments(
+    patches: Patches,
+    images: _Real,
+    image_of: _Int32 | None,
+    place_of: _Int32 | None,
+    slope: _Real | None,
+    W: _Real,
+    n_threads: int,
+) -> _Float64: ...
+
 # adam.c
 def adam(
     gradient: _Real,

@@ -523,6 +523,48 @@ int saffu_attend_weights(const saffu_view *view, int size, double *sums, void *d
 int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *dZ, const void *A, const void *dS,
                             int size, int64_t d, void *dX, int n_threads);
 
+/* ---- patches.c: local softmax units on patches of images -----------------------------------------------------------
+ *
+ * An image is (height, width, channels) non-negative values; a signal has height 1. Patches of patch_height x
+ * patch_width begin at rows x columns places, `stride` apart. With x the values of one, scaled, and m their mean,
+ *
+ *     v = (max(0, x - m) / d, max(0, m - x) / d, m, 1 - m, 1)        n_inputs = 2 patch values + 3
+ *     p = softmax(v W)                                               W (n_inputs, n_units), its last row the bias
+ *     pooled[cell, k] = sum of p_k over the places of the cell       a grid of pool_rows x pool_columns cells
+ *
+ * where d is the spread, or with normalize the patch's own deviation plus the spread. A place (y, x) lies in the cell
+ * (y pool_rows / rows, x pool_columns / columns). */
+typedef struct {
+    int64_t height, width, channels;
+    int64_t patch_height, patch_width, stride;
+    int64_t rows, columns;
+    int64_t pool_rows, pool_columns;
+    double scale, spread;
+    int normalize;
+} saffu_patches;
+
+/* pooled (n, cells, n_units) of images (n, height width channels). 2 n_inputs n_units flops and n_units exps a patch,
+ * which is the limit: all but the images and the pooled sums stays in cache. */
+int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *W, int size, int64_t n,
+                       int64_t n_units, void *pooled, int n_threads);
+
+/* The moments of inputs and units: sum over patches of v_j t_k, with t = p, of the n patches at place_of[e] of image
+ * image_of[e]; or, where these are NULL, of all patches of some images, n in all. With slope (images, cells, n_units),
+ * the gradient by pooled, of all patches only, t = p (g - p . g), g the slope of the patch's cell: the moments are the
+ * gradient by W. 4 n_inputs n_units flops a patch.
+ *
+ * The patches are cut into chunks whose sums have rows of their own in sums (n_chunks, n_inputs, padded), zeros at
+ * first; a call takes the patches [from, to) of every chunk, from in ascending multiples of 64. Added in order, the
+ * chunks' sums are the moments; columns beyond n_units are of no unit. */
+typedef struct {
+    int64_t n, chunk, n_chunks; /* patches; those in a chunk; chunks */
+    int64_t n_inputs, padded;   /* shape of a chunk's sums */
+} saffu_patch_plan;
+saffu_patch_plan saffu_plan_patches(const saffu_patches *patches, int64_t n, int64_t n_units);
+int saffu_patch_moments(const saffu_patches *patches, const void *images, const int32_t *image_of,
+                        const int32_t *place_of, const void *slope, const void *W, const saffu_patch_plan *plan,
+                        int size, int64_t n_units, int64_t from, int64_t to, double *sums, int n_threads);
+
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
  * first  <- beta1 first + (1 - beta1) gradient
