@@ -263,12 +263,13 @@ cdef extern from "saffu.h" nogil:
     ctypedef struct saffu_patch_plan:
         int64_t n, chunk, n_chunks
         int64_t n_inputs, padded
-    int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *W, int size, int64_t n,
-                           int64_t n_units, void *pooled, int n_threads)
+    int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *M, const void *W, int size,
+                           int64_t n, int64_t n_units, void *pooled, int n_threads)
     saffu_patch_plan saffu_plan_patches(const saffu_patches *patches, int64_t n, int64_t n_units)
     int saffu_patch_moments(const saffu_patches *patches, const void *images, const int32_t *image_of,
-                            const int32_t *place_of, const void *slope, const void *W, const saffu_patch_plan *plan,
-                            int size, int64_t n_units, int64_t begin, int64_t end, double *sums, int n_threads)
+                            const int32_t *place_of, const void *slope, const void *M, const void *W,
+                            const saffu_patch_plan *plan, int size, int64_t n_units, int64_t begin, int64_t end,
+                            double *sums, int n_threads)
 
     int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
                    int size, int64_t n, void *x, void *first, void *second, int n_threads)

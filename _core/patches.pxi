@@ -47,40 +47,58 @@ cdef class Patches:
         whole(n_units, "the number of units", 1, 1 << 20)
         return 0
 
+    cdef int64_t n_values(self) noexcept:
+        return self.c.patch_height * self.c.patch_width * self.c.channels
 
-def pool_patches(Patches patches not None, const real[:, ::1] images not None, const real[:, ::1] W not None,
-                 n_threads):
-    """The responsibilities of each unit summed over the places of each cell, (n, cells, n_units)."""
+
+cdef int square_of(Py_ssize_t n_rows, Py_ssize_t n_columns, int64_t n_values) except -1:
+    same_length(n_rows, n_values, "the rows of M and the values of a patch")
+    same_length(n_columns, n_values, "the columns of M and the values of a patch")
+    return 0
+
+
+def pool_patches(Patches patches not None, const real[:, ::1] images not None, const real[:, ::1] M,
+                 const real[:, ::1] W not None, n_threads):
+    """The responsibilities of each unit summed over the places of each cell, (n, cells, n_units); M may be None."""
     cdef int n_team = team(n_threads), status
     cdef int64_t n = images.shape[0], n_units = W.shape[1], n_cells = patches.n_cells
+    cdef const real *M_ = NULL
     cdef const k.saffu_patches *c = &patches.c
     patches.fits(images.shape[1], W.shape[0], W.shape[1])
-    aligned(<size_t>&images[0, 0] | <size_t>&W[0, 0], sizeof(real))
+    if M is not None:
+        square_of(M.shape[0], M.shape[1], patches.n_values())
+        M_ = &M[0, 0]
+    aligned(<size_t>&images[0, 0] | <size_t>&W[0, 0] | <size_t>M_, sizeof(real))
     pooled = np.empty((n, n_cells, n_units), dtype_of(sizeof(real)))
     cdef real[:, :, ::1] pooled_ = pooled
     cdef Blocks b = blocks(n, c.rows * c.columns * n_units * (W.shape[0] // 16 + 1))
     while more(&b):
         with nogil:
-            status = k.saffu_pool_patches(c, &images[b.begin, 0], &W[0, 0], sizeof(real), b.end - b.begin, n_units,
+            status = k.saffu_pool_patches(c, &images[b.begin, 0], M_, &W[0, 0], sizeof(real), b.end - b.begin, n_units,
                                           &pooled_[b.begin, 0, 0], n_team)
         check(status)
     return pooled
 
 
 def patch_moments(Patches patches not None, const real[:, ::1] images not None, const int32_t[::1] image_of,
-                  const int32_t[::1] place_of, const real[:, :, ::1] slope, const real[:, ::1] W not None, n_threads):
+                  const int32_t[::1] place_of, const real[:, :, ::1] slope, const real[:, ::1] M,
+                  const real[:, ::1] W not None, n_threads):
     """Moments of inputs and units over some patches, or with None for these over all, of each chunk of patches.
 
-    With slope, of all patches: the gradient by W. Shape (chunks, n_inputs, n_units); their sum is wanted.
+    With slope, of all patches: the gradient by W. M may be None. Shape (chunks, n_inputs, n_units); their sum is wanted.
     """
     cdef int n_team = team(n_threads), status
     cdef int64_t n_units = W.shape[1], n_images = images.shape[0], n_places, n
     cdef const int32_t *image_ = NULL
     cdef const int32_t *place_ = NULL
     cdef const real *slope_ = NULL
+    cdef const real *M_ = NULL
     cdef const k.saffu_patches *c = &patches.c
     patches.fits(images.shape[1], W.shape[0], W.shape[1])
-    aligned(<size_t>&images[0, 0] | <size_t>&W[0, 0], sizeof(real))
+    if M is not None:
+        square_of(M.shape[0], M.shape[1], patches.n_values())
+        M_ = &M[0, 0]
+    aligned(<size_t>&images[0, 0] | <size_t>&W[0, 0] | <size_t>M_, sizeof(real))
     n_places = c.rows * c.columns
     n = n_images * n_places
     if (image_of is None) != (place_of is None):
@@ -104,7 +122,7 @@ def patch_moments(Patches patches not None, const real[:, ::1] images not None, 
     cdef Blocks b = blocks(plan.chunk if n else 0, max(plan.n_chunks, 1) * n_units * (W.shape[0] // 8 + 1), 64)
     while more(&b):
         with nogil:
-            status = k.saffu_patch_moments(c, &images[0, 0], image_, place_, slope_, &W[0, 0], &plan, sizeof(real),
-                                           n_units, b.begin, b.end, &sums_[0, 0, 0], n_team)
+            status = k.saffu_patch_moments(c, &images[0, 0], image_, place_, slope_, M_, &W[0, 0], &plan,
+                                           sizeof(real), n_units, b.begin, b.end, &sums_[0, 0, 0], n_team)
         check(status)
     return sums[:, :, :n_units]

@@ -259,13 +259,14 @@ class Patches:
     @property
     def n_inputs(self) -> int: ...
 
-def pool_patches(patches: Patches, images: _Real, W: _Real, n_threads: int) -> _Real: ...
+def pool_patches(patches: Patches, images: _Real, M: _Real | None, W: _Real, n_threads: int) -> _Real: ...
 def patch_moments(
     patches: Patches,
     images: _Real,
     image_of: _Int32 | None,
     place_of: _Int32 | None,
     slope: _Real | None,
+    M: _Real | None,
     W: _Real,
     n_threads: int,
 ) -> _Float64: ...

@@ -18,16 +18,13 @@
 enum { BLOCK = 64, ROWS = 8, N_CHUNKS = 16, PADDING = 32 };
 #define NEVER -1e30 /* a logit whose exponential is zero */
 
-SAFFU_INLINE int64_t inputs_of(const saffu_patches *s) {
-    return 2 * s->patch_height * s->patch_width * s->channels + 3;
-}
-
-SAFFU_INLINE int64_t padded_units(int64_t n_units) { return (n_units + PADDING - 1) / PADDING * PADDING; }
+SAFFU_INLINE int64_t round_up(int64_t n, int64_t size) { return (n + size - 1) / size * size; }
+SAFFU_INLINE int64_t values_of(const saffu_patches *s) { return s->patch_height * s->patch_width * s->channels; }
+SAFFU_INLINE int64_t inputs_of(const saffu_patches *s) { return 2 * values_of(s) + 3; }
 
 saffu_patch_plan saffu_plan_patches(const saffu_patches *s, int64_t n, int64_t n_units) {
-    int64_t chunk = (n + N_CHUNKS - 1) / N_CHUNKS;
-    chunk = saffu_max(BLOCK, (chunk + BLOCK - 1) / BLOCK * BLOCK);
-    saffu_patch_plan plan = {n, chunk, (n + chunk - 1) / chunk, inputs_of(s), padded_units(n_units)};
+    int64_t chunk = saffu_max(BLOCK, round_up((n + N_CHUNKS - 1) / N_CHUNKS, BLOCK));
+    saffu_patch_plan plan = {n, chunk, (n + chunk - 1) / chunk, inputs_of(s), round_up(n_units, PADDING)};
     return plan;
 }
 
@@ -59,14 +56,14 @@ saffu_patch_plan saffu_plan_patches(const saffu_patches *s, int64_t n, int64_t n
 #undef WIDTH
 #undef NAME
 
-int saffu_pool_patches(const saffu_patches *s, const void *images, const void *W, int size, int64_t n, int64_t n_units,
-                       void *pooled, int n_threads) {
-    return BY_SIZE(size, pool_patches, s, images, W, n, n_units, pooled, n_threads);
+int saffu_pool_patches(const saffu_patches *s, const void *images, const void *M, const void *W, int size, int64_t n,
+                       int64_t n_units, void *pooled, int n_threads) {
+    return BY_SIZE(size, pool_patches, s, images, M, W, n, n_units, pooled, n_threads);
 }
 
 int saffu_patch_moments(const saffu_patches *s, const void *images, const int32_t *image_of, const int32_t *place_of,
-                        const void *slope, const void *W, const saffu_patch_plan *plan, int size, int64_t n_units,
-                        int64_t from, int64_t to, double *sums, int n_threads) {
-    return BY_SIZE(size, patch_moments, s, images, image_of, place_of, slope, W, plan, n_units, from, to, sums,
+                        const void *slope, const void *M, const void *W, const saffu_patch_plan *plan, int size,
+                        int64_t n_units, int64_t from, int64_t to, double *sums, int n_threads) {
+    return BY_SIZE(size, patch_moments, s, images, image_of, place_of, slope, M, W, plan, n_units, from, to, sums,
                    n_threads);
 }

@@ -13,37 +13,59 @@ SAFFU_INLINE void NAME(add_tile)(const REAL *a, int64_t a_stride, const REAL *b,
     }
 }
 
-/* v_jp (n_inputs, BLOCK): the inputs of BLOCK patches, whose first values are from[p]. */
-SAFFU_INLINE void NAME(load_inputs)(const saffu_patches *s, const REAL *const from[BLOCK], REAL *restrict v_jp) {
-    int64_t n_values = s->patch_height * s->patch_width * s->channels, row = s->patch_width * s->channels;
-    REAL mean[BLOCK] = {0}, weight[BLOCK], scale = (REAL)s->scale;
+/* c_jp (n_values, BLOCK): BLOCK patches, whose first values are from[p], less their means, over d. */
+SAFFU_INLINE void NAME(load_contrast)(const saffu_patches *s, int64_t n_values, const REAL *const from[BLOCK],
+                                      REAL mean[BLOCK], REAL *restrict c_jp) {
+    int64_t row = s->patch_width * s->channels;
+    REAL weight[BLOCK], square[BLOCK] = {0}, scale = (REAL)s->scale;
+    for (int p = 0; p < BLOCK; p++) mean[p] = 0;
     for (int64_t y = 0, j = 0; y < s->patch_height; y++)
         for (int64_t i = 0; i < row; i++, j++) {
             int64_t place = y * s->width * s->channels + i;
-            for (int p = 0; p < BLOCK; p++) v_jp[j * BLOCK + p] = from[p][place] * scale;
-            for (int p = 0; p < BLOCK; p++) mean[p] += v_jp[j * BLOCK + p];
+            for (int p = 0; p < BLOCK; p++) c_jp[j * BLOCK + p] = from[p][place] * scale;
+            for (int p = 0; p < BLOCK; p++) mean[p] += c_jp[j * BLOCK + p];
         }
     for (int p = 0; p < BLOCK; p++) mean[p] /= (REAL)n_values;
-    for (int p = 0; p < BLOCK; p++) weight[p] = (REAL)(1.0 / s->spread);
-    if (s->normalize) {
-        REAL square[BLOCK] = {0};
-        for (int64_t j = 0; j < n_values; j++)
-            for (int p = 0; p < BLOCK; p++)
-                square[p] += (v_jp[j * BLOCK + p] - mean[p]) * (v_jp[j * BLOCK + p] - mean[p]);
-        for (int p = 0; p < BLOCK; p++) weight[p] = 1 / (ROOT(square[p] / (REAL)n_values) + (REAL)s->spread);
-    }
+    for (int64_t j = 0; j < n_values; j++)
+        for (int p = 0; p < BLOCK; p++) {
+            c_jp[j * BLOCK + p] -= mean[p];
+            square[p] += c_jp[j * BLOCK + p] * c_jp[j * BLOCK + p];
+        }
+    for (int p = 0; p < BLOCK; p++)
+        weight[p] = 1 / ((s->normalize ? ROOT(square[p] / (REAL)n_values) : 0) + (REAL)s->spread);
+    for (int64_t j = 0; j < n_values; j++)
+        for (int p = 0; p < BLOCK; p++) c_jp[j * BLOCK + p] *= weight[p];
+}
+
+/* z_jp (n_values, BLOCK) = M c, the rows of m_ij (n_values, stride) being the columns of M. */
+SAFFU_INLINE void NAME(whiten)(const REAL *m_ij, int64_t stride, const REAL *c_ip, int64_t n_values,
+                               REAL *restrict z_jp) {
+    for (int64_t j = 0; j < n_values; j += ROWS)
+        for (int64_t p = 0; p < BLOCK; p += 2 * WIDTH) {
+            NAME(Vector) sum[ROWS][2];
+            memset(sum, 0, sizeof sum);
+            NAME(add_tile)(m_ij + j, stride, c_ip + p, BLOCK, n_values, sum);
+            for (int r = 0; r < ROWS && j + r < n_values; r++) memcpy(z_jp + (j + r) * BLOCK + p, sum[r], sizeof sum[r]);
+        }
+}
+
+/* v_jp (n_inputs, BLOCK): the inputs of BLOCK patches, whose first values are from[p]; c_jp is scratch. */
+SAFFU_INLINE void NAME(load_inputs)(const saffu_patches *s, const REAL *m_ij, const REAL *const from[BLOCK],
+                                    REAL *restrict c_jp, REAL *restrict v_jp) {
+    int64_t n_values = values_of(s);
+    REAL *rest = v_jp + 2 * n_values * BLOCK;
+    NAME(load_contrast)(s, n_values, from, rest, m_ij ? c_jp : v_jp);
+    if (m_ij) NAME(whiten)(m_ij, round_up(n_values, ROWS), c_jp, n_values, v_jp);
     for (int64_t j = 0; j < n_values; j++) {
         REAL *above = v_jp + j * BLOCK, *below = v_jp + (n_values + j) * BLOCK;
         for (int p = 0; p < BLOCK; p++) {
-            REAL contrast = (above[p] - mean[p]) * weight[p];
+            REAL contrast = above[p];
             above[p] = contrast > 0 ? contrast : 0;
             below[p] = contrast < 0 ? -contrast : 0;
         }
     }
-    REAL *rest = v_jp + 2 * n_values * BLOCK;
     for (int p = 0; p < BLOCK; p++) {
-        rest[p] = mean[p];
-        rest[BLOCK + p] = 1 - mean[p];
+        rest[BLOCK + p] = 1 - rest[p];
         rest[2 * BLOCK + p] = 1;
     }
 }
@@ -92,6 +114,14 @@ static void NAME(pad_weights)(const REAL *W, int64_t n_inputs, int64_t n_units, 
     }
 }
 
+/* m_ij (n_values, padded) from M (n_values, n_values), transposed. */
+static const REAL *NAME(pad_whitening)(const REAL *M, int64_t n, REAL *m_ij) {
+    int64_t stride = round_up(n, ROWS);
+    for (int64_t i = 0; M && i < n; i++)
+        for (int64_t j = 0; j < stride; j++) m_ij[i * stride + j] = j < n ? M[j * n + i] : 0;
+    return M ? m_ij : NULL;
+}
+
 /* Where the patch at a place, in row-major order of the positions, begins in its image; places beyond are the last. */
 SAFFU_INLINE int64_t NAME(begin)(const saffu_patches *s, int64_t place) {
     int64_t y = place / s->columns, x = place % s->columns;
@@ -103,26 +133,28 @@ SAFFU_INLINE int64_t NAME(cell_of)(const saffu_patches *s, int64_t place) {
     return y * s->pool_rows / s->rows * s->pool_columns + x * s->pool_columns / s->columns;
 }
 
-SAFFU_SIMD static int NAME(pool_patches)(const saffu_patches *s, const REAL *images, const REAL *W, int64_t n,
-                                         int64_t n_units, REAL *pooled, int n_threads) {
-    int64_t n_inputs = inputs_of(s), padded = padded_units(n_units), n_places = s->rows * s->columns;
+SAFFU_SIMD static int NAME(pool_patches)(const saffu_patches *s, const REAL *images, const REAL *M, const REAL *W,
+                                         int64_t n, int64_t n_units, REAL *pooled, int n_threads) {
+    int64_t n_inputs = inputs_of(s), padded = round_up(n_units, PADDING), n_places = s->rows * s->columns;
     int64_t n_cells = s->pool_rows * s->pool_columns, image_size = s->height * s->width * s->channels;
-    int64_t own = (n_inputs + padded) * BLOCK + n_cells * padded;
+    int64_t n_values = values_of(s), shared = n_inputs * padded + n_values * round_up(n_values, ROWS);
+    int64_t own = (n_inputs + n_values + padded) * BLOCK + n_cells * padded;
     int team = saffu_team(n_threads, n * n_places * n_inputs * n_units / 16);
-    REAL *scratch = malloc((size_t)(n_inputs * padded + team * own) * sizeof *scratch);
+    REAL *scratch = malloc((size_t)(shared + team * own) * sizeof *scratch);
     if (!scratch) return SAFFU_NO_MEMORY;
     NAME(pad_weights)(W, n_inputs, n_units, padded, scratch);
+    const REAL *m_ij = NAME(pad_whitening)(M, n_values, scratch + n_inputs * padded);
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t m = 0; m < n; m++) {
-        REAL *v_jp = scratch + n_inputs * padded + saffu_thread() * own;
-        REAL *p_pk = v_jp + n_inputs * BLOCK, *sum_ck = p_pk + BLOCK * padded;
+        REAL *v_jp = scratch + shared + saffu_thread() * own, *c_jp = v_jp + n_inputs * BLOCK;
+        REAL *p_pk = c_jp + n_values * BLOCK, *sum_ck = p_pk + BLOCK * padded;
         const REAL *from[BLOCK];
         memset(sum_ck, 0, (size_t)(n_cells * padded) * sizeof *sum_ck);
         for (int64_t first = 0; first < n_places; first += BLOCK) {
             int64_t here = saffu_min(BLOCK, n_places - first);
             for (int64_t p = 0; p < BLOCK; p++)
                 from[p] = images + m * image_size + NAME(begin)(s, saffu_min(first + p, n_places - 1));
-            NAME(load_inputs)(s, from, v_jp);
+            NAME(load_inputs)(s, m_ij, from, c_jp, v_jp);
             NAME(responsibilities)(v_jp, scratch, n_inputs, padded, here, p_pk);
             for (int64_t p = 0; p < here; p++) {
                 REAL *sum_k = sum_ck + NAME(cell_of)(s, first + p) * padded;
@@ -152,7 +184,7 @@ SAFFU_INLINE void NAME(through_softmax)(const REAL *g_k, int64_t n_units, REAL *
 /* sum_jk (n_inputs, n_units) += sum over the patches p of v_pj t_pk. */
 SAFFU_INLINE void NAME(add_moments)(const REAL *v_jp, const REAL *t_pk, int64_t n_inputs, int64_t n_units, REAL *v_pj,
                                     double *restrict sum_jk) {
-    int64_t rows = (n_inputs + ROWS - 1) / ROWS * ROWS;
+    int64_t rows = round_up(n_inputs, ROWS);
     for (int64_t j = 0; j < rows; j++)
         for (int p = 0; p < BLOCK; p++) v_pj[p * rows + j] = j < n_inputs ? v_jp[j * BLOCK + p] : 0;
     for (int64_t k = 0; k < n_units; k += 2 * WIDTH)
@@ -169,20 +201,22 @@ SAFFU_INLINE void NAME(add_moments)(const REAL *v_jp, const REAL *t_pk, int64_t 
 }
 
 SAFFU_SIMD static int NAME(patch_moments)(const saffu_patches *s, const REAL *images, const int32_t *image_of,
-                                          const int32_t *place_of, const REAL *slope, const REAL *W,
-                                          const saffu_patch_plan *plan, int64_t n_units, int64_t begin, int64_t end,
+                                          const int32_t *place_of, const REAL *slope, const REAL *M,
+                                          const REAL *W, const saffu_patch_plan *plan, int64_t n_units, int64_t begin, int64_t end,
                                           double *sums, int n_threads) {
-    int64_t n_inputs = inputs_of(s), padded = padded_units(n_units), n_places = s->rows * s->columns;
+    int64_t n_inputs = inputs_of(s), padded = round_up(n_units, PADDING), n_places = s->rows * s->columns;
     int64_t n_cells = s->pool_rows * s->pool_columns, image_size = s->height * s->width * s->channels;
-    int64_t rows = (n_inputs + ROWS - 1) / ROWS * ROWS, own = (n_inputs + padded + rows) * BLOCK;
+    int64_t n_values = values_of(s), shared = n_inputs * padded + n_values * round_up(n_values, ROWS);
+    int64_t own = (n_inputs + n_values + padded + round_up(n_inputs, ROWS)) * BLOCK;
     int team = (int)saffu_min(saffu_team(n_threads, (end - begin) * n_inputs * n_units / 16), plan->n_chunks);
-    REAL *scratch = malloc((size_t)(n_inputs * padded + team * own) * sizeof *scratch);
+    REAL *scratch = malloc((size_t)(shared + team * own) * sizeof *scratch);
     if (!scratch) return SAFFU_NO_MEMORY;
     NAME(pad_weights)(W, n_inputs, n_units, padded, scratch);
+    const REAL *m_ij = NAME(pad_whitening)(M, n_values, scratch + n_inputs * padded);
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1))
     for (int64_t chunk = 0; chunk < plan->n_chunks; chunk++) {
-        REAL *v_jp = scratch + n_inputs * padded + saffu_thread() * own;
-        REAL *t_pk = v_jp + n_inputs * BLOCK, *v_pj = t_pk + BLOCK * padded;
+        REAL *v_jp = scratch + shared + saffu_thread() * own, *c_jp = v_jp + n_inputs * BLOCK;
+        REAL *t_pk = c_jp + n_values * BLOCK, *v_pj = t_pk + BLOCK * padded;
         const REAL *from[BLOCK];
         int64_t to = saffu_min(chunk * plan->chunk + end, saffu_min((chunk + 1) * plan->chunk, plan->n));
         for (int64_t first = chunk * plan->chunk + begin; first < to; first += BLOCK) {
@@ -191,7 +225,7 @@ SAFFU_SIMD static int NAME(patch_moments)(const saffu_patches *s, const REAL *im
                 int64_t e = saffu_min(first + p, to - 1), m = image_of ? image_of[e] : e / n_places;
                 from[p] = images + m * image_size + NAME(begin)(s, image_of ? place_of[e] : e % n_places);
             }
-            NAME(load_inputs)(s, from, v_jp);
+            NAME(load_inputs)(s, m_ij, from, c_jp, v_jp);
             NAME(responsibilities)(v_jp, scratch, n_inputs, padded, here, t_pk);
             for (int64_t p = 0; slope && p < here; p++) {
                 int64_t cell = (first + p) / n_places * n_cells + NAME(cell_of)(s, (first + p) % n_places);

@@ -528,9 +528,10 @@ int saffu_attend_embeddings(const saffu_view *view, const void *X, const void *d
  * An image is (height, width, channels) non-negative values; a signal has height 1. Patches of patch_height x
  * patch_width begin at rows x columns places, `stride` apart. With x the values of one, scaled, and m their mean,
  *
- *     v = (max(0, x - m) / d, max(0, m - x) / d, m, 1 - m, 1)        n_inputs = 2 patch values + 3
- *     p = softmax(v W)                                               W (n_inputs, n_units), its last row the bias
- *     pooled[cell, k] = sum of p_k over the places of the cell       a grid of pool_rows x pool_columns cells
+ *     z = M (x - m) / d                                    M (patch values, patch values), or NULL for the identity
+ *     v = (max(0, z), max(0, -z), m, 1 - m, 1)             n_inputs = 2 patch values + 3
+ *     p = softmax(v W)                                     W (n_inputs, n_units), its last row the bias
+ *     pooled[cell, k] = sum of p_k over the cell's places  a grid of pool_rows x pool_columns cells
  *
  * where d is the spread, or with normalize the patch's own deviation plus the spread. A place (y, x) lies in the cell
  * (y pool_rows / rows, x pool_columns / columns). */
@@ -545,8 +546,8 @@ typedef struct {
 
 /* pooled (n, cells, n_units) of images (n, height width channels). 2 n_inputs n_units flops and n_units exps a patch,
  * which is the limit: all but the images and the pooled sums stays in cache. */
-int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *W, int size, int64_t n,
-                       int64_t n_units, void *pooled, int n_threads);
+int saffu_pool_patches(const saffu_patches *patches, const void *images, const void *M, const void *W, int size,
+                       int64_t n, int64_t n_units, void *pooled, int n_threads);
 
 /* The moments of inputs and units: sum over patches of v_j t_k, with t = p, of the n patches at place_of[e] of image
  * image_of[e]; or, where these are NULL, of all patches of some images, n in all. With slope (images, cells, n_units),
@@ -562,8 +563,9 @@ typedef struct {
 } saffu_patch_plan;
 saffu_patch_plan saffu_plan_patches(const saffu_patches *patches, int64_t n, int64_t n_units);
 int saffu_patch_moments(const saffu_patches *patches, const void *images, const int32_t *image_of,
-                        const int32_t *place_of, const void *slope, const void *W, const saffu_patch_plan *plan,
-                        int size, int64_t n_units, int64_t from, int64_t to, double *sums, int n_threads);
+                        const int32_t *place_of, const void *slope, const void *M, const void *W,
+                        const saffu_patch_plan *plan, int size, int64_t n_units, int64_t from, int64_t to,
+                        double *sums, int n_threads);
 
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *

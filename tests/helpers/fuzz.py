@@ -320,6 +320,30 @@ def raw_compare_all(rng: Rng) -> Call:
     return _core.compare_all, [reals(rng, size(rng), size(rng, 0, 40), dtype=real(rng)), threads(rng)]
 
 
+def of_patches(geometry: list[Any], name: str, *arguments: Any) -> Any:
+    """Say how patches lie, and use them."""
+    return getattr(_core, name)(_core.Patches(*geometry), *arguments)
+
+
+def raw_patches(rng: Rng) -> Call:
+    height, width, channels = (int(n) for n in rng.integers(1, [10, 10, 4]))
+    patch = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+    stride, n, n_units, dtype = int(rng.integers(1, 4)), size(rng, 0, 6), size(rng, 1, 40), real(rng)
+    rows, columns = (height - patch[0]) // stride + 1, (width - patch[1]) // stride + 1
+    pool = int(rng.integers(1, rows + 1)), int(rng.integers(1, columns + 1))
+    n_values = patch[0] * patch[1] * channels
+    geometry = [(height, width, channels), patch, stride, pool, 1.0, 0.25, bool(rng.integers(2))]
+    images, M = reals(rng, n, height * width * channels, dtype=dtype), reals(rng, n_values, n_values, dtype=dtype)
+    W, some = reals(rng, 2 * n_values + 3, n_units, dtype=dtype), size(rng) if n else 0
+    M = M if rng.random() < 0.5 else None
+    if rng.random() < 0.4:
+        return of_patches, [geometry, "pool_patches", images, M, W, threads(rng)]
+    chosen = rng.integers(0, max(n, 1), some).astype(np.int32), rng.integers(0, rows * columns, some).astype(np.int32)
+    slope = reals(rng, n, pool[0] * pool[1], n_units, dtype=dtype) if rng.random() < 0.5 else None
+    places = list(chosen) if slope is None else [None, None]
+    return of_patches, [geometry, "patch_moments", images, *places, slope, M, W, threads(rng)]
+
+
 def raw_adam(rng: Rng) -> Call:
     n, dtype = size(rng), real(rng)
     return _core.adam, [*(np.abs(reals(rng, n, dtype=dtype)) for _ in range(4)), 0.1, 0.9, 0.999, 1e-8, 1, threads(rng)]
@@ -336,7 +360,7 @@ def raw_threads(rng: Rng) -> Call:
 
 RAW = [value for name, value in list(globals().items()) if name.startswith("raw_")]
 RAW += 4 * [raw_rows]  # eleven kernels
-OBJECTS = (_core.Packed, _core.SuffixCounter, _core.Batch, _core.Pool, _core.View)
+OBJECTS = (_core.Packed, _core.SuffixCounter, _core.Batch, _core.Pool, _core.View, _core.Patches)
 
 
 # ---- public functions that take a sparse matrix ------------------------------------------------------------------

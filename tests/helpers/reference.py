@@ -578,13 +578,14 @@ def ngram_hashes(tokens, longest, bits=64):
 # ---- patches of images -----------------------------------------------------------------------------------------------
 
 
-def patch_inputs(image, patch, place, scale, spread, normalize):
+def patch_inputs(image, patch, place, M, scale, spread, normalize):
     """v of the patch of an image (height, width, channels) that begins at a place (y, x)."""
     (y, x), (height, width) = place, patch
     values = image[y : y + height, x : x + width].ravel() * scale
     mean = values.mean()
     d = np.sqrt(((values - mean) ** 2).mean()) + spread if normalize else spread
     contrast = (values - mean) / d
+    contrast = contrast if M is None else M @ contrast
     return np.concatenate([np.maximum(contrast, 0), np.maximum(-contrast, 0), [mean, 1 - mean, 1]])
 
 
@@ -594,24 +595,24 @@ def patch_places(shape, patch, stride):
     return list(itertools.product(rows, columns)), (len(rows), len(columns))
 
 
-def pool_patches(images, shape, patch, stride, pool, W, scale, spread, normalize):
+def pool_patches(images, shape, patch, stride, pool, M, W, *inputs):
     """The responsibilities of each unit, summed over the places of each cell."""
     places, (rows, columns) = patch_places(shape, patch, stride)
     pooled = np.zeros((len(images), *pool, W.shape[1]))
     for m, image in enumerate(images):
         for number, place in enumerate(places):
-            v = patch_inputs(image.reshape(shape), patch, place, scale, spread, normalize)
+            v = patch_inputs(image.reshape(shape), patch, place, M, *inputs)
             p = np.exp(log_softmax((v @ W)[None]))[0]
             y, x = divmod(number, columns)
             pooled[m, y * pool[0] // rows, x * pool[1] // columns] += p
     return pooled.reshape(len(images), pool[0] * pool[1], W.shape[1])
 
 
-def patch_moments(images, shape, patch, stride, image_of, place_of, W, scale, spread, normalize):
+def patch_moments(images, shape, patch, stride, image_of, place_of, M, W, *inputs):
     """The sum over some patches of v p^T."""
     places, _ = patch_places(shape, patch, stride)
     total = np.zeros(W.shape)
     for m, number in zip(image_of, place_of, strict=True):
-        v = patch_inputs(images[m].reshape(shape), patch, places[number], scale, spread, normalize)
+        v = patch_inputs(images[m].reshape(shape), patch, places[number], M, *inputs)
         total += np.outer(v, np.exp(log_softmax((v @ W)[None]))[0])
     return total
