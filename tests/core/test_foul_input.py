@@ -385,6 +385,8 @@ MAY_BE_NONE = {
     "product": [4, 6],
     "cross_entropy_backward": [2],
     "Batch": [5, 6],
+    "pool_patches": [2],
+    "patch_moments": [4, 5],
 }
 
 

@@ -320,9 +320,12 @@ def raw_compare_all(rng: Rng) -> Call:
     return _core.compare_all, [reals(rng, size(rng), size(rng, 0, 40), dtype=real(rng)), threads(rng)]
 
 
-def of_patches(geometry: list[Any], name: str, *arguments: Any) -> Any:
-    """Say how patches lie, and use them."""
-    return getattr(_core, name)(_core.Patches(*geometry), *arguments)
+def pool_patches(geometry: list[Any], *arguments: Any) -> Any:
+    return _core.pool_patches(_core.Patches(*geometry), *arguments)
+
+
+def patch_moments(geometry: list[Any], *arguments: Any) -> Any:
+    return _core.patch_moments(_core.Patches(*geometry), *arguments)
 
 
 def raw_patches(rng: Rng) -> Call:
@@ -337,11 +340,11 @@ def raw_patches(rng: Rng) -> Call:
     W, some = reals(rng, 2 * n_values + 3, n_units, dtype=dtype), size(rng) if n else 0
     M = M if rng.random() < 0.5 else None
     if rng.random() < 0.4:
-        return of_patches, [geometry, "pool_patches", images, M, W, threads(rng)]
+        return pool_patches, [geometry, images, M, W, threads(rng)]
     chosen = rng.integers(0, max(n, 1), some).astype(np.int32), rng.integers(0, rows * columns, some).astype(np.int32)
     slope = reals(rng, n, pool[0] * pool[1], n_units, dtype=dtype) if rng.random() < 0.5 else None
     places = list(chosen) if slope is None else [None, None]
-    return of_patches, [geometry, "patch_moments", images, *places, slope, M, W, threads(rng)]
+    return patch_moments, [geometry, images, *places, slope, M, W, threads(rng)]
 
 
 def raw_adam(rng: Rng) -> Call:
