@@ -9,11 +9,10 @@ from numpy.typing import ArrayLike
 
 from saffu.classifier.inputs import Columns, names_of
 from saffu.explicit.bit_cipher import BitCipher
-from saffu.utils import validate
+from saffu.utils import containers, validate
 from saffu.utils.arrays import Array, Float32
 from saffu.utils.settings import Settings, not_fitted
 from saffu.vectorizers import categories as columns_and_categories
-from saffu.vectorizers import containers
 
 
 class BitCipherTransformer(Settings):
