@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from saffu.explicit.moments import moments
     from saffu.ngram_lm.backoff_lm import BackoffLM
     from saffu.ngram_lm.model import ExplicitLM
+    from saffu.patches import ExplicitConvNet, PatchEncoder
     from saffu.training import random_start, refine
     from saffu.transformer.model import Transformer
     from saffu.transformer.prototypes import Prototypes
@@ -61,11 +62,23 @@ _MODULES = {
     "Prototypes": "saffu.transformer.prototypes",
     "load": "saffu.utils.checkpoint",
     "show_config": "saffu.utils.config",
+    "ExplicitConvNet": "saffu.patches",
+    "PatchEncoder": "saffu.patches",
     "BitCipherTransformer": "saffu.vectorizers",
     "CooccurrenceVectorizer": "saffu.vectorizers",
 }
 # Attributes of the package as if they had been imported.
-_PACKAGES = ("attention_lm", "classifier", "explicit", "ngram_lm", "training", "transformer", "utils", "vectorizers")
+_PACKAGES = (
+    "attention_lm",
+    "classifier",
+    "explicit",
+    "ngram_lm",
+    "patches",
+    "training",
+    "transformer",
+    "utils",
+    "vectorizers",
+)
 
 _interrupts.end_import()
 
@@ -75,9 +88,11 @@ __all__ = [
     "BitCipher",
     "BitCipherTransformer",
     "CooccurrenceVectorizer",
+    "ExplicitConvNet",
     "ExplicitLM",
     "ExplicitNetwork",
     "ExplicitTextClassifier",
+    "PatchEncoder",
     "Prototypes",
     "SaffuLM",
     "SoftmaxLayer",

@@ -34,6 +34,12 @@ LARGEST = {
     "positions": 1 << 24,
     "window": 1 << 24,
     "vocab_size": INT32_MAX,
+    "units": 1 << 16,
+    "rounds": 1 << 16,
+    "shape": INT32_MAX,
+    "patch": INT32_MAX,
+    "stride": INT32_MAX,
+    "pool": INT32_MAX,
 }
 
 

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu.classifier.inputs import Columns, names_of
+from saffu.classifier.transformer import ColumnTransformer
 from saffu.explicit.bit_cipher import BitCipher
 from saffu.utils import containers, validate
 from saffu.utils.arrays import Array, Float32
-from saffu.utils.settings import Settings, not_fitted
 from saffu.vectorizers import categories as columns_and_categories
 
 
-class BitCipherTransformer(Settings):
+class BitCipherTransformer(ColumnTransformer):
     """Encodes each column of categories by a code of few bits: the more frequent a category, the fewer bits are set.
 
     Where a one-hot encoding of N categories takes N columns, this takes ``log2(N + 1)`` or a few more. Codes are not
@@ -59,8 +59,6 @@ class BitCipherTransformer(Settings):
     ['x0_bit0', 'x0_bit1']
     """
 
-    _estimator_type = "transformer"
-    _columns: Columns | None = None
     ciphers_: list[BitCipher]
     categories_: list[Array]
 
@@ -134,10 +132,6 @@ class BitCipherTransformer(Settings):
         codes[unknown] = 0
         return codes
 
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """:meth:`fit`, then :meth:`transform` of the same X."""
-        return self.fit(X, y).transform(X)
-
     def inverse_transform(self, X: ArrayLike) -> Array:
         """Find the category of each code, as :meth:`saffu.BitCipher.decode` does.
 
@@ -198,40 +192,6 @@ class BitCipherTransformer(Settings):
             names = given
         parts = zip(names, self.ciphers_, strict=True)
         return np.array([f"{name}_bit{bit}" for name, cipher in parts for bit in range(cipher.bits)], dtype=object)
-
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Choose what ``transform`` and ``fit_transform`` return.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, optional
-            An array, or a table of that library; None changes nothing.
-        """
-        if transform is not None:
-            choice = validate.choice(transform, "transform", containers.CONTAINERS)
-            self._sklearn_output_config = {"transform": choice}  # under this name scikit-learn clones it
-        return self
-
-    def _known_columns(self) -> Columns:
-        if self._columns is None:
-            raise not_fitted(self)
-        return self._columns
-
-    @property
-    def n_features_in_(self) -> int:
-        """The number of columns, D."""
-        return self._known_columns().n_features
-
-    @property
-    def feature_names_in_(self) -> Array:
-        """Names of the columns of the table that was fitted to, shape (D,); AttributeError if it was none."""
-        names = self._known_columns().names
-        if names is None:
-            raise AttributeError(f"this {type(self).__name__} was fitted to columns without names")
-        return np.array(names, dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self._columns is not None
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of an estimator: here a transformer of categories, strings among them."""
