@@ -187,6 +187,24 @@ class ExplicitConvNet(Classifier[ConvSolution]):
 
     # ---- refining and files ------------------------------------------------------------------------------------------
 
+    def refine(self, X: Any, y: ArrayLike, **options: Any) -> Self:
+        """Improve the network by backpropagation; return the refined one, and leave this one as it is.
+
+        Parameters
+        ----------
+        X, y
+            Images and labels, as in ``fit``.
+        **options
+            Arguments of :func:`saffu.refine`. Units are not softened unless ``soften`` says so: the layer was fitted
+            to them as they are.
+
+        Raises
+        ------
+        ValueError
+            If the head is not ``"layer"``; and as :func:`saffu.refine`.
+        """
+        return super().refine(X, y, **{"soften": 1.0, **options})
+
     def _prepare(self, X: Any, y: Any, n_threads: int) -> Examples:
         """Images and the numbers of the labels' classes."""
         solution = self._found()

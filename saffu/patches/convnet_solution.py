@@ -82,7 +82,7 @@ class ConvSolution:
         rows = max(1, AT_ONCE // size)
         found = np.empty((matrix.shape[0], self.classes.size), np.float32)
         for start in range(0, matrix.shape[0], rows):
-            pooled = self.encoder.pooled(images_of(matrix[start : start + rows]), n_threads)
+            pooled = self.encoder.pooled(images_of(matrix[start : start + rows]), n_threads=n_threads)
             found[start : start + rows] = self.head.log_probabilities(pooled, n_threads)
         return found
 

@@ -36,7 +36,7 @@ def solve(
         bar.update()
         encoder = settings.encoder(kind, n_threads).fit(images, progress=False)
         bar.update()
-        pooled = encoder.pooled(images, n_threads)
+        pooled = encoder.pooled(images, n_threads=n_threads)
         head = _solved_head(settings, pooled, targets, (fitted, held_out), classes.size, n_threads, bar)
     return ConvSolution(settings, classes, encoder, head)
 
@@ -77,7 +77,7 @@ def _best_contrast(
     for kind in KINDS:
         small = settings.encoder(kind, n_threads, units=min(settings.units, TRIED_UNITS), rounds=TRIED_ROUNDS)
         small.fit(images[some], progress=False)
-        features = [rooted(small.pooled(images[rows], n_threads)) for rows in (some, others)]
+        features = [rooted(small.pooled(images[rows], n_threads=n_threads)) for rows in (some, others)]
         problem = RidgeProblem(features[0], targets[some], n_classes)
         losses.append(best_ridge(problem, features[1], targets[others])[2])
     return KINDS[int(np.argmin(losses))]

@@ -10,12 +10,16 @@ Annealing: the first rounds take logits softer than they are, so that units find
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 
 from saffu import _core
-from saffu.patches.contrast import Contrast, scale_of
+from saffu.patches.contrast import KINDS, Contrast, scale_of
 from saffu.patches.geometry import Geometry
 from saffu.patches.sample import patch_sample
+from saffu.utils import validate
 from saffu.utils.arrays import Float32, Float64
 from saffu.utils.progress import progress_bar
 
@@ -25,35 +29,48 @@ ANNEALED = 0.8  # of the rounds
 SHOWN = 20_000  # patches for the mean and the covariance of inputs
 
 
+@dataclass(frozen=True)
+class EMSettings:
+    """How units are found; see :class:`saffu.PatchEncoder`."""
+
+    normalize: str
+    units: int
+    rounds: int
+    sharpness: float
+    smoothing: float
+    seed: int
+
+    def checked(self) -> Self:
+        """The same; ValueError or TypeError if one is out of its range."""
+        validate.choice(self.normalize, "normalize", KINDS)
+        validate.size(self.units, "units")
+        validate.size(self.rounds, "rounds")
+        validate.positive(self.sharpness, "sharpness")
+        validate.positive(self.smoothing, "smoothing", or_zero=True)
+        validate.integer(self.seed, "seed", 0)
+        return self
+
+
 def solve_units(
-    images: Float32,
-    geometry: Geometry,
-    kind: str,
-    n_units: int,
-    *,
-    rounds: int,
-    sharpness: float,
-    smoothing: float,
-    seed: int,
-    n_threads: int,
-    progress: bool | None,
+    images: Float32, geometry: Geometry, settings: EMSettings, n_threads: int, progress: bool | None
 ) -> tuple[Contrast, Float32]:
-    """The contrast, and the weights of the units (n_inputs, n_units), whose last row is the bias."""
-    rng = np.random.default_rng(seed)
+    """The contrast, and the weights of the units (n_inputs, K), whose last row is the bias."""
+    n_units, sharpness, smoothing = settings.units, settings.sharpness, settings.smoothing
+    rng = np.random.default_rng(settings.seed)
     every, greatest = geometry.everywhere(), float(images.max())
     image_of, place_of = patch_sample(images, every, scale_of(greatest), n_units, rng)
     some = rng.choice(image_of.size, min(SHOWN, image_of.size), replace=False)
     shown = every.values(images, image_of[some], place_of[some])
-    contrast = Contrast.of(kind, greatest, shown)
+    contrast = Contrast.of(settings.normalize, greatest, shown)
     core, matrix = every.core(contrast), contrast.matrix(images.dtype)
     mean = contrast.inputs(shown).mean(axis=0, dtype=np.float64)[:, None]
     first = rng.choice(image_of.size, n_units, replace=image_of.size < n_units)
     moments = contrast.inputs(every.values(images, image_of[first], place_of[first])).astype(np.float64).T
     share = np.full(n_units, image_of.size / n_units)
     moments *= share
-    with progress_bar(rounds, "units", progress) as bar:
-        for number in range(rounds):
-            softened = sharpness * min(1.0, SOFTEST ** (1 - number / (ANNEALED * rounds)))
+    with progress_bar(settings.rounds, "units", progress) as bar:
+        for number in range(settings.rounds):
+            softened = sharpness * min(1.0, SOFTEST ** (1 - number / (ANNEALED * settings.rounds)))
             weights = _weights(moments, share, mean, softened, smoothing)
             sums = _core.patch_moments(core, images, image_of, place_of, None, matrix, weights, n_threads)
             total = sums.sum(axis=0)

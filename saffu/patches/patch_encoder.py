@@ -13,9 +13,9 @@ from saffu import _core
 from saffu.classifier import inputs
 from saffu.classifier.inputs import Columns
 from saffu.classifier.transformer import ColumnTransformer
-from saffu.patches import patch_em
 from saffu.patches.contrast import KINDS, Contrast
 from saffu.patches.geometry import Geometry
+from saffu.patches.patch_em import EMSettings, solve_units
 from saffu.utils import checkpoint, containers, validate
 from saffu.utils.arrays import Array, Float32, Matrix
 from saffu.utils.checkpoint import Damaged, parse
@@ -137,19 +137,8 @@ class PatchEncoder(ColumnTransformer):
         matrix = inputs.features(X, type(self).__name__, None, threads)
         if matrix.shape[0] == 0:
             raise ValueError("X must have at least one row, got none")
-        geometry = self._checked_geometry(matrix.shape[1])
-        contrast, weights = patch_em.solve_units(
-            images_of(matrix),
-            geometry,
-            validate.choice(self.normalize, "normalize", KINDS),
-            validate.size(self.units, "units"),
-            rounds=validate.size(self.rounds, "rounds"),
-            sharpness=validate.positive(self.sharpness, "sharpness"),
-            smoothing=validate.positive(self.smoothing, "smoothing", or_zero=True),
-            seed=validate.integer(self.seed, "seed", 0),
-            n_threads=threads,
-            progress=progress,
-        )
+        geometry, settings = self._checked_geometry(matrix.shape[1]), self._em_settings()
+        contrast, weights = solve_units(images_of(matrix), geometry, settings, threads, progress)
         self._geometry, self._contrast, self.weights_ = geometry, contrast, weights
         self._columns = Columns.of(X, matrix)
         return self
@@ -175,13 +164,13 @@ class PatchEncoder(ColumnTransformer):
         """
         known, threads = self._known_columns(), resolve_threads(self.n_threads)
         matrix = inputs.features(X, type(self).__name__, known, threads)
-        pooled = self.pooled(images_of(matrix), threads)
+        pooled = self.pooled(images_of(matrix), n_threads=threads)
         flat = pooled.reshape(len(pooled), -1)
         container = containers.chosen(self)
         names = np.empty(0, object) if container == "default" else self.get_feature_names_out()
         return containers.wrap(flat, names, X, container)
 
-    def pooled(self, images: Float32, n_threads: int) -> Float32:
+    def pooled(self, images: Float32, *, n_threads: int) -> Float32:
         """The same of images that were checked, shape (M, cells, K)."""
         core, matrix = self.core_parts(images.dtype)
         return _core.pool_patches(core, images, matrix, self.weights_, n_threads)
@@ -207,6 +196,9 @@ class PatchEncoder(ColumnTransformer):
         self._known_columns()
         cells, units = range(self._geometry.n_cells), range(self.weights_.shape[1])
         return np.array([f"cell{cell}_unit{unit}" for cell in cells for unit in units], dtype=object)
+
+    def _em_settings(self) -> EMSettings:
+        return EMSettings(**{name: getattr(self, name) for name in EMSettings.__dataclass_fields__}).checked()
 
     def _checked_geometry(self, n_values: int) -> Geometry:
         shape = n_values if self.shape is None else self.shape

@@ -44,7 +44,7 @@ def test_it_tells_lines_that_lie_stand_and_lean(nets, head):
 
 def test_the_head_mixes_the_layer_and_the_network(nets):
     net = nets["both"]
-    head, pooled = net._found().head, net._found().encoder.pooled(X, 1)
+    head, pooled = net._found().head, net._found().encoder.pooled(X, n_threads=1)
     layer, network = (part.astype(np.float64) for part in head._parts(pooled, 1))
     mixed = head.powers[0] * layer + head.powers[1] * network
     mixed -= np.log(np.exp(mixed).sum(axis=1, keepdims=True))
@@ -92,7 +92,7 @@ def test_refined_it_is_better_on_what_it_sees(nets):
     noisy = X + RNG.random(X.shape).astype(np.float32)
     net = small(head="layer", units=4).fit(noisy[:60], Y[:60])
     before = net.predict_log_proba(noisy)
-    refined = net.refine(noisy[:60], Y[:60], epochs=4, progress=False)
+    refined = net.refine(noisy[:60], Y[:60], epochs=30, learning_rate=0.01, progress=False)
     targets = np.arange(60), Y[:60]
     assert refined.predict_log_proba(noisy)[targets].mean() > before[targets].mean() + 0.01
     assert refined.history

@@ -63,8 +63,12 @@ def test_whitened_differences_vary_about_equally_in_all_directions():
 
 def test_a_round_of_em_is_the_m_step_after_the_e_step():
     geometry = Geometry.of((8, 8), 3, 1, 2)
-    options = {"sharpness": 1.0, "smoothing": 5.0, "seed": 3, "n_threads": 1, "progress": False}
-    contrast, before = patch_em.solve_units(IMAGES, geometry, "none", 4, rounds=8, **options)
+
+    def solved(rounds):
+        settings = patch_em.EMSettings("none", 4, rounds, 1.0, 5.0, 3)
+        return patch_em.solve_units(IMAGES, geometry, settings, 1, False)
+
+    contrast, before = solved(8)
     rng = np.random.default_rng(3)
     image_of, place_of = patch_sample(IMAGES, geometry.everywhere(), contrast.scale, 4, rng)
     v = contrast.inputs(geometry.everywhere().values(IMAGES, image_of, place_of)).astype(np.float64)
@@ -74,13 +78,10 @@ def test_a_round_of_em_is_the_m_step_after_the_e_step():
     share = p.sum(axis=0)
     counts = v.T @ p + 5 * v.mean(axis=0)[:, None]
     expected = np.log(counts / counts.sum(axis=0))
-    # The round after the last one: made by the class with one round more, whose first ones are softer.
     after = patch_em._weights(v.T @ p, share, v.mean(axis=0)[:, None], 1.0, 5.0)
     np.testing.assert_allclose(after[:-1], expected, atol=1e-5)
     np.testing.assert_allclose(after[-1], 0.5 * np.log((share + 1) / (share + 1).sum()), atol=1e-5)
-    many = patch_em.solve_units(IMAGES, geometry, "none", 4, rounds=60, **options)[1]
-    more = patch_em.solve_units(IMAGES, geometry, "none", 4, rounds=61, **options)[1]
-    np.testing.assert_allclose(many, more, atol=0.2)  # it converges
+    np.testing.assert_allclose(solved(60)[1], solved(61)[1], atol=0.2)  # it converges
 
 
 def test_blank_patches_get_as_many_as_a_unit_has():
