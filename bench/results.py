@@ -28,6 +28,7 @@ TABLES = (
     "language-model-quality",
     "classifier-quality",
     "text-classifier-quality",
+    "image-classifier-quality",
     "small-sets",
     "torch-warm-start",
     "attention-kernels",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
+import itertools
 import lzma
 import sys
 from collections.abc import Callable
@@ -33,6 +35,31 @@ def fashion_part(folder: Path) -> Split:
     """Pixels / 255 of a part of Fashion-MNIST, float32 (3,000 and 600 rows of 784)."""
     part = folder / "fashion_mnist_part"
     return Split(*_images(part, "train"), *_images(part, "test"))
+
+
+def digits() -> Split:
+    """scikit-learn's handwritten digits of 8 x 8, / 16, float32, in an order of chance (1,200 and 597 rows of 64)."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(y.size)
+    X, y = X[order].astype(np.float32) / 16, y[order].astype(np.int64)
+    return Split(X[:1200], y[:1200], X[1200:], y[1200:])
+
+
+def cifar10_part(folder: Path) -> Split:
+    """Colours / 255 of a part of CIFAR-10, float32 (10,000 and 2,000 rows of 32 x 32 x 3). Needs Pillow."""
+    return Split(*_colours(folder / "cifar10_part" / "train.npz"), *_colours(folder / "cifar10_part" / "test.npz"))
+
+
+def _colours(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images and labels of one part, from its JPEG files."""
+    from PIL import Image
+
+    with np.load(path) as file:
+        data, offsets, labels = file["jpeg"].tobytes(), file["offsets"], file["labels"].astype(np.int64)
+    images = [np.asarray(Image.open(io.BytesIO(data[a:b]))) for a, b in itertools.pairwise(offsets.tolist())]
+    return np.stack(images).reshape(len(images), -1).astype(np.float32) / np.float32(255), labels
 
 
 def _images(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -65,7 +65,7 @@ class ExplicitConvNet(Classifier[ConvSolution]):
     Notes
     -----
     The layer is softmax regression by a sequence of least squares with one Gram matrix (Boehning 1992); the units are
-    those of Williams and Zhao, arXiv 2311.07498. A fifth of the images, at most 5,000, is held out for the choices and
+    those of Williams and Zhao, arXiv 2311.07498. A fifth of the images, at most 4,000, is held out for the choices and
     scalars; then all images are used. ``refine`` needs ``head="layer"``: gradients go through the layer, the pooling
     and the units.
 

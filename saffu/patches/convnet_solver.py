@@ -12,8 +12,8 @@ from saffu.patches.softmax_ridge import RidgeProblem, best_ridge
 from saffu.utils.arrays import Float32, Int32, Int64
 from saffu.utils.progress import Bar, progress_bar
 
-HELD_OUT, MOST_HELD_OUT = 0.2, 5000  # images that scalars are fitted to
-MOST_TUNED = 10_000  # images that a head is solved from while its scalars are fitted
+HELD_OUT, MOST_HELD_OUT = 0.2, 4000  # images that scalars are fitted to
+MOST_TUNED = 6000  # images that a head is solved from while its scalars are fitted
 TRIED = 3000  # images from which a contrast is judged, and half as many to judge it
 TRIED_UNITS, TRIED_ROUNDS = 100, 10
 

@@ -23,7 +23,7 @@ from saffu.utils.arrays import Float32, Int32
 
 STEPS = 40
 SEARCH_STEPS = 12  # of each ridge of a search, which begins where the one before ended
-RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 STEADY = 1e-2  # of the mean deviation, added to that of each feature: those that hardly vary stay small
 ROUNDING = 1e-6  # the least ridge, beside a diagonal of ones: what single precision loses in the Gram matrix
 
