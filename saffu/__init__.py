@@ -1,9 +1,10 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
 Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers:
-:class:`SoftmaxLayer`, :class:`ExplicitNetwork`, and of texts :class:`ExplicitTextClassifier`. :func:`load` reads what
-any of them saved, :func:`refine` trains one on by gradient steps, :mod:`saffu.text` turns files into token ids and
-:mod:`saffu.grow` enlarges transformers. The rest are the parts that the models are made of.
+:class:`SoftmaxLayer`, :class:`ExplicitNetwork`, of images :class:`ExplicitConvNet`, and of texts
+:class:`ExplicitTextClassifier`. :func:`load` reads what any of them saved, :func:`refine` trains one on by gradient
+steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest are the parts
+that the models are made of.
 """
 
 # Before all others: from here on, Ctrl-C ends the command at once while modules are being imported.

@@ -14,6 +14,7 @@ from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
+from saffu.patches import ExplicitConvNet
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.streams import TokenStream
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = models.load(arguments.model, arguments.threads, mmap=arguments.mmap)
     if isinstance(model, models.LANGUAGE_MODELS):
         figures = _language_model(model, arguments)
-    elif isinstance(model, (SoftmaxLayer, ExplicitNetwork)):
+    elif isinstance(model, (SoftmaxLayer, ExplicitNetwork, ExplicitConvNet)):
         figures = _classifier(model, arguments)
     elif isinstance(model, ExplicitTextClassifier):
         raise ValueError(f"{arguments.model!r} holds a classifier of texts; 'saffu classify test' measures it")
@@ -113,7 +114,7 @@ def _figures(nats: float, seconds: float, tokens: int) -> Figures:
 # ---- classifiers -----------------------------------------------------------------------------------------------------
 
 
-def _classifier(model: SoftmaxLayer | ExplicitNetwork, arguments: argparse.Namespace) -> Figures:
+def _classifier(model: SoftmaxLayer | ExplicitNetwork | ExplicitConvNet, arguments: argparse.Namespace) -> Figures:
     if len(arguments.files) > 1:
         raise ValueError(f"a classifier is evaluated on one file of rows, got {len(arguments.files)}")
     X, labels = rows.read_rows(arguments.files[0], rows.n_features(model))

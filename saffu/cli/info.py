@@ -12,6 +12,7 @@ from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_json, add_model, new_command
 from saffu.explicit.bit_cipher import BitCipher
+from saffu.patches import ExplicitConvNet, PatchEncoder
 
 Facts = dict[str, Any]
 
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
         "info",
         "show what is in a model",
         "Prints the kind of a saved model, its settings and sizes, its vocabulary or classes, its fitted scalars, and\n"
-        "bytes. It takes every kind that has a method save: language models, classifiers and bit ciphers.",
+        "bytes. It takes every kind that has a method save: language models, classifiers, encoders and bit ciphers.",
         "  saffu info brown.saffu\n  saffu info brown.saffu --json\n  saffu info digits.saffu",
     )
     add_model(parser, "a file written by 'saffu train', or by the method save of any model")
@@ -61,6 +62,10 @@ def _facts(model: Any, path: str) -> Facts:
         return _network(model)
     if isinstance(model, ExplicitTextClassifier):
         return _text_classifier(model)
+    if isinstance(model, ExplicitConvNet):
+        return _conv_net(model)
+    if isinstance(model, PatchEncoder):
+        return {"model": {**model.get_params(), "n_features": model.n_features_in_, "n_outputs": model.n_outputs}}
     if isinstance(model, BitCipher):
         sizes = ("bits", "vocab_size", "n_coded")
         return {"model": {name: getattr(model, name) for name in sizes}}
@@ -113,7 +118,12 @@ def _text_classifier(model: ExplicitTextClassifier) -> Facts:
     return {"model": {**model.get_params(), **sizes}, "folds": model.facts}
 
 
-def _sizes(model: SoftmaxLayer | ExplicitNetwork) -> Facts:
+def _conv_net(model: ExplicitConvNet) -> Facts:
+    chosen = {"normalize": model.normalize_, "epochs_refined": _epochs(model.history)}
+    return {"model": {**model.get_params(), **_sizes(model), **chosen}, "scalars": {"powers": model.powers_.tolist()}}
+
+
+def _sizes(model: SoftmaxLayer | ExplicitNetwork | ExplicitConvNet) -> Facts:
     """Numbers of features and classes, and the first classes."""
     classes = model.classes_.tolist()
     return {"n_features": rows.n_features(model), "n_classes": len(classes), "classes": classes[:SHOWN_CLASSES]}

@@ -78,8 +78,7 @@ def class_numbers(labels: Array, classes: Classes, path: str) -> Int32:
 
 def n_features(model: Any) -> int:
     """D, the number of features of a classifier."""
-    weights = model.weights
-    return int((weights[0] if isinstance(weights, list) else weights).shape[0])
+    return int(model.n_features_in_)
 
 
 def _read_npz(path: str, *names: str) -> Mapping[str, Array]:

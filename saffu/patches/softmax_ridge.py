@@ -13,6 +13,7 @@ extrapolated as Nesterov does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,11 @@ from scipy.linalg import cho_factor, cho_solve
 
 from saffu import _core
 from saffu.utils.arrays import Float32, Int32
+from saffu.utils.threads import one_blas_thread
 
 STEPS = 40
 SEARCH_STEPS = 12  # of each ridge of a search, which begins where the one before ended
+ONE_THREAD = 1 << 23  # features below which threads of BLAS would wait for each other longer than they compute
 RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 STEADY = 1e-2  # of the mean deviation, added to that of each feature: those that hardly vary stay small
 ROUNDING = 1e-6  # the least ridge, beside a diagonal of ones: what single precision loses in the Gram matrix
@@ -96,11 +99,13 @@ class RidgeProblem:
         factor = cho_factor(bound, overwrite_a=True, check_finite=False)
         ahead = weights = self._weights
         pace = 1.0
-        for _ in range(steps):
-            moved = ahead + cho_solve(factor, self._ascent(ahead) - ridge * ahead, check_finite=False)
-            faster = (1 + (1 + 4 * pace**2) ** 0.5) / 2
-            ahead = moved + np.float32((pace - 1) / faster) * (moved - weights)
-            weights, pace = moved, faster
+        small = self._features.size < ONE_THREAD
+        with one_blas_thread() if small else nullcontext():
+            for _ in range(steps):
+                moved = ahead + cho_solve(factor, self._ascent(ahead) - ridge * ahead, check_finite=False)
+                faster = (1 + (1 + 4 * pace**2) ** 0.5) / 2
+                ahead = moved + np.float32((pace - 1) / faster) * (moved - weights)
+                weights, pace = moved, faster
         return weights
 
     def _ascent(self, weights: Float32) -> Float32:

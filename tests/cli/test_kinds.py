@@ -33,12 +33,14 @@ MODELS = {
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
     "ExplicitNetwork": lambda: saffu.ExplicitNetwork(hidden=(6,)).fit(X, LABELS, progress=False),
+    "ExplicitConvNet": lambda: saffu.ExplicitConvNet(6, patch=3, units=9, hidden=(6,)).fit(X, LABELS, progress=False),
+    "PatchEncoder": lambda: saffu.PatchEncoder(6, patch=3, units=4, rounds=2).fit(X),
     "ExplicitTextClassifier": lambda: saffu.ExplicitTextClassifier().fit(TEXTS, ["x", "y"] * 9),
     "BitCipher": lambda: saffu.BitCipher(3).fit(IDS),
     "BackoffLM": backoff_model,
 }
 LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer", "BackoffLM")
-CLASSIFIERS = ("SoftmaxLayer", "ExplicitNetwork")
+CLASSIFIERS = ("SoftmaxLayer", "ExplicitNetwork", "ExplicitConvNet")
 
 
 @pytest.fixture(scope="module")
