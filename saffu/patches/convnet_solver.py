@@ -55,10 +55,10 @@ def _solved_head(
     wanted = HeadSettings(settings.head, hidden, settings.seed)
     some, others = parts[0][:MOST_TUNED], parts[1]
     data = [(pooled[rows], targets[rows]) for rows in (np.sort(some), np.sort(others))]
-    tuned = tuned_head(wanted, data[0], data[1], n_classes, n_threads, False)
+    tuned = tuned_head(wanted, data[0], data[1], n_classes, n_threads)
     bar.update()
     ridge = tuned.ridge * some.size / targets.size  # the same, beside the counts of more images
-    return fit_head(wanted, pooled, targets, n_classes, ridge, tuned.powers, n_threads, False)
+    return fit_head(wanted, pooled, targets, n_classes, ridge, tuned.powers, n_threads)
 
 
 def _best_contrast(

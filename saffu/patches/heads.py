@@ -84,7 +84,6 @@ def fit_head(
     ridge: float,
     powers: Float64,
     n_threads: int,
-    progress: bool | None,
 ) -> Head:
     """Solve a head whose ridge and powers are known."""
     layer = network = None
@@ -92,7 +91,7 @@ def fit_head(
         layer = RidgeProblem(rooted(pooled), targets, n_classes).solve(ridge)
     if settings.kind != "layer":
         network = ExplicitNetwork(settings.hidden, complement=False, seed=settings.seed, n_threads=n_threads)
-        network.fit(pooled.reshape(len(pooled), -1), targets, n_classes=n_classes, progress=progress)
+        network.fit(pooled.reshape(len(pooled), -1), targets, n_classes=n_classes, progress=False)
     return Head(ridge, layer, network, powers)
 
 
@@ -102,17 +101,16 @@ def tuned_head(
     held_out: tuple[Float32, Int32],
     n_classes: int,
     n_threads: int,
-    progress: bool | None,
 ) -> Head:
     """Solve a head on some images, with the ridge and the powers that are best for others."""
     pooled, targets = held_out
     if not targets.size:
         powers = np.ones(1) if settings.kind != "both" else np.full(2, 0.5)
-        return fit_head(settings, *fitted, n_classes, USUAL_RIDGE, powers, n_threads, progress)
+        return fit_head(settings, *fitted, n_classes, USUAL_RIDGE, powers, n_threads)
     head = Head(USUAL_RIDGE, None, None, np.ones(1))
     if settings.kind != "layer":
         alone = replace(settings, kind="network")
-        head = fit_head(alone, *fitted, n_classes, head.ridge, head.powers, n_threads, progress)
+        head = fit_head(alone, *fitted, n_classes, head.ridge, head.powers, n_threads)
     if settings.kind != "network":
         problem = RidgeProblem(rooted(fitted[0]), fitted[1], n_classes)
         ridge, layer, _ = best_ridge(problem, rooted(pooled), targets)

@@ -13,11 +13,11 @@ extrapolated as Nesterov does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from saffu import _core
 from saffu.utils.arrays import Float32, Int32
@@ -28,6 +28,7 @@ SEARCH_STEPS = 12  # of each ridge of a search, which begins where the one befor
 ONE_THREAD = 1 << 23  # features below which threads of BLAS would wait for each other longer than they compute
 RIDGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 STEADY = 1e-2  # of the mean deviation, added to that of each feature: those that hardly vary stay small
+STIFFEST = 1e6  # a ridge that no rounding asks for
 ROUNDING = 1e-6  # the least ridge, beside a diagonal of ones: what single precision loses in the Gram matrix
 
 
@@ -94,9 +95,7 @@ class RidgeProblem:
 
     def _solved(self, ridge: np.float32, steps: int) -> Float32:
         """The weights of standardised features."""
-        bound = self._gram.copy()
-        bound.flat[:: len(bound) + 1] += ridge
-        factor = cho_factor(bound, overwrite_a=True, check_finite=False)
+        factor, ridge = self._factored(ridge)
         ahead = weights = self._weights
         pace = 1.0
         small = self._features.size < ONE_THREAD
@@ -107,6 +106,16 @@ class RidgeProblem:
                 ahead = moved + np.float32((pace - 1) / faster) * (moved - weights)
                 weights, pace = moved, faster
         return weights
+
+    def _factored(self, ridge: np.float32) -> tuple[tuple[Float32, bool], np.float32]:
+        """The bound's Cholesky factor, and the ridge: larger where rounding leaves the Gram matrix indefinite."""
+        while ridge < STIFFEST:
+            bound = self._gram.copy()
+            bound.flat[:: len(bound) + 1] += ridge
+            with suppress(LinAlgError):
+                return cho_factor(bound, overwrite_a=True, check_finite=False), ridge
+            ridge *= np.float32(4)
+        raise LinAlgError("the features of a layer with a ridge are not finite")
 
     def _ascent(self, weights: Float32) -> Float32:
         """Observed minus expected: A' (Y - p) / M. One thread, as BLAS has threads of its own beside."""

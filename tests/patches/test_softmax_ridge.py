@@ -66,3 +66,10 @@ def test_the_best_ridge_has_the_lowest_loss_on_other_rows():
     far = looser.logits(features[40:]).astype(np.float64)
     far -= np.log(np.exp(far).sum(axis=1, keepdims=True))
     assert loss < -far[np.arange(20), targets[40:]].mean()
+
+
+def test_more_features_than_rows_need_no_ridge():
+    rng = np.random.default_rng(2)
+    features = (rng.random((10, 1)) + 1e-4 * rng.random((10, 400))).astype(np.float32)  # nearly one column, 400 times
+    layer = RidgeProblem(features.copy(), np.arange(10, dtype=np.int32) % 2, 2).solve(0.0)
+    assert np.isfinite(layer.logits(features)).all()
