@@ -241,6 +241,7 @@ def attend_backward(
 ) -> tuple[_Real, _Real, _Real | None]: ...
 
 # patches.c
+@final
 class Patches:
     def __new__(
         cls,
