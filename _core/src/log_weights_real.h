@@ -135,13 +135,24 @@ SAFFU_RARE static void NAME(large_columns)(const REAL *x, int64_t n, double smoo
     for (int64_t i = 0; i < n; i++) u[i] = (REAL)(log_of_sum((double)x[i], smoothing) - shift[i]);
 }
 
+/* shift_of every sum; vlog takes a denormal for 0, so these are done one by one. */
+SAFFU_INLINE void NAME(shifts)(const double *restrict S, int64_t n, double exponent, REAL *restrict shift) {
+    int64_t n_denormal = 0;
+    for (int64_t i = 0; i < n; i++) {
+        shift[i] = (REAL)(S[i] > 0.0 ? exponent * vlog(S[i]) : 0.0);
+        n_denormal += S[i] < DBL_MIN;
+    }
+    for (int64_t i = 0; n_denormal > 0 && i < n; i++)
+        if (S[i] < DBL_MIN) shift[i] = (REAL)shift_of(S[i], exponent);
+}
+
 SAFFU_SIMD static int NAME(logs_by_feature)(const REAL *F, const double *S, const double *shift, double smoothing,
                                            double exponent, int64_t n_features, int64_t n_classes, REAL *U,
                                            int n_threads) {
     int team = saffu_team(n_threads, n_classes * n_features);
     REAL *rounded = malloc((size_t)(n_classes + 1) * sizeof *rounded);
     if (!rounded) return SAFFU_NO_MEMORY;
-    for (int64_t i = 0; i < n_classes; i++) rounded[i] = (REAL)shift_of(S[i], exponent);
+    NAME(shifts)(S, n_classes, exponent, rounded);
     SAFFU_PARALLEL_FOR(team, schedule(static))
     for (int64_t d = 0; d < n_features; d++) {
         const REAL *x = F + d * n_classes;

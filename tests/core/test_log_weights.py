@@ -62,6 +62,20 @@ def test_float32_counts_that_smoothing_takes_beyond_float32(order, smoothing):
     np.testing.assert_allclose(U, expected(F, False, smoothing, 1.0)[0].astype(float), rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+def test_classes_with_denormal_sums_have_weights_that_are_numbers_or_minus_infinity(by_class):
+    """The kernels take a denormal count for none; the sum of its class must not become NaN because of it."""
+    F = np.ones((40, 3))
+    F[:, 1] = [0.0, 4e-310] * 20
+    if by_class:
+        F = np.ascontiguousarray(F.T)
+    U, S = _core.log_weights(F, by_class, 0.0, 1.0, 1)
+    U = U.T if by_class else U
+    np.testing.assert_allclose(U[:, [0, 2]], -np.log(40))
+    assert np.isneginf(U[:, 1]).all()
+    np.testing.assert_allclose(S, [40, 8e-309, 40])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, -1e-300])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("by_class", [False, True])
