@@ -45,6 +45,7 @@ TABLES = (
     "exact-growth",
     "growing-decoder",
     "pruning",
+    "large-text",
     "scale",
     "accuracy-over-time",
     "less-data",

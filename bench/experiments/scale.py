@@ -32,13 +32,14 @@ def measured(given: Options, folder: Path, source: PairSource, n_tokens: int) ->
     text, model, test = (folder / name for name in ("text", "model", "test"))
     source.write(text, n_tokens, seed=0)
     source.write(test, SCORED if not given.quick else 500, seed=1)
-    more = ["--memory", given.more.memory or (QUICK_MEMORY if given.quick else MEMORY)]
+    memory = given.more.memory or (QUICK_MEMORY if given.quick else MEMORY)
+    more = ["--tokenizer", "whitespace", "--memory", memory]
     if given.more.min_entry is not None:
         more += ["--min-entry", given.more.min_entry]
     if given.quick:
         more += ["--windows", "", "--induction", "0"]
     found = trained(text, model, more, given.more.threads)
-    return {"text": n_tokens, "memory limit": more[1], **found, **scored(model, test, given.more.threads)}
+    return {"text": n_tokens, "memory limit": memory, **found, **scored(model, test, given.more.threads)}
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:

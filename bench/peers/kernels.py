@@ -178,6 +178,7 @@ def _agree(contenders: dict[str, Callable[[], Any]], tolerance: float) -> None:
 MAKERS: dict[str, Callable[[], Problem]] = {
     "merge a small table": lambda: merging(80_000, (2_000_000, 60_000)),
     "merge equal tables": lambda: merging(300_000, (900_000, 900_000)),
+    "merge large tables": lambda: merging(2_000_000, (11_000_000, 11_000_000)),
     "product with 10 columns": lambda: one_row(10),
     "product with 17 columns": lambda: one_row(17),
     "moments of soft targets": soft_moments,

@@ -36,7 +36,7 @@ def scored(model: Path, text: Path, threads: int | None) -> dict[str, Any]:
 def train(text: str, model: str, *options: str) -> dict[str, Any]:
     """In the process that is measured."""
     began = time.perf_counter()
-    if cli.main(["train", text, "--out", model, "--tokenizer", "whitespace", "--quiet", *options]):
+    if cli.main(["train", text, "--out", model, "--quiet", *options]):
         raise SystemExit(1)
     seconds, peak = time.perf_counter() - began, peak_bytes()
     return {
