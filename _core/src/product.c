@@ -7,8 +7,11 @@
  * stored; only its last rows are copied with zeros beside them. All of B is copied where its rows are read many times.
  * The bits of a row depend on the number of columns, never on the rows beside it, on a copy or on the threads.
  *
+ * Rows that are nearly full, as activations are, are spread into zeros, and a load of B serves several of them.
+ *
  * The transposed product, H^T R, is the same kernel on the transpose of H: each sum has one owner and one order.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "parallel.h"
@@ -17,6 +20,7 @@
 #include "vectors.h"
 
 enum { ROWS_AT_MOST = 256, SEGMENT = 256 };
+enum { GROUP = 8, DEPTH = 256, FULL = 3 }; /* of nearly full rows: at least an entry in FULL columns */
 
 /* Is every index of entries [from, to) a row of B? */
 SAFFU_INLINE int indices_fit(const int32_t *indices, int64_t from, int64_t to, int64_t n_inner) {

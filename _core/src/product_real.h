@@ -150,11 +150,11 @@ SAFFU_INLINE void NAME(multiply_either)(const NAME(Product) *p, NAME(Tile) b, in
     else NAME(multiply_tile)(p, b, n_vectors, has_edge, from, to, Z + b.first);
 }
 
-/* Rows [from, to), tile by tile. */
-SAFFU_INLINE void NAME(multiply_rows)(const NAME(Product) *p, const NAME(Edge) *edge, int64_t from, int64_t to,
-                                      int64_t f_stride, REAL *Z, double *F) {
+/* Columns from t on of rows [from, to), tile by tile. */
+SAFFU_INLINE void NAME(multiply_rows)(const NAME(Product) *p, const NAME(Edge) *edge, int64_t t, int64_t from,
+                                      int64_t to, int64_t f_stride, REAL *Z, double *F) {
     int has_edge = edge != NULL;
-    for (int64_t t = 0; t < p->n_columns; t += N_VECTORS * NAME(WIDTH)) {
+    for (; t < p->n_columns; t += N_VECTORS * NAME(WIDTH)) {
         NAME(Tile) b = NAME(tile_at)(p, edge, t);
         switch (b.n_vectors) {
         case 1: NAME(multiply_either)(p, b, 1, has_edge, from, to, f_stride, Z, F); break;
@@ -169,8 +169,10 @@ SAFFU_INLINE void NAME(multiply_rows)(const NAME(Product) *p, const NAME(Edge) *
 SAFFU_SIMD static void NAME(multiply_few)(const NAME(Product) *p, const NAME(Edge) *edge, int64_t from, int64_t to,
                                           int64_t f_stride, REAL *Z, double *F) {
     const NAME(Edge) here = *edge;
-    NAME(multiply_rows)(p, &here, from, to, f_stride, Z, F);
+    NAME(multiply_rows)(p, &here, 0, from, to, f_stride, Z, F);
 }
+
+#include "product_dense_real.h"
 
 SAFFU_SIMD static int NAME(product)(const int64_t *indptr, const int32_t *indices, const REAL *data, const REAL *B,
                                     const REAL *copy, const REAL *bias, int64_t n_rows, int64_t n_inner,
@@ -179,14 +181,20 @@ SAFFU_SIMD static int NAME(product)(const int64_t *indptr, const int32_t *indice
     NAME(Edge) edge;
     int64_t n_entries = indptr[n_rows] - indptr[0];
     int team = saffu_team(n_threads, n_entries * n_columns / 8 + n_rows), bad = 0, few = NAME(copy_edge)(&p, &edge);
-    int64_t chunk = saffu_max(1, saffu_min(ROWS_AT_MOST, n_rows / (4 * team)));
+    int64_t chunk = saffu_max(1, saffu_min(ROWS_AT_MOST, n_rows / (4 * team))), size = NAME(dense_size)(&p, n_rows);
+    REAL *scratch = size ? malloc((size_t)(team * size) * sizeof *scratch) : NULL; /* without it rows stay sparse */
     SAFFU_PARALLEL_FOR(team, schedule(dynamic, 1) reduction(| : bad))
     for (int64_t from = 0; from < n_rows; from += chunk) {
-        int64_t to = saffu_min(n_rows, from + chunk);
+        int64_t to = saffu_min(n_rows, from + chunk), done = 0, next[ROWS_AT_MOST];
         if (!indices_fit(indices, indptr[from], indptr[to], n_inner)) bad |= 1;
         else if (few) NAME(multiply_few)(&p, &edge, from, to, 0, Z, NULL);
-        else NAME(multiply_rows)(&p, NULL, from, to, 0, Z, NULL);
+        else {
+            if (scratch && NAME(ascend)(&p, from, to))
+                done = NAME(multiply_dense)(&p, from, to, scratch + saffu_thread() * size, next, Z);
+            NAME(multiply_rows)(&p, NULL, done, from, to, 0, Z, NULL);
+        }
     }
+    free(scratch);
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
 
@@ -204,7 +212,7 @@ SAFFU_SIMD static int NAME(product_double)(const int64_t *indptr, const int32_t 
         int64_t to = saffu_min(n_rows, from + chunk);
         if (!indices_fit(indices, indptr[from], indptr[to], n_inner)) bad |= 1;
         else if (few) NAME(multiply_few)(&p, &edge, from, to, f_stride, NULL, F);
-        else NAME(multiply_rows)(&p, NULL, from, to, f_stride, NULL, F);
+        else NAME(multiply_rows)(&p, NULL, 0, from, to, f_stride, NULL, F);
     }
     return bad ? SAFFU_OUT_OF_RANGE : SAFFU_OK;
 }
