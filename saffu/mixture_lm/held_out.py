@@ -70,9 +70,9 @@ def hold_out(stream: TokenStream, share: float) -> HeldOutPart:
 
 
 def _documents(stream: TokenStream, n_chosen: int) -> HeldOutPart:
-    """Hold out so many documents, evenly spaced."""
+    """Hold out so many documents, evenly spaced, the last among them: it stays the one that later text continues."""
     n_documents = stream.starts.size
-    chosen = ((np.arange(n_chosen) + 0.5) * n_documents / n_chosen).astype(np.int64)
+    chosen = (np.arange(1, n_chosen + 1) * n_documents / n_chosen).astype(np.int64) - 1
     is_held_out = np.zeros(n_documents, bool)
     is_held_out[chosen] = True
     lengths = stream.lengths()
