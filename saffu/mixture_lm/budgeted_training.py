@@ -51,7 +51,7 @@ def train_within(
     budget: TimeBudget,
     explicit: ExplicitLM,
     vocab_size: int,
-    neural: NeuralExpert = recurrent_expert,
+    neural: NeuralExpert | None = None,
     report: Report | None = None,
     progress: bool | None = None,
 ) -> MixtureLM:
@@ -67,8 +67,9 @@ def train_within(
         The counted expert, not fitted yet. It ends as if fitted to all of the text.
     vocab_size : int
         V.
-    neural : callable
-        ``neural(budget=seconds, n_threads=n)`` makes a language model whose ``fit`` takes that time, at most.
+    neural : callable, optional
+        ``neural(budget=seconds, n_threads=n)`` makes a language model whose ``fit`` takes that time, at most, and has
+        an argument ``validation``; by default :func:`recurrent_expert`.
     report : callable, optional
         Called with a line whenever a stage is done: what it was, the perplexity on the held-out part, the time left.
     progress : bool, optional
@@ -98,7 +99,7 @@ def train_within(
         tell(f"no neural expert: {'no time is left for it' if seconds < LEAST_SECONDS else 'the text is too short'}")
         return counts_alone
     try:
-        expert = neural(budget=seconds, n_threads=explicit.n_threads)
+        expert = (neural or recurrent_expert)(budget=seconds, n_threads=explicit.n_threads)
         expert.fit(text, documents=starts, validation=watched, **how)
         of_neural = _held_out_log_prob(expert, part, progress)
         mixture = _mixture([explicit, expert], np.stack([of_counts, of_neural]))

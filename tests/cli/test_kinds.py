@@ -87,7 +87,9 @@ def test_token_ids_are_evaluated(folder, capsys, kind):
     model = saffu.load(folder / kind)
     figures = answer(capsys, "eval", folder / kind, folder / "ids.npz", folder / "more.npz")
     expected = [*model.log_prob(IDS, documents=STARTS), *model.log_prob(IDS[:50])]
-    assert list(figures) == ["perplexity", "nats_per_token", "tokens", "seconds", "tokens_per_second"]
+    names = ["perplexity", "perplexity_low", "perplexity_high", "nats_per_token"]
+    assert list(figures) == [*names, "tokens", "seconds", "tokens_per_second"]
+    assert figures["perplexity_low"] is None  # so short a text has no interval
     assert figures["tokens"] == 350
     assert figures["nats_per_token"] == pytest.approx(-np.mean(expected))
     assert figures["perplexity"] == pytest.approx(np.exp(-np.mean(expected)))
