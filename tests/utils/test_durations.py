@@ -31,7 +31,7 @@ def test_durations(value, seconds):
 
 @pytest.mark.parametrize("value", ["", "m", "15 minutes", "-5m", "1e3", "1:30", "nan", "inf", "5.m", "½h", "5mm"])
 def test_what_is_none(value):
-    with pytest.raises(ValueError, match="budget must be seconds, or a time such as '90s', '15m' or '1.5h', got "):
+    with pytest.raises(ValueError, match=r"budget must be seconds, or a time such as '90s', '15m' or '1.5h', got "):
         duration(value, "budget")
 
 
