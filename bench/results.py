@@ -45,6 +45,7 @@ TABLES = (
     "exact-growth",
     "growing-decoder",
     "pruning",
+    "mixtures",
     "scale",
     "accuracy-over-time",
     "less-data",
