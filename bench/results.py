@@ -46,6 +46,7 @@ TABLES = (
     "growing-decoder",
     "pruning",
     "large-text",
+    "mixtures",
     "scale",
     "accuracy-over-time",
     "less-data",

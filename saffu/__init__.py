@@ -1,10 +1,10 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
-Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`. Classifiers:
-:class:`SoftmaxLayer`, :class:`ExplicitNetwork`, of images :class:`ExplicitConvNet`, and of texts
-:class:`ExplicitTextClassifier`. :func:`load` reads what any of them saved, :func:`refine` trains one on by gradient
-steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow` enlarges transformers. The rest are the parts
-that the models are made of.
+Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`, and
+:class:`MixtureLM`, which mixes others. Classifiers: :class:`SoftmaxLayer`, :class:`ExplicitNetwork`, of images
+:class:`ExplicitConvNet`, and of texts :class:`ExplicitTextClassifier`. :func:`load` reads what any of them saved,
+:func:`refine` trains one on by gradient steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow`
+enlarges transformers. The rest are the parts that the models are made of.
 """
 
 # Before all others: from here on, Ctrl-C ends the command at once while modules are being imported.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from saffu.explicit.cooccurrence import cooccurrence
     from saffu.explicit.log_weights import log_weights
     from saffu.explicit.moments import moments
+    from saffu.mixture_lm.model import MixtureLM
     from saffu.ngram_lm.backoff_lm import BackoffLM
     from saffu.ngram_lm.model import ExplicitLM
     from saffu.patches import ExplicitConvNet, PatchEncoder
@@ -55,6 +56,7 @@ _MODULES = {
     "cooccurrence": "saffu.explicit.cooccurrence",
     "log_weights": "saffu.explicit.log_weights",
     "moments": "saffu.explicit.moments",
+    "MixtureLM": "saffu.mixture_lm.model",
     "BackoffLM": "saffu.ngram_lm.backoff_lm",
     "ExplicitLM": "saffu.ngram_lm.model",
     "random_start": "saffu.training",
@@ -73,6 +75,7 @@ _PACKAGES = (
     "attention_lm",
     "classifier",
     "explicit",
+    "mixture_lm",
     "ngram_lm",
     "patches",
     "training",
@@ -93,6 +96,7 @@ __all__ = [
     "ExplicitLM",
     "ExplicitNetwork",
     "ExplicitTextClassifier",
+    "MixtureLM",
     "PatchEncoder",
     "Prototypes",
     "SaffuLM",

@@ -10,7 +10,7 @@ import pytest
 import saffu
 from saffu.utils.language_model import LanguageModel
 
-LANGUAGE_MODELS = [saffu.ExplicitLM, saffu.BackoffLM, saffu.SaffuLM, saffu.Transformer]
+LANGUAGE_MODELS = [saffu.ExplicitLM, saffu.BackoffLM, saffu.SaffuLM, saffu.Transformer, saffu.MixtureLM]
 CLASSIFIERS = [saffu.SoftmaxLayer, saffu.ExplicitNetwork]
 VERBS = [verb for verb, value in vars(LanguageModel).items() if inspect.isfunction(value) and verb[0] != "_"]
 # Verbs that have arguments of their own on some models: keyword-only, behind those that all have.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
 from saffu.patches import ExplicitConvNet
+from saffu.text.bootstrap import nats_interval, paired_test
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.streams import TokenStream
 
@@ -27,15 +29,19 @@ def add(commands: Commands) -> None:
         commands,
         "eval",
         "measure how well a model predicts text files or rows",
-        "Of a language model: perplexity (per token, <eos> at line ends included), nats per token, bits per\n"
-        "character, tokens, share of <unk> among them, seconds for scoring and tokens per second. Its text may also\n"
-        "be token ids, in a file .npz of numpy with an array ids and, optionally, documents, the offsets at which\n"
-        "documents start; a model without a vocabulary needs them.\n"
+        "Of a language model: perplexity (per token, <eos> at line ends included) and the ends of its confidence\n"
+        "interval (95 %, documents drawn anew; blocks of 500 tokens where there are fewer than 20), nats per token,\n"
+        "bits per character and per byte of UTF-8, tokens, share of <unk> among them, seconds for scoring and\n"
+        "tokens per second. Its text may also be token ids, in a file .npz of numpy with an array ids and,\n"
+        "optionally, documents, the offsets at which documents start; a model without a vocabulary needs them.\n"
+        "Of two language models of one vocabulary: the figures of both, and what the second loses more than the\n"
+        "first, with its confidence interval and the p-value of a paired test by signs.\n"
         "Of a classifier: accuracy, nats per row (the mean negative log-probability of the true class), rows, seconds\n"
         "and rows per second. Its rows are in one .npz with arrays X and y, or in one file of the svmlight format,\n"
         "which scikit-learn reads.",
         "  saffu eval brown.saffu test.txt.gz\n"
         "  saffu eval brown.saffu test.txt.gz --json\n"
+        "  saffu eval brown.saffu mixed.saffu test.txt.gz\n"
         "  zcat test.txt.gz | saffu eval brown.saffu -\n"
         "  saffu eval transformer.saffu ids.npz\n"
         "  saffu eval digits.saffu test.npz",
@@ -46,8 +52,8 @@ def add(commands: Commands) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="UTF-8 text, plain or gzip, bzip2, xz or zstd, - is standard input; or token ids in .npz; for a "
-        "classifier, rows in .npz or svmlight",
+        help="a second model first, to compare it; UTF-8 text, plain or gzip, bzip2, xz or zstd, - is standard input; "
+        "or token ids in .npz; for a classifier, rows in .npz or svmlight",
     )
     add_json(parser)
     add_documents(parser, "default: as in training")
@@ -57,6 +63,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score and print."""
+    if len(arguments.files) > 1 and models.looks_like_model(arguments.files[0]):
+        _compare(arguments)
+        return
     model = models.load(arguments.model, arguments.threads, mmap=arguments.mmap)
     if isinstance(model, models.LANGUAGE_MODELS):
         figures = _language_model(model, arguments)
@@ -66,49 +75,96 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.model!r} holds a classifier of texts; 'saffu classify test' measures it")
     else:
         raise ValueError(f"{arguments.model!r} holds {type(model).__name__}, which predicts nothing to evaluate")
-    print(output.as_json(figures) if arguments.json else output.as_table(figures))
+    print(output.as_json(figures) if arguments.json else output.as_table(_known(figures)))
 
 
 # ---- language models -------------------------------------------------------------------------------------------------
 
 
+class _Text(NamedTuple):
+    """A text to score, and what is known of it beside its tokens: nothing if it was given as ids."""
+
+    stream: TokenStream
+    n_characters: int = 0
+    n_bytes: int = 0
+    unk_rate: float = math.nan
+
+
 def _language_model(model: models.LanguageModel, arguments: argparse.Namespace) -> Figures:
-    progress = not arguments.quiet
-    if all(map(rows.is_npz, arguments.files)):
-        stream = TokenStream.concat(rows.read_ids(path, model.vocab_size) for path in arguments.files)
-        nats, seconds = _score(model, stream, progress)
-        return _figures(nats, seconds, stream.ids.size)
+    text = _read(model, arguments, arguments.files)
+    return _figures(text, *_score(model, text.stream, not arguments.quiet))
+
+
+def _read(model: models.LanguageModel, arguments: argparse.Namespace, files: Sequence[str]) -> _Text:
+    if all(map(rows.is_npz, files)):
+        return _Text(TokenStream.concat(rows.read_ids(path, model.vocab_size) for path in files))
     vocabulary = models.vocabulary_of(model, arguments.model)
-    corpus = models.corpus_for(vocabulary, arguments.files, arguments.documents)
-    with models.reading_bar(corpus, "read", progress) as advance:
+    corpus = models.corpus_for(vocabulary, files, arguments.documents)
+    with models.reading_bar(corpus, "read", not arguments.quiet) as advance:
         text = corpus.read(vocabulary, advance=advance)
-    nats, seconds = _score(model, text.stream, progress)
-    figures = _figures(nats, seconds, text.ids.size)
-    return {
-        **{name: figures[name] for name in ("perplexity", "nats_per_token")},
-        "bits_per_char": nats / math.log(2) / text.n_characters,
-        "tokens": figures["tokens"],
-        "unk_rate": vocabulary.unknown_rate(text.ids),
-        **{name: figures[name] for name in ("seconds", "tokens_per_second")},
-    }
+    return _Text(text.stream, text.n_characters, text.n_bytes, vocabulary.unknown_rate(text.ids))
 
 
-def _score(model: models.LanguageModel, stream: TokenStream, progress: bool) -> tuple[float, float]:
-    """Negative log-probability of a text, nats, and the seconds that took."""
+def _score(model: models.LanguageModel, stream: TokenStream, progress: bool) -> tuple[Float64, float]:
+    """Log-probabilities of the tokens of a text, nats, and the seconds that took."""
     model.log_prob(stream.ids[:1], progress=False)  # weights are made from counts at the first reading: no scoring
     begin = time.perf_counter()
     log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=progress)
-    return -float(np.sum(log_prob)), time.perf_counter() - begin
+    return log_prob, time.perf_counter() - begin
 
 
-def _figures(nats: float, seconds: float, tokens: int) -> Figures:
-    return {
+def _figures(text: _Text, log_prob: Float64, seconds: float) -> Figures:
+    tokens, nats = log_prob.size, -float(np.sum(log_prob))
+    low, high = nats_interval(log_prob, text.stream)
+    figures: Figures = {
         "perplexity": output.exp(nats / tokens),
+        "perplexity_low": output.exp(low),
+        "perplexity_high": output.exp(high),
         "nats_per_token": nats / tokens,
-        "tokens": tokens,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
     }
+    if text.n_bytes:
+        bits = nats / math.log(2)
+        figures |= {"bits_per_char": bits / text.n_characters, "bits_per_byte": bits / text.n_bytes}
+    figures["tokens"] = tokens
+    if text.n_bytes:
+        figures["unk_rate"] = text.unk_rate
+    return figures | {"seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
+def _known(figures: Figures) -> Figures:
+    """Those that are numbers: a short text has no intervals."""
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+# ---- two language models ---------------------------------------------------------------------------------------------
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    """Score a text under two models and print how they differ."""
+    paths, files = [arguments.model, arguments.files[0]], arguments.files[1:]
+    pair = [models.load(path, arguments.threads, mmap=arguments.mmap) for path in paths]
+    for model, path in zip(pair, paths, strict=True):
+        models.check_language_model(model, path)
+    first, second = ((model.vocab_size, getattr(model, "vocabulary", None)) for model in pair)
+    if first[0] != second[0] or (None not in (first[1], second[1]) and first[1] != second[1]):
+        raise ValueError(f"{paths[0]!r} and {paths[1]!r} must have equal vocabularies to be compared")
+    text = _read(pair[0], arguments, files)
+    scored = [_score(model, text.stream, not arguments.quiet) for model in pair]
+    found = paired_test(scored[0][0], scored[1][0], text.stream)
+    difference = {
+        "nats_per_token": found.difference,
+        "nats_per_token_low": found.interval.low,
+        "nats_per_token_high": found.interval.high,
+        "perplexity_ratio": output.exp(found.difference),
+        "p_value": found.p_value,
+        "units": found.n_units,
+    }
+    figures = [_figures(text, *one) for one in scored]
+    if arguments.json:
+        print(output.as_json({"first": figures[0], "second": figures[1], "difference": difference}))
+        return
+    print("\n".join(output.as_columns(("first", "second"), [_known(one) for one in figures])))
+    print(f"\nsecond minus first\n{output.as_table(_known(difference))}")
 
 
 # ---- classifiers -----------------------------------------------------------------------------------------------------

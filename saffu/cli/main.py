@@ -138,7 +138,9 @@ def _warnings_as_lines(command: str) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning, module="saffu")
         warnings.filterwarnings("always", "the loss is not finite", RuntimeWarning)
-        warnings.filterwarnings("ignore", "interrupted after epoch", RuntimeWarning)  # the command prints it itself
+        warnings.filterwarnings(
+            "ignore", "interrupted (after|in) epoch", RuntimeWarning
+        )  # the command prints it itself
         warnings.showwarning = lambda message, *_, **__: print_error(
             f"{command}: warning: {' '.join(str(message).split())}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ import numpy as np
 
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli.values import BytePairs
+from saffu.mixture_lm import MixtureLM
 from saffu.ngram_lm import BackoffLM, ExplicitLM
 from saffu.text import Chunk, Corpus, SubwordTokenizer, Vocabulary
 from saffu.text.reading import Advance
@@ -19,8 +21,8 @@ from saffu.utils import checkpoint
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
-LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, Transformer)
-LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | Transformer
+LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, Transformer, MixtureLM)
+LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | Transformer | MixtureLM
 
 
 def load(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:
@@ -77,6 +79,21 @@ def check_language_model(model: Any, path: str) -> None:
     """
     if not isinstance(model, LANGUAGE_MODELS):
         raise ValueError(f"{path!r} holds {type(model).__name__}, which is not a language model")
+
+
+def looks_like_model(path: str) -> bool:
+    """Whether a file begins as those do that ``save`` writes: no text in UTF-8 does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        begins = file.read(9)
+    return len(begins) == 9 and begins[4:] == b"\0\0\0\0{"  # the length of a header, and the header
 
 
 def corpus_for(vocabulary: Vocabulary, files: Sequence[str], documents: str | None) -> Corpus:

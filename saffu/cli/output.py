@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -45,7 +45,7 @@ def write(piece: str) -> None:
 
 def exp(value: float) -> float:
     """The exponential of a number, infinite where it is too large."""
-    return math.exp(value) if value < 709 else math.inf
+    return math.inf if value >= 709 else math.exp(value)
 
 
 def as_json(facts: Mapping[str, Any]) -> str:
@@ -72,6 +72,22 @@ def _plain(value: Any) -> Any:
 def as_table(figures: Mapping[str, float]) -> str:
     """A line for each figure, numbers flush right."""
     return "\n".join(f"{_title(name):18}{number(value):>14}" for name, value in figures.items())
+
+
+def as_columns(titles: Sequence[str], columns: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """A line of titles, then one for each figure with its numbers side by side.
+
+    Examples
+    --------
+    >>> for line in as_columns(("one", "other"), ({"tokens": 3}, {"tokens": 4})):
+    ...     print(line)
+                                 one         other
+    tokens                         3             4
+    """
+    yield f"{'':18}{''.join(f'{title:>14}' for title in titles)}"
+    for name in dict.fromkeys(name for column in columns for name in column):
+        cells = (number(column[name]) if name in column else "" for column in columns)
+        yield f"{_title(name):18}{''.join(f'{cell:>14}' for cell in cells)}"
 
 
 def as_lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -8,11 +8,12 @@ import time
 from typing import Any, NoReturn
 
 from saffu.attention_lm.model import SaffuLM
-from saffu.cli import values
+from saffu.cli import train_within, values
 from saffu.cli.files import check_outputs
 from saffu.cli.models import corpus_to_train, reading_bar, tokenizer_files, with_trained_tokenizer
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.cli.prune import max_loss_help, outcome
+from saffu.mixture_lm import MixtureLM
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.ngram_lm.spilled_counts import check_spill_folder
 from saffu.text import Corpus, EncodedCorpus
@@ -20,11 +21,12 @@ from saffu.training import LEARNING_RATE
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
-MODELS = ("explicit", "saffu")
+MODELS = ("explicit", "saffu", "mixture", "recurrent")
 EXPLICIT_OPTIONS = ("order", "windows", "induction", "priming")
 COUNTING_OPTIONS = ("memory", "min_entry")
 RESIDUAL_OPTIONS = ("residual", "residual_radius")
 UNIT_OPTIONS = ("bits", "contexts", "block", "heads", "layers", "hidden")
+BUDGETED = ("mixture", "recurrent")
 REFINING_OPTIONS = ("learning_rate", "dropout", "thaw_after", "valid")
 
 
@@ -38,7 +40,10 @@ def add(commands: Commands) -> None:
         "block at a time: the text may be larger than memory, and with --memory its counts, too. The saffu model is\n"
         "compact and finds what words have in common; it is solved by counting, too, and --refine improves it by\n"
         "gradient steps. With --residual its logits are added to those of an explicit model of the same text, which\n"
-        "is saved in the same file. A file is written whole or not at all.",
+        "is saved in the same file. A mixture is an explicit model beside a recurrent neural network that is trained\n"
+        "on its own for what is left of --budget, with a weight each, fitted on a part of the text that neither has\n"
+        "seen by then: it takes minutes, and predicts best. Ctrl-C ends the training of a network: what has been\n"
+        "learned by then, at least the explicit model, is in MODEL.interrupted. A file is written whole or not at all.",
         "  saffu train book.txt --out book.saffu\n"
         "  saffu train brown.txt.gz --out brown.saffu --tokenizer whitespace --min-count 3\n"
         "  saffu train brown.txt.gz --out pieces.saffu --tokenizer bpe:8000\n"
@@ -47,13 +52,21 @@ def add(commands: Commands) -> None:
         "  saffu train web-*.zst --out web.saffu --memory 4G --min-entry 1,1,2\n"
         "  saffu train brown.txt.gz --out fast.saffu --tokenizer whitespace --prune 0.005\n"
         "  saffu train book.txt --out small.saffu --model saffu --bits 32 --hidden 64\n"
-        "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2",
+        "  saffu train book.txt --out best.saffu --model saffu --residual --residual-radius 3 --refine 2\n"
+        "  saffu train brown.txt.gz --out mixed.saffu --tokenizer whitespace --model mixture --budget 15m",
     )
     add_files(parser)
     parser.add_argument(
         "--out", metavar="MODEL", required=True, help="the file to write; replaced only when the new one is whole"
     )
     parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="the kind of model (default: explicit)")
+    parser.add_argument(
+        "--budget",
+        type=values.budget,
+        metavar="TIME",
+        help="wall time that the command may take, such as 90s, 15m or 1.5h; for the mixture and the recurrent model "
+        f"({train_within.BUDGET})",
+    )
     add_tokens(parser)
     _add_explicit_options(parser)
     _add_counting_options(parser)
@@ -64,7 +77,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("explicit model, alone or with --residual").add_argument
+    add = parser.add_argument_group("explicit model, alone, in a mixture or with --residual").add_argument
     add(
         "--radius",
         type=values.integer(1),
@@ -181,22 +194,30 @@ def _add_refining_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, save and print what was written."""
+    begin = time.monotonic()
     corpus = corpus_to_train(arguments)
-    outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if arguments.refine else [])]
+    may_be_interrupted = arguments.refine or arguments.model in BUDGETED
+    outputs = [arguments.out, *([_name_if_interrupted(arguments.out)] if may_be_interrupted else [])]
     check_outputs(outputs, [*arguments.files, *(arguments.valid or []), *tokenizer_files(arguments)])
-    begin = time.perf_counter()
     corpus = with_trained_tokenizer(corpus, arguments)
-    train = _train_explicit if arguments.model == "explicit" else _train_saffu
-    model, n_tokens = train(arguments, corpus)
+    if arguments.model in BUDGETED:
+        model, n_tokens = _train_within(arguments, corpus, begin)
+    else:
+        if arguments.budget is not None:
+            raise ValueError(f"--budget is for --model {' and '.join(BUDGETED)}")
+        train = _train_explicit if arguments.model == "explicit" else _train_saffu
+        model, n_tokens = train(arguments, corpus)
     if getattr(model, "interrupted", False):
-        _keep_best_epoch(model, arguments.out)
+        _keep_best(model, arguments.out)
     model.save(arguments.out)
     assert model.vocabulary is not None
     size = os.path.getsize(arguments.out) / 1e6
     print(
         f"{arguments.out}: {n_tokens:,} tokens, {len(model.vocabulary):,} types, {size:,.1f} MB, "
-        f"{time.perf_counter() - begin:.1f} s"
+        f"{time.monotonic() - begin:.1f} s"
     )
+    if isinstance(model, MixtureLM):
+        print(train_within.outcome(model))
 
 
 def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any, int]:
@@ -222,6 +243,24 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
     smaller = model.pruned(max_loss=arguments.prune, progress=progress)
     print(outcome(smaller))
     return smaller, model.n_tokens
+
+
+def _train_within(arguments: argparse.Namespace, corpus: Corpus, begin: float) -> tuple[Any, int]:
+    """A mixture, or a recurrent model, of a corpus, and how many tokens that has."""
+    is_mixture = arguments.model == "mixture"
+    for_counts = ("radius", *EXPLICIT_OPTIONS, "min_entry")
+    if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
+    if others := given(arguments, "memory", "prune", *(() if is_mixture else for_counts)):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model explicit")
+    budget = train_within.time_budget(arguments, begin)
+    explicit = ExplicitLM(**given(arguments, *for_counts), n_threads=arguments.threads)
+    encoded = _encoded(arguments, corpus)
+    vocabulary, text = encoded.vocabulary, TokenStream.concat(chunk.stream for chunk in encoded.chunks())
+    train = train_within.train_mixture if is_mixture else train_within.train_recurrent
+    model = train(arguments, text, len(vocabulary), budget, explicit)
+    model.vocabulary = vocabulary
+    return model, text.ids.size
 
 
 def _encoded(arguments: argparse.Namespace, corpus: Corpus) -> EncodedCorpus:
@@ -286,14 +325,15 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
 
 
 def _name_if_interrupted(out: str) -> str:
-    """Where the best epoch of an interrupted refinement goes: it is not what was asked for."""
+    """Where what an interrupted training has learned goes: it is not what was asked for."""
     return f"{out}.interrupted"
 
 
-def _keep_best_epoch(model: Any, out: str) -> NoReturn:
-    """Save the best epoch of an interrupted refinement, if there was one, and end."""
-    if len(model.history or []) < 2:
+def _keep_best(model: Any, out: str) -> NoReturn:
+    """Save what an interrupted training has learned, if it has, and end."""
+    is_refined = isinstance(model, SaffuLM)
+    if is_refined and len(model.history or []) < 2:
         raise KeyboardInterrupt(f"{out!r} was not written")
     kept = _name_if_interrupted(out)
     model.save(kept)
-    raise KeyboardInterrupt(f"{out!r} was not written; the best epoch so far is in {kept!r}")
+    raise KeyboardInterrupt(f"{out!r} was not written; the best {'epoch ' * is_refined}so far is in {kept!r}")

@@ -11,6 +11,7 @@ from saffu.attention_lm.contexts import CONTEXTS
 from saffu.text import TOKENIZERS, SubwordTokenizer
 from saffu.text.subwords import LEAST_PIECES, MOST_PIECES
 from saffu.utils.byte_sizes import byte_size
+from saffu.utils.durations import duration
 from saffu.utils.sampling import LEAST_TEMPERATURE
 from saffu.utils.validate import INT32_MAX
 
@@ -136,6 +137,20 @@ def memory(text: str) -> int:
     """
     try:
         return byte_size(text, "the size")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def budget(text: str) -> float:
+    """An amount of time in seconds.
+
+    Examples
+    --------
+    >>> budget("15m")
+    900.0
+    """
+    try:
+        return duration(text, "the time")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

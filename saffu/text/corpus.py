@@ -42,6 +42,8 @@ class Chunk(NamedTuple):
         Offsets in ``ids`` at which documents start. Without a 0, the chunk continues the document before it.
     n_characters : int
         How many characters the tokens stand for, line ends included.
+    n_bytes : int
+        How many bytes these are in UTF-8; 0 if that is not known.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Chunk(NamedTuple):
     ids: Int32
     starts: Int64
     n_characters: int
+    n_bytes: int = 0
 
     @property
     def stream(self) -> TokenStream:
@@ -154,7 +157,7 @@ class Corpus:
 
     def token_lists(self, *, advance: Advance | None = None) -> Iterator[list[str]]:
         """Iterate over the tokens, one list for each block; see :meth:`chunks`."""
-        for _, tokens, _ in self.tokenized_blocks(advance):
+        for _, tokens, *_ in self.tokenized_blocks(advance):
             yield tokens
 
     def chunks(self, vocabulary: Vocabulary, *, advance: Advance | None = None) -> Iterator[Chunk]:
@@ -178,18 +181,19 @@ class Corpus:
         """
         if vocabulary.tokenizer != self.tokenizer:
             raise ValueError(f"vocabulary must be of {self.tokenizer!r} tokens, got one of {vocabulary.tokenizer!r}")
-        for begins_document, tokens, n_characters in self.tokenized_blocks(advance):
+        for begins_document, tokens, n_characters, n_bytes in self.tokenized_blocks(advance):
             ids, starts = vocabulary.encode_block(tokens)
             starts = starts[starts < ids.size]
             if begins_document:
                 starts = np.concatenate([np.zeros(1, np.int64), starts])
-            yield Chunk(ids, starts, n_characters)
+            yield Chunk(ids, starts, n_characters, n_bytes)
 
     def read(self, vocabulary: Vocabulary, *, advance: Advance | None = None) -> Chunk:
         """Read the whole corpus into one chunk; parameters and errors as in :meth:`chunks`."""
         chunks = list(self.chunks(vocabulary, advance=advance))
         whole = TokenStream.concat(chunk.stream for chunk in chunks)
-        return Chunk(whole.ids, whole.starts, sum(chunk.n_characters for chunk in chunks))
+        n_characters, n_bytes = sum(chunk.n_characters for chunk in chunks), sum(chunk.n_bytes for chunk in chunks)
+        return Chunk(whole.ids, whole.starts, n_characters, n_bytes)
 
     def texts(self, *, advance: Advance | None = None) -> Iterator[str]:
         """Iterate over the text as it is read, a block of whole lines at a time; see :meth:`chunks`."""
@@ -272,8 +276,8 @@ class Corpus:
         empty = [file for part in parts for file in part._files if file in part._empty]
         _report_empty(empty, len(empty) == len(parts))
 
-    def tokenized_blocks(self, advance: Advance | None) -> Iterator[tuple[bool, list[str], int]]:
-        """Blocks of tokens: whether a document begins with the block, its tokens, how many characters they are."""
+    def tokenized_blocks(self, advance: Advance | None) -> Iterator[tuple[bool, list[str], int, int]]:
+        """Blocks of tokens: whether a document begins there, the tokens, how many characters and bytes they are."""
         empty: list[TextFile] = []
         for file in self._files:
             is_empty = True
@@ -288,29 +292,30 @@ class Corpus:
         if not self._is_part:
             _report_empty(new, all_of_them)
 
-    def _blocks_of(self, file: TextFile, advance: Advance | None) -> Iterator[tuple[bool, list[str], int]]:
+    def _blocks_of(self, file: TextFile, advance: Advance | None) -> Iterator[tuple[bool, list[str], int, int]]:
         """The same of one file."""
         split = splitter(self.tokenizer, self.documents)
-        document_due, line_due, n_characters = True, True, 0
+        document_due, line_due, n_characters, n_bytes = True, True, 0, 0
         for text in file.blocks(advance):
             if self.documents in SEPARATORS:
                 blank = LEADING_BLANK_LINES.match(text) if line_due else None
                 if blank:
-                    document_due, text, n_characters = True, text[blank.end() :], 0
+                    document_due, text, n_characters, n_bytes = True, text[blank.end() :], 0, 0
                 text = SEPARATORS[self.documents].sub("\n\n", text)
             tokens = split(text)
-            n_characters += self._count_characters(text)
+            separators = text.count("\n\n") if self.documents in SEPARATORS else 0
+            n_characters += self._count_characters(text) - separators
+            n_bytes += (len(text) if self.tokenizer == "bytes" else len(text.encode())) - separators
             if tokens:
-                yield document_due, tokens, n_characters
-                n_characters = 0
+                yield document_due, tokens, n_characters, n_bytes
+                n_characters, n_bytes = 0, 0
                 document_due, line_due = tokens[-1] == "\n\n", tokens[-1] in ("\n", "\n\n")
 
     def _count_characters(self, text: str) -> int:
-        separators = text.count("\n\n") if self.documents in SEPARATORS else 0
         if self.tokenizer != "bytes":
-            return len(text) - separators
+            return len(text)
         is_first = np.frombuffer(text.encode("latin-1"), np.uint8) & 0xC0 != 0x80  # of the bytes of a character
-        return int(np.count_nonzero(is_first)) - separators
+        return int(np.count_nonzero(is_first))
 
 
 def _report_empty(files: Sequence[TextFile], all_of_them: bool) -> None:

@@ -30,6 +30,7 @@ class _Block(NamedTuple):
     begins_document: bool
     n_tokens: int
     n_characters: int
+    n_bytes: int
 
 
 class _Numbers(dict[str, int]):
@@ -86,10 +87,10 @@ class EncodedCorpus:
         numbers, counts = _Numbers(), np.zeros(0, np.int64)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
         weakref.finalize(self, self._file.close)
-        for begins_document, tokens, n_characters in corpus.tokenized_blocks(advance):
+        for begins_document, tokens, n_characters, n_bytes in corpus.tokenized_blocks(advance):
             found = np.fromiter(map(numbers.__getitem__, tokens), np.int32, len(tokens))
             self._file.write(found.data)
-            self._blocks.append(_Block(begins_document, found.size, n_characters))
+            self._blocks.append(_Block(begins_document, found.size, n_characters, n_bytes))
             more = np.bincount(found, minlength=counts.size)
             more[: counts.size] += counts
             counts = more
@@ -122,4 +123,4 @@ class EncodedCorpus:
             starts = starts[starts < ids.size]
             if block.begins_document:
                 starts = np.concatenate([np.zeros(1, np.int64), starts])
-            yield Chunk(np.abs(ids, out=ids), starts.astype(np.int64), block.n_characters)
+            yield Chunk(np.abs(ids, out=ids), starts.astype(np.int64), block.n_characters, block.n_bytes)

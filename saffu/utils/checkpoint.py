@@ -105,7 +105,7 @@ def save(model: Any, path: Path) -> None:
     """
     kind = getattr(model, "_checkpoint_kind", None)
     if kind is None:
-        raise TypeError(f"model must be one of {', '.join(_all_kinds())}, got {type(model).__name__}")
+        raise TypeError(f"model must be one of {', '.join(all_kinds())}, got {type(model).__name__}")
     arrays, metadata = model._to_checkpoint()
     write(path, kind, arrays, metadata)
 
@@ -145,7 +145,7 @@ def load(path: Path, *, mmap: bool = False) -> Any:
     2
     """
     kind, arrays, metadata = read(path, mmap)
-    if kind not in _all_kinds():
+    if kind not in all_kinds():
         raise ValueError(f"{_name(path)} holds a model of unknown kind {kind!r}; known here: {', '.join(_kinds)}")
     try:
         return _kinds[kind]._from_checkpoint(arrays, metadata)  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def with_prefix(arrays: Mapping[str, Array], prefix: str) -> Parts:
     return Parts((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))
 
 
-def _all_kinds() -> dict[str, type]:
+def all_kinds() -> dict[str, type]:
     """The registered classes: those of the package are when its names, imported when asked for, have been asked for."""
     for name in import_module("saffu").__all__:
         getattr(import_module("saffu"), name)
@@ -237,7 +237,7 @@ def read(path: Path, mmap: bool = False) -> tuple[str, dict[str, Array], dict[st
     """
     header = _read_header(path)
     kind, metadata, checksums = _parse(path, header)
-    if mmap and getattr(_all_kinds().get(kind), "_can_be_mapped", False):
+    if mmap and getattr(all_kinds().get(kind), "_can_be_mapped", False):
         return kind, _mapped(path, header), metadata
     try:
         with safe_open(os.fspath(path), "numpy") as file:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+import saffu
 from bench.data import datasets
 from bench.data.datasets import Split, made_up
 from bench.experiments import drift, network_warm_start
@@ -325,3 +326,29 @@ def test_pruned_models_are_smaller_and_criteria_are_compared(capsys):
     assert int(pruned[column].replace(",", "")) < int(exact[column].replace(",", ""))
     assert float(pruned[header.index("measured")].rstrip("%")) <= 2.0
     assert [row[0] for row in criteria[2:]] == ["saffu", "Stolcke, each table", *["count cut-off"] * 3]
+
+
+def test_a_mixture_stands_beside_its_experts(capsys, monkeypatch):
+    class Neural(saffu.Transformer):
+        def __init__(self, *, budget, n_threads=None):
+            super().__init__(40, hidden=8, layers=1, positions=16)
+
+        def fit(self, ids, *, documents=None, vocab_size=None, validation=None, progress=None):
+            return super().fit(ids, documents=documents, progress=progress)
+
+    monkeypatch.setattr("saffu.mixture_lm.budgeted_training.recurrent_expert", Neural)
+    importlib.import_module("bench.experiments.mixtures").main(["--quick", "--budget", "9s"])
+    header, _, row = (
+        line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")
+    )
+    found = dict(zip(header, row, strict=True))
+    assert found["corpus"] == "made up"
+    mixed = float(found["**MixtureLM**"].strip("*"))
+    assert mixed < 1.02 * float(found["ExplicitLM"])
+    assert mixed < float(found["RecurrentLM"])
+    assert 0 <= float(found["weight of ExplicitLM"]) <= 1
+
+
+def test_corpora_of_mixtures_are_named():
+    with pytest.raises(SystemExit):
+        importlib.import_module("bench.experiments.mixtures").main(["--corpora", "brown,nothing"])

@@ -31,6 +31,7 @@ MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(**TINY).fit(IDS),
     "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
+    "MixtureLM": lambda: saffu.MixtureLM([saffu.ExplicitLM(**TINY), saffu.ExplicitLM(1)]).fit(IDS),
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
     "ExplicitNetwork": lambda: saffu.ExplicitNetwork(hidden=(6,)).fit(X, LABELS, progress=False),
     "ExplicitConvNet": lambda: saffu.ExplicitConvNet(6, patch=3, units=9, hidden=(6,)).fit(X, LABELS, progress=False),
@@ -39,7 +40,7 @@ MODELS = {
     "BitCipher": lambda: saffu.BitCipher(3).fit(IDS),
     "BackoffLM": backoff_model,
 }
-LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer", "BackoffLM")
+LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer", "BackoffLM", "MixtureLM")
 CLASSIFIERS = ("SoftmaxLayer", "ExplicitNetwork", "ExplicitConvNet")
 
 
@@ -86,7 +87,9 @@ def test_token_ids_are_evaluated(folder, capsys, kind):
     model = saffu.load(folder / kind)
     figures = answer(capsys, "eval", folder / kind, folder / "ids.npz", folder / "more.npz")
     expected = [*model.log_prob(IDS, documents=STARTS), *model.log_prob(IDS[:50])]
-    assert list(figures) == ["perplexity", "nats_per_token", "tokens", "seconds", "tokens_per_second"]
+    names = ["perplexity", "perplexity_low", "perplexity_high", "nats_per_token"]
+    assert list(figures) == [*names, "tokens", "seconds", "tokens_per_second"]
+    assert figures["perplexity_low"] is None  # so short a text has no interval
     assert figures["tokens"] == 350
     assert figures["nats_per_token"] == pytest.approx(-np.mean(expected))
     assert figures["perplexity"] == pytest.approx(np.exp(-np.mean(expected)))

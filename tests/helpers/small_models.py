@@ -14,9 +14,15 @@ def backoff_model():
     return model.to_backoff()
 
 
+def mixture():
+    experts = [saffu.ExplicitLM(order=3, radius=1, windows=(), induction=0), saffu.SaffuLM(bits=2, hidden=2, radius=2)]
+    return saffu.MixtureLM(experts, weights=[0.7, 0.3]).fit(IDS)
+
+
 MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(order=3, radius=2, windows=(9,), induction=20).fit(IDS),
     "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "BackoffLM": backoff_model,
+    "MixtureLM": mixture,
 }
