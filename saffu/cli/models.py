@@ -12,6 +12,7 @@ import numpy as np
 from saffu.attention_lm.model import SaffuLM
 from saffu.cli.values import BytePairs
 from saffu.ngram_lm import BackoffLM, ExplicitLM
+from saffu.recurrent_lm import RecurrentLM
 from saffu.text import Chunk, Corpus, SubwordTokenizer, Vocabulary
 from saffu.text.reading import Advance
 from saffu.transformer.model import Transformer
@@ -19,8 +20,8 @@ from saffu.utils import checkpoint
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
-LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, Transformer)
-LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | Transformer
+LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, RecurrentLM, Transformer)
+LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | RecurrentLM | Transformer
 
 
 def load(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:
