@@ -1,7 +1,7 @@
 """saffu: neural networks solved explicitly, by counting, taking logarithms and fitting a handful of scalars.
 
-Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`Transformer`, and
-:class:`MixtureLM`, which mixes others. Classifiers: :class:`SoftmaxLayer`, :class:`ExplicitNetwork`, of images
+Language models: :class:`ExplicitLM`, :class:`BackoffLM`, :class:`SaffuLM`, :class:`RecurrentLM`, :class:`Transformer`,
+and :class:`MixtureLM`, which mixes others. Classifiers: :class:`SoftmaxLayer`, :class:`ExplicitNetwork`, of images
 :class:`ExplicitConvNet`, and of texts :class:`ExplicitTextClassifier`. :func:`load` reads what any of them saved,
 :func:`refine` trains one on by gradient steps, :mod:`saffu.text` turns files into token ids and :mod:`saffu.grow`
 enlarges transformers. The rest are the parts that the models are made of.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from saffu.ngram_lm.backoff_lm import BackoffLM
     from saffu.ngram_lm.model import ExplicitLM
     from saffu.patches import ExplicitConvNet, PatchEncoder
+    from saffu.recurrent_lm import RecurrentLM
     from saffu.training import random_start, refine
     from saffu.transformer.model import Transformer
     from saffu.transformer.prototypes import Prototypes
@@ -67,6 +68,7 @@ _MODULES = {
     "show_config": "saffu.utils.config",
     "ExplicitConvNet": "saffu.patches",
     "PatchEncoder": "saffu.patches",
+    "RecurrentLM": "saffu.recurrent_lm",
     "BitCipherTransformer": "saffu.vectorizers",
     "CooccurrenceVectorizer": "saffu.vectorizers",
 }
@@ -78,6 +80,7 @@ _PACKAGES = (
     "mixture_lm",
     "ngram_lm",
     "patches",
+    "recurrent_lm",
     "training",
     "transformer",
     "utils",
@@ -99,6 +102,7 @@ __all__ = [
     "MixtureLM",
     "PatchEncoder",
     "Prototypes",
+    "RecurrentLM",
     "SaffuLM",
     "SoftmaxLayer",
     "Transformer",

@@ -272,6 +272,10 @@ def patch_moments(
     n_threads: int,
 ) -> _Float64: ...
 
+# lstm.c
+def lstm_step(R: _Real, C_before: _Real, G: _Real, C: _Real, tanh_C: _Real, M: _Real, n_threads: int) -> None: ...
+def lstm_step_backward(C_before: _Real, tanh_C: _Real, dM: _Real, G: _Real, dC: _Real, n_threads: int) -> None: ...
+
 # adam.c
 def adam(
     gradient: _Real,

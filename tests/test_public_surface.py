@@ -10,11 +10,18 @@ import pytest
 import saffu
 from saffu.utils.language_model import LanguageModel
 
-LANGUAGE_MODELS = [saffu.ExplicitLM, saffu.BackoffLM, saffu.SaffuLM, saffu.Transformer, saffu.MixtureLM]
+LANGUAGE_MODELS = [
+    saffu.ExplicitLM,
+    saffu.BackoffLM,
+    saffu.SaffuLM,
+    saffu.RecurrentLM,
+    saffu.Transformer,
+    saffu.MixtureLM,
+]
 CLASSIFIERS = [saffu.SoftmaxLayer, saffu.ExplicitNetwork]
 VERBS = [verb for verb, value in vars(LanguageModel).items() if inspect.isfunction(value) and verb[0] != "_"]
 # Verbs that have arguments of their own on some models: keyword-only, behind those that all have.
-WITH_SIZES_OR_OPTIONS = {"refine", "grow"}
+WITH_SIZES_OR_OPTIONS = {"fit", "refine", "grow"}
 DOORS = [saffu.grow, saffu.text]
 # Where two or three arguments belong together, such as rows and their labels, a model and its new size, all of them are
 # positional.
@@ -113,6 +120,7 @@ def test_representations_show_the_settings():
         (saffu.ExplicitLM(order=3, priming="unit"), ("order=3", "priming='unit'")),
         (saffu.SaffuLM(bits=6, contexts=("radial",)), ("bits=6", "contexts=('radial',)")),
         (saffu.Transformer(11, hidden=6, seed=3), ("hidden=6", "vocab_size=11")),
+        (saffu.RecurrentLM(dim=6, start="random"), ("dim=6", "start='random'")),
         (saffu.SoftmaxLayer(smoothing=0.3), ("smoothing=0.3",)),
         (saffu.ExplicitNetwork(hidden=(5,), complement=False), ("hidden=(5,)", "complement=False")),
         (saffu.ExplicitTextClassifier(3, tokenizer="chars"), ("ngrams=3", "tokenizer='chars'")),

@@ -567,6 +567,23 @@ int saffu_patch_moments(const saffu_patches *patches, const void *images, const 
                         const saffu_patch_plan *plan, int size, int64_t n_units, int64_t from, int64_t to,
                         double *sums, int n_threads);
 
+/* ---- lstm.c: a time step of a long short-term memory -------------------------------------------------------------
+ *
+ * Gates G (n_rows, 4 n_cells) hold what the inputs give to the gates in, forget, candidate and out, side by side;
+ * R, of the same shape, what the state before gives. With s the logistic function:
+ *
+ *   i = s(G_i + R_i)   f = s(G_f + R_f)   a = tanh(G_a + R_a)   o = s(G_o + R_o)
+ *   C = f C_before + i a   M = o tanh C                      -> G becomes [i f a o]; C, tanh_C, M (n_rows, n_cells)
+ *
+ * Hochreiter and Schmidhuber (1997) with the forget gate of Gers and others (2000). Five exponentials a cell. */
+int saffu_lstm_step(const void *R, const void *C_before, int size, int64_t n_rows, int64_t n_cells, void *G, void *C,
+                    void *tanh_C, void *M, int n_threads);
+
+/* On the way back dM is the gradient by M, and dC that by C through the step after. G, which the step left as
+ * [i f a o], becomes the gradient by G (and by R); dC that by C_before. One pass, no exponential. */
+int saffu_lstm_step_backward(const void *C_before, const void *tanh_C, const void *dM, int size, int64_t n_rows,
+                             int64_t n_cells, void *G, void *dC, int n_threads);
+
 /* ---- adam.c: one step down a gradient ----------------------------------------------------------------------------
  *
  * first  <- beta1 first + (1 - beta1) gradient

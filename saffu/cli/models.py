@@ -14,6 +14,7 @@ from saffu.attention_lm.model import SaffuLM
 from saffu.cli.values import BytePairs
 from saffu.mixture_lm import MixtureLM
 from saffu.ngram_lm import BackoffLM, ExplicitLM
+from saffu.recurrent_lm import RecurrentLM
 from saffu.text import Chunk, Corpus, SubwordTokenizer, Vocabulary
 from saffu.text.reading import Advance
 from saffu.transformer.model import Transformer
@@ -21,8 +22,8 @@ from saffu.utils import checkpoint
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 
-LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, Transformer, MixtureLM)
-LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | Transformer | MixtureLM
+LANGUAGE_MODELS = (ExplicitLM, BackoffLM, SaffuLM, RecurrentLM, Transformer, MixtureLM)
+LanguageModel: TypeAlias = ExplicitLM | BackoffLM | SaffuLM | RecurrentLM | Transformer | MixtureLM
 
 
 def load(path: str, n_threads: int | None = None, *, mmap: bool = False) -> Any:

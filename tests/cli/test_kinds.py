@@ -30,6 +30,7 @@ def backoff_model():
 MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(**TINY).fit(IDS),
     "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
+    "RecurrentLM": lambda: saffu.RecurrentLM(dim=3, epochs=1).fit(IDS),
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "MixtureLM": lambda: saffu.MixtureLM([saffu.ExplicitLM(**TINY), saffu.ExplicitLM(1)]).fit(IDS),
     "SoftmaxLayer": lambda: saffu.SoftmaxLayer().fit(X, LABELS),
@@ -40,7 +41,7 @@ MODELS = {
     "BitCipher": lambda: saffu.BitCipher(3).fit(IDS),
     "BackoffLM": backoff_model,
 }
-LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "Transformer", "BackoffLM", "MixtureLM")
+LANGUAGE_MODELS = ("ExplicitLM", "SaffuLM", "RecurrentLM", "Transformer", "BackoffLM", "MixtureLM")
 CLASSIFIERS = ("SoftmaxLayer", "ExplicitNetwork", "ExplicitConvNet")
 
 

@@ -22,6 +22,7 @@ def mixture():
 MODELS = {
     "ExplicitLM": lambda: saffu.ExplicitLM(order=3, radius=2, windows=(9,), induction=20).fit(IDS),
     "SaffuLM": lambda: saffu.SaffuLM(bits=2, hidden=2, radius=2).fit(IDS),
+    "RecurrentLM": lambda: saffu.RecurrentLM(dim=3, epochs=1).fit(IDS),
     "Transformer": lambda: saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8),
     "BackoffLM": backoff_model,
     "MixtureLM": mixture,
