@@ -186,6 +186,18 @@ class PatchEncoder(ColumnTransformer):
         return other
 
     @property
+    def geometry(self) -> Geometry:
+        """Where patches lie, and which cells pool them."""
+        self._known_columns()
+        return self._geometry
+
+    @property
+    def contrast(self) -> Contrast:
+        """What units see of a patch."""
+        self._known_columns()
+        return self._contrast
+
+    @property
     def n_outputs(self) -> int:
         """The number of features that ``transform`` returns of an image."""
         self._known_columns()
