@@ -15,14 +15,17 @@ from saffu.classifier.torch_module import ExplicitNetwork, SoftmaxLayer
 from saffu.classifier.torch_warm_start import warm_start_
 from saffu.ngram_lm.torch_generation import logits_processor
 from saffu.ngram_lm.torch_module import LogProbs, Mixture, OnBase
+from saffu.patches.torch_module import ExplicitConvNet, PatchEncoder
 from saffu.transformer.torch_module import Transformer
 from saffu.utils.torch_tensors import torch
 
 __all__ = [
+    "ExplicitConvNet",
     "ExplicitNetwork",
     "LogProbs",
     "Mixture",
     "OnBase",
+    "PatchEncoder",
     "SaffuLM",
     "SoftmaxLayer",
     "Transformer",
@@ -35,11 +38,14 @@ __all__ = [
 MODULES: dict[type, Any] = {
     saffu.SoftmaxLayer: SoftmaxLayer,
     saffu.ExplicitNetwork: ExplicitNetwork,
+    saffu.PatchEncoder: PatchEncoder,
+    saffu.ExplicitConvNet: ExplicitConvNet,
     saffu.SaffuLM: SaffuLM,
     saffu.Transformer: Transformer.of,
     saffu.ExplicitLM: LogProbs,
     saffu.BackoffLM: LogProbs,
 }
+CLASSIFIERS = (SoftmaxLayer, ExplicitNetwork, PatchEncoder, ExplicitConvNet)
 
 
 def to_module(model: Any, *, dtype: torch.dtype | None = None, copy: bool = True) -> torch.nn.Module:
@@ -47,7 +53,7 @@ def to_module(model: Any, *, dtype: torch.dtype | None = None, copy: bool = True
 
     Parameters
     ----------
-    model : SoftmaxLayer, ExplicitNetwork, SaffuLM, Transformer, ExplicitLM or BackoffLM
+    model : SoftmaxLayer, ExplicitNetwork, PatchEncoder, ExplicitConvNet, SaffuLM, Transformer, ExplicitLM or BackoffLM
         With a solution. What the module takes and gives is described by its class here, which has the name of the
         model's; of models that are counts alone it is :class:`LogProbs`.
     dtype : torch.dtype, optional
@@ -100,6 +106,6 @@ def from_module(module: torch.nn.Module) -> Any:
     >>> from_module(module).predict([[4.0, 1.0]])
     array(['spam'], dtype='<U4')
     """
-    if not isinstance(module, (SoftmaxLayer, ExplicitNetwork, SaffuLM, Transformer, LogProbs)):
+    if not isinstance(module, (*CLASSIFIERS, SaffuLM, Transformer, LogProbs)):
         raise TypeError(f"module must be one that to_module makes, got {type(module).__name__}")
     return module.to_model()

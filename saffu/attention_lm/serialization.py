@@ -19,6 +19,7 @@ from saffu.training.history import history_from, history_to
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array
 from saffu.utils.fingerprints import Multiset
+from saffu.utils.nested import from_nested, nested
 
 if TYPE_CHECKING:
     from saffu.attention_lm.network_model import NetworkModel
@@ -56,8 +57,8 @@ def to_checkpoint(model: NetworkModel) -> tuple[dict[str, Array], dict[str, Any]
     }
     for name, part in (("residual", model.residual), ("vocabulary", model.vocabulary)):
         if part is not None:
-            inner, metadata[name] = part._to_checkpoint()
-            arrays |= {f"{name}.{key}": array for key, array in inner.items()}
+            inner, metadata[name] = nested(part, f"{name}.")
+            arrays |= inner
     return arrays, metadata
 
 
@@ -68,7 +69,7 @@ def from_checkpoint(kind: type[Model], arrays: dict[str, Array], metadata: dict[
     """The model of a file, checked; :class:`saffu.utils.checkpoint.Damaged` where its parts do not make one."""
     residual = None
     if "residual" in metadata:
-        residual = ExplicitLM._from_checkpoint(checkpoint.with_prefix(arrays, "residual."), metadata["residual"])
+        residual = from_nested(ExplicitLM, arrays, "residual.", metadata["residual"])
     model = checkpoint.parse(lambda: kind(**metadata["settings"], residual=residual))
     found = checkpoint.parse(_units_of, metadata["units"], model.layers)
     model._network = model._network._replace(units=found)
@@ -81,8 +82,8 @@ def from_checkpoint(kind: type[Model], arrays: dict[str, Array], metadata: dict[
     model.history = checkpoint.parse(history_from, metadata["history"])
     model.seconds = {name: checkpoint.parse(float, metadata["seconds"][name]) for name in model.seconds}
     if "vocabulary" in metadata:
-        inner = checkpoint.with_prefix(arrays, "vocabulary.")
-        checkpoint.parse(setattr, model, "vocabulary", Vocabulary._from_checkpoint(inner, metadata["vocabulary"]))
+        vocabulary = from_nested(Vocabulary, arrays, "vocabulary.", metadata["vocabulary"])
+        checkpoint.parse(setattr, model, "vocabulary", vocabulary)
     if len(model.scalars) != 1 + len(model._network.units):
         raise checkpoint.Damaged(f"there are {len(model.scalars)} scalars and {len(model._network.units)} units")
     if residual is not None and residual.vocab_size != model.vocab_size:

@@ -16,6 +16,7 @@ from saffu.ngram_lm.pruning import Target, prune
 from saffu.ngram_lm.text_counts import TextCounts, counted_text
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.text import LINE_END_ID
+from saffu.utils.nested import nested
 
 
 class ConvertibleModel(CountedModel):
@@ -202,7 +203,7 @@ class ConvertibleModel(CountedModel):
         (True, True)
         """
         target = Target.of(max_loss, target_size, threshold)
-        words = 0 if self.vocabulary is None else sum(a.nbytes for a in self.vocabulary._to_checkpoint()[0].values())
+        words = 0 if self.vocabulary is None else sum(a.nbytes for a in nested(self.vocabulary, "")[0].values())
         found = prune(self.counted, self.solution, target, words, progress)
         smaller = type(self)(**self._settings(), n_threads=self.n_threads)
         smaller._start_afresh(self.n_threads, found.text)

@@ -17,6 +17,7 @@ from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array
+from saffu.utils.nested import from_nested, nested
 from saffu.utils.streams import TokenStream
 
 __all__ = ["PRIMINGS", "ExplicitLM"]
@@ -378,8 +379,8 @@ class ExplicitLM(ConvertibleModel):
         arrays, metadata = serialization.write(self.counted, self.solution)
         metadata |= {"growth": self.growth, "seconds": self.seconds}
         if self.vocabulary is not None:
-            vocabulary_arrays, metadata["vocabulary"] = self.vocabulary._to_checkpoint()
-            arrays |= {f"vocabulary.{name}": array for name, array in vocabulary_arrays.items()}
+            inner, metadata["vocabulary"] = nested(self.vocabulary, "vocabulary.")
+            arrays |= inner
         return arrays, metadata
 
     @classmethod
@@ -391,7 +392,6 @@ class ExplicitLM(ConvertibleModel):
         model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata.get("growth", [])])
         serialization.read_scalars(arrays, metadata, model.solution)
         if "vocabulary" in metadata:
-            inner = checkpoint.with_prefix(arrays, "vocabulary.")
-            vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+            vocabulary = from_nested(Vocabulary, arrays, "vocabulary.", metadata["vocabulary"])
             checkpoint.parse(setattr, model, "vocabulary", vocabulary)
         return model

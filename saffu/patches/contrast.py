@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saffu.utils.arrays import Array, Float32
+from saffu.utils.arrays import Array, Float32, Float64
 
 KINDS = ("none", "deviation", "whiten")
 SPREAD = {"none": 0.25, "deviation": 0.05, "whiten": 0.25}  # of values whose greatest is 1
@@ -71,6 +71,16 @@ class Contrast:
         mean = patches.mean(axis=1, keepdims=True) * np.float32(self.scale)
         joined: Float32 = np.concatenate([np.maximum(z, 0), np.maximum(-z, 0), mean, 1 - mean], axis=1)
         return joined
+
+    def expected(self, inputs: Float64) -> Float64:
+        """What differences (K, D) have these mean inputs (K, 2 D + 2), of any scale; whitening is undone.
+
+        The last two inputs of a patch sum to one, which tells the scale.
+        """
+        above, below = np.split(inputs[:, :-2], 2, axis=1)
+        z = (above - below) / inputs[:, -2:].sum(axis=1, keepdims=True)
+        found: Float64 = z if self.whitening is None else np.linalg.solve(self.whitening.astype(np.float64), z.T).T
+        return found
 
     def matrix(self, dtype: np.dtype) -> Array | None:
         """The whitening matrix in this type of real."""

@@ -15,7 +15,7 @@ from saffu.classifier.inputs import Columns
 from saffu.classifier.labels import distinct, numbers_of
 from saffu.patches import convnet_checkpoint, convnet_solver
 from saffu.patches.convnet_solution import ConvSettings, ConvSolution
-from saffu.patches.patch_encoder import images_of
+from saffu.patches.patch_encoder import PatchEncoder, images_of
 from saffu.training.history import history_from, history_to
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array
@@ -51,6 +51,8 @@ class ExplicitConvNet(Classifier[ConvSolution]):
     ----------
     classes_ : ndarray of int64, bool or str, shape (N,)
         The label of each class, ascending.
+    encoder_ : PatchEncoder
+        The local units.
     normalize_ : str
         The contrast of patches that was chosen.
     powers_ : ndarray of float64
@@ -142,6 +144,20 @@ class ExplicitConvNet(Classifier[ConvSolution]):
     def _checked_settings(self) -> ConvSettings:
         names = ConvSettings.__dataclass_fields__
         return ConvSettings(**{name: getattr(self, name) for name in names}).checked()
+
+    @property
+    def solution(self) -> ConvSolution:
+        """The encoder and the head."""
+        return self._found()
+
+    def with_solution(self, solution: ConvSolution) -> Self:
+        """The same with other weights, which do not follow from counts."""
+        return type(self)(**self.get_params())._take(solution, self._columns, [])
+
+    @property
+    def encoder_(self) -> PatchEncoder:
+        """The local units."""
+        return self._found().encoder
 
     @property
     def normalize_(self) -> str:

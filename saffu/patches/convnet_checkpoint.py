@@ -13,7 +13,8 @@ from saffu.patches.heads import Head
 from saffu.patches.patch_encoder import PatchEncoder
 from saffu.patches.softmax_ridge import SoftmaxRidge
 from saffu.utils.arrays import Array
-from saffu.utils.checkpoint import Damaged, Parts, parse, with_prefix
+from saffu.utils.checkpoint import Damaged, Parts, parse
+from saffu.utils.nested import from_nested, nested
 
 TUPLES = ("shape", "patch", "hidden")
 
@@ -21,22 +22,18 @@ TUPLES = ("shape", "patch", "hidden")
 def to_parts(solution: ConvSolution) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and JSON-able metadata from which ``from_parts`` makes an equal solution."""
     classes, names = classes_to_file(solution.classes)
-    encoder, encoder_metadata = solution.encoder._to_checkpoint()
+    encoder, encoder_metadata = nested(solution.encoder, "encoder.")
     head = solution.head
-    arrays = {"classes": classes, "powers": head.powers} | _prefixed(encoder, "encoder.")
+    arrays = {"classes": classes, "powers": head.powers} | encoder
     settings = {name: _plain(value) for name, value in vars(solution.settings).items()}
     metadata: dict[str, Any] = {"settings": settings, "class_names": names, "encoder": encoder_metadata}
     metadata |= {"ridge": head.ridge, "network": None}
     if head.layer is not None:
         arrays |= {"layer.weights": head.layer.weights, "layer.bias": head.layer.bias}
     if head.network is not None:
-        more, metadata["network"] = head.network._to_checkpoint()
-        arrays |= _prefixed(more, "network.")
+        more, metadata["network"] = nested(head.network, "network.")
+        arrays |= more
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata
-
-
-def _prefixed(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
-    return {prefix + name: array for name, array in arrays.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -55,12 +52,12 @@ def settings_from(found: Any) -> ConvSettings:
 def from_parts(arrays: dict[str, Array], metadata: dict[str, Any], settings: ConvSettings) -> ConvSolution:
     """Undo ``to_parts``; Damaged if a part is missing or does not fit the others."""
     classes = parse(classes_from_file, arrays["classes"], metadata.get("class_names"))
-    encoder = PatchEncoder._from_checkpoint(with_prefix(arrays, "encoder."), metadata["encoder"])
+    encoder = from_nested(PatchEncoder, arrays, "encoder.", metadata["encoder"])
     network = layer = None
     if settings.head != "network":
         layer = SoftmaxRidge(arrays["layer.weights"], arrays["layer.bias"])
     if settings.head != "layer":
-        network = ExplicitNetwork._from_checkpoint(with_prefix(arrays, "network."), metadata["network"])
+        network = from_nested(ExplicitNetwork, arrays, "network.", metadata["network"])
     head = Head(parse(float, metadata["ridge"]), layer, network, arrays["powers"])
     if not _is_whole(head, classes.size, encoder.n_outputs, Parts(arrays)):
         raise Damaged("the arrays of this ExplicitConvNet do not fit together")

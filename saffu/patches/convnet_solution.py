@@ -14,6 +14,7 @@ from saffu.classifier.labels import Classes
 from saffu.patches import heads
 from saffu.patches.contrast import KINDS as CONTRASTS
 from saffu.patches.heads import Head, rooted
+from saffu.patches.patch_em import EMSettings
 from saffu.patches.patch_encoder import PatchEncoder, images_of
 from saffu.patches.softmax_ridge import SoftmaxRidge
 from saffu.utils import validate
@@ -46,10 +47,8 @@ class ConvSettings:
         sizes = tuple(validate.size(n, "hidden") for n in hidden)
         if not sizes:
             raise ValueError("hidden must have at least one layer, got none")
-        validate.size(self.units, "units")
-        validate.size(self.rounds, "rounds")
-        validate.positive(self.sharpness, "sharpness")
-        validate.integer(self.seed, "seed", 0)
+        kind = CONTRASTS[0] if self.normalize == "auto" else self.normalize
+        EMSettings(kind, self.units, self.rounds, self.sharpness, 0.0, self.seed).checked()
         return replace(self, hidden=sizes)
 
     def encoder(self, normalize: str, n_threads: int, **changes: Any) -> PatchEncoder:

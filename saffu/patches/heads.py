@@ -62,12 +62,13 @@ class Head:
 
     def log_probabilities(self, pooled: Float32, n_threads: int) -> Array:
         """Of pooled responsibilities (M, cells, K): shape (M, N), in nats."""
-        parts = self._parts(pooled, n_threads)
+        parts = self.log_parts(pooled, n_threads)
         logits = sum(np.float32(power) * part for power, part in zip(self.powers, parts, strict=True))
         found: Array = _core.softmax(np.ascontiguousarray(logits, np.float32), True, n_threads)
         return found
 
-    def _parts(self, pooled: Float32, n_threads: int) -> list[Array]:
+    def log_parts(self, pooled: Float32, n_threads: int) -> list[Array]:
+        """The log-probabilities (M, N) of the layer and of the network, as far as there are both."""
         parts: list[Array] = []
         if self.layer is not None:
             parts.append(_core.softmax(self.layer.logits(rooted(pooled)), True, n_threads))
@@ -115,7 +116,7 @@ def tuned_head(
         problem = RidgeProblem(rooted(fitted[0]), fitted[1], n_classes)
         ridge, layer, _ = best_ridge(problem, rooted(pooled), targets)
         head = replace(head, ridge=ridge, layer=layer)
-    parts = [np.ascontiguousarray(part, np.float64) for part in head._parts(pooled, n_threads)]
+    parts = [np.ascontiguousarray(part, np.float64) for part in head.log_parts(pooled, n_threads)]
     start = [1.0 / len(parts)] * len(parts)
     powers = newton(primed_loss(parts, _softened(targets, n_classes), None, n_threads), start)
     return replace(head, powers=np.clip(powers, 0.0, MOST_POWER) if (powers > 0).any() else np.array(start))

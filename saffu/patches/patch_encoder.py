@@ -17,7 +17,7 @@ from saffu.patches.contrast import KINDS, Contrast
 from saffu.patches.geometry import Geometry
 from saffu.patches.patch_em import EMSettings, solve_units
 from saffu.utils import checkpoint, containers, validate
-from saffu.utils.arrays import Array, Float32, Matrix
+from saffu.utils.arrays import Array, Float32, Float64, Matrix
 from saffu.utils.checkpoint import Damaged, parse
 from saffu.utils.threads import resolve_threads
 
@@ -179,11 +179,35 @@ class PatchEncoder(ColumnTransformer):
         """What kernels take beside images and weights of this type of real: patches, and the whitening matrix."""
         return self._geometry.core(self._contrast), self._contrast.matrix(dtype)
 
+    def unit_patches(self) -> Float64:
+        """The mean patch of each unit: what it has above its own mean, or below, as units see it before any whitening.
+
+        Returns
+        -------
+        ndarray of float64, shape (K, height, width, channels)
+            ``(x - m) / d``, see the notes of the class.
+        """
+        contrast = self.contrast
+        found = contrast.expected(np.exp(self.weights_[:-1].astype(np.float64).T / self.sharpness))
+        return found.reshape(len(found), *self.geometry.patch, self.geometry.shape[2])
+
     def with_weights(self, weights: Float32) -> Self:
         """The same with other weights of its units."""
         other = copy.copy(self)
         other.weights_ = weights
         return other
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where patches lie, and which cells pool them."""
+        self._known_columns()
+        return self._geometry
+
+    @property
+    def contrast(self) -> Contrast:
+        """What units see of a patch."""
+        self._known_columns()
+        return self._contrast
 
     @property
     def n_outputs(self) -> int:

@@ -5,9 +5,20 @@ there: nothing is shown or written, so ``ax.figure.savefig(path)`` or a notebook
 Read ``language_models.py`` first.
 """
 
+from saffu.plot.confusion import confusion_matrix
 from saffu.plot.embeddings import neighbours
+from saffu.plot.images import patches
 from saffu.plot.language_models import attention, priming_scalars, surprisal
 from saffu.plot.learning import learning_curves
 from saffu.plot.reliability import ReliabilityDisplay
 
-__all__ = ["ReliabilityDisplay", "attention", "learning_curves", "neighbours", "priming_scalars", "surprisal"]
+__all__ = [
+    "ReliabilityDisplay",
+    "attention",
+    "confusion_matrix",
+    "learning_curves",
+    "neighbours",
+    "patches",
+    "priming_scalars",
+    "surprisal",
+]

@@ -8,6 +8,7 @@ from saffu.text import Vocabulary
 from saffu.training.history import history_from, history_to
 from saffu.transformer.sizes import Arrays
 from saffu.utils import checkpoint, validate
+from saffu.utils.nested import from_nested, nested
 
 if TYPE_CHECKING:
     from saffu.transformer.model import Transformer
@@ -21,8 +22,8 @@ def to_checkpoint(model: Transformer) -> tuple[Arrays, dict[str, Any]]:
     metadata = {"activation": model.activation, "causal": model.causal, "seed": model.seed, "growth": model.growth}
     metadata["history"] = history_to(model.history)
     if model.vocabulary is not None:
-        found, metadata["vocabulary"] = model.vocabulary._to_checkpoint()
-        arrays |= {f"{PREFIX}{name}": array for name, array in found.items()}
+        inner, metadata["vocabulary"] = nested(model.vocabulary, PREFIX)
+        arrays |= inner
     return arrays, metadata
 
 
@@ -35,7 +36,6 @@ def from_checkpoint(cls: type[Transformer], arrays: Arrays, metadata: dict[str, 
     model.history = checkpoint.parse(history_from, metadata["history"])
     model.growth = checkpoint.parse(lambda: [dict(record) for record in metadata["growth"]])
     if "vocabulary" in metadata:
-        inner = checkpoint.with_prefix(arrays, PREFIX)
-        vocabulary = Vocabulary._from_checkpoint(inner, metadata["vocabulary"])
+        vocabulary = from_nested(Vocabulary, arrays, PREFIX, metadata["vocabulary"])
         checkpoint.parse(setattr, model, "vocabulary", vocabulary)
     return model

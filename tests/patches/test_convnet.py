@@ -45,7 +45,7 @@ def test_it_tells_lines_that_lie_stand_and_lean(nets, head):
 def test_the_head_mixes_the_layer_and_the_network(nets):
     net = nets["both"]
     head, pooled = net._found().head, net._found().encoder.pooled(X, n_threads=1)
-    layer, network = (part.astype(np.float64) for part in head._parts(pooled, 1))
+    layer, network = (part.astype(np.float64) for part in head.log_parts(pooled, 1))
     mixed = head.powers[0] * layer + head.powers[1] * network
     mixed -= np.log(np.exp(mixed).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(net.predict_log_proba(X), mixed, atol=1e-4)
