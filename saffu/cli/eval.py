@@ -14,6 +14,7 @@ from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
+from saffu.ngram_lm import ExplicitLM
 from saffu.patches import ExplicitConvNet
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.streams import TokenStream
@@ -36,6 +37,7 @@ def add(commands: Commands) -> None:
         "which scikit-learn reads.",
         "  saffu eval brown.saffu test.txt.gz\n"
         "  saffu eval brown.saffu test.txt.gz --json\n"
+        "  saffu eval brown.saffu tales.txt.gz --adapt\n"
         "  zcat test.txt.gz | saffu eval brown.saffu -\n"
         "  saffu eval transformer.saffu ids.npz\n"
         "  saffu eval digits.saffu test.npz",
@@ -48,6 +50,12 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="UTF-8 text, plain or gzip, bzip2, xz or zstd, - is standard input; or token ids in .npz; for a "
         "classifier, rows in .npz or svmlight",
+    )
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="of an explicit language model: learn each document once it has been scored, long ones in pieces of 2,000 "
+        "tokens; the file of the model stays as it is",
     )
     add_json(parser)
     add_documents(parser, "default: as in training")
@@ -76,13 +84,13 @@ def _language_model(model: models.LanguageModel, arguments: argparse.Namespace) 
     progress = not arguments.quiet
     if all(map(rows.is_npz, arguments.files)):
         stream = TokenStream.concat(rows.read_ids(path, model.vocab_size) for path in arguments.files)
-        nats, seconds = _score(model, stream, progress)
+        nats, seconds = _score(model, stream, progress, arguments.adapt)
         return _figures(nats, seconds, stream.ids.size)
     vocabulary = models.vocabulary_of(model, arguments.model)
     corpus = models.corpus_for(vocabulary, arguments.files, arguments.documents)
     with models.reading_bar(corpus, "read", progress) as advance:
         text = corpus.read(vocabulary, advance=advance)
-    nats, seconds = _score(model, text.stream, progress)
+    nats, seconds = _score(model, text.stream, progress, arguments.adapt)
     figures = _figures(nats, seconds, text.ids.size)
     return {
         **{name: figures[name] for name in ("perplexity", "nats_per_token")},
@@ -93,11 +101,14 @@ def _language_model(model: models.LanguageModel, arguments: argparse.Namespace) 
     }
 
 
-def _score(model: models.LanguageModel, stream: TokenStream, progress: bool) -> tuple[float, float]:
+def _score(model: models.LanguageModel, stream: TokenStream, progress: bool, adapt: bool) -> tuple[float, float]:
     """Negative log-probability of a text, nats, and the seconds that took."""
+    if adapt and not isinstance(model, ExplicitLM):
+        raise ValueError(f"--adapt wants a model that learns on the spot, an ExplicitLM, got {type(model).__name__}")
     model.log_prob(stream.ids[:1], progress=False)  # weights are made from counts at the first reading: no scoring
     begin = time.perf_counter()
-    log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=progress)
+    more = {"adapt": True} if adapt else {}
+    log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=progress, **more)
     return -float(np.sum(log_prob)), time.perf_counter() - begin
 
 
