@@ -125,7 +125,7 @@ def test_eval_adapts_explicit_models_alone(trained, tmp_path, capsys):
     saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8).save(tmp_path / "transformer.saffu")
     np.savez(tmp_path / "ids.npz", ids=[0, 1, 2])
     code, _, errors = run(capsys, "eval", tmp_path / "transformer.saffu", tmp_path / "ids.npz", "--adapt")
-    assert code == 1
+    assert code == 2
     assert "--adapt wants a model that learns on the spot, an ExplicitLM, got Transformer" in errors
 
 
