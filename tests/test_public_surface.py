@@ -21,7 +21,7 @@ LANGUAGE_MODELS = [
 CLASSIFIERS = [saffu.SoftmaxLayer, saffu.ExplicitNetwork]
 VERBS = [verb for verb, value in vars(LanguageModel).items() if inspect.isfunction(value) and verb[0] != "_"]
 # Verbs that have arguments of their own on some models: keyword-only, behind those that all have.
-WITH_SIZES_OR_OPTIONS = {"fit", "refine", "grow"}
+WITH_SIZES_OR_OPTIONS = {"fit", "refine", "grow", "log_prob"}
 DOORS = [saffu.grow, saffu.text]
 # Where two or three arguments belong together, such as rows and their labels, a model and its new size, all of them are
 # positional.

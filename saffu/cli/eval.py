@@ -15,6 +15,7 @@ from saffu.classifier.softmax_layer import SoftmaxLayer
 from saffu.classifier.text_classifier import ExplicitTextClassifier
 from saffu.cli import models, output, rows
 from saffu.cli.options import Commands, add_documents, add_json, add_mmap, add_model, add_quiet, new_command
+from saffu.ngram_lm import ExplicitLM
 from saffu.patches import ExplicitConvNet
 from saffu.text.bootstrap import nats_interval, paired_test
 from saffu.utils.arrays import Float64, Int32, Int64
@@ -42,6 +43,7 @@ def add(commands: Commands) -> None:
         "  saffu eval brown.saffu test.txt.gz\n"
         "  saffu eval brown.saffu test.txt.gz --json\n"
         "  saffu eval brown.saffu mixed.saffu test.txt.gz\n"
+        "  saffu eval brown.saffu tales.txt.gz --adapt\n"
         "  zcat test.txt.gz | saffu eval brown.saffu -\n"
         "  saffu eval transformer.saffu ids.npz\n"
         "  saffu eval digits.saffu test.npz",
@@ -54,6 +56,12 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="a second model first, to compare it; UTF-8 text, plain or gzip, bzip2, xz or zstd, - is standard input; "
         "or token ids in .npz; for a classifier, rows in .npz or svmlight",
+    )
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="of an explicit language model: learn each document once it has been scored, long ones in pieces of 2,000 "
+        "tokens; the file of the model stays as it is",
     )
     add_json(parser)
     add_documents(parser, "default: as in training")
@@ -92,7 +100,7 @@ class _Text(NamedTuple):
 
 def _language_model(model: models.LanguageModel, arguments: argparse.Namespace) -> Figures:
     text = _read(model, arguments, arguments.files)
-    return _figures(text, *_score(model, text.stream, not arguments.quiet))
+    return _figures(text, *_score(model, text.stream, arguments))
 
 
 def _read(model: models.LanguageModel, arguments: argparse.Namespace, files: Sequence[str]) -> _Text:
@@ -105,11 +113,16 @@ def _read(model: models.LanguageModel, arguments: argparse.Namespace, files: Seq
     return _Text(text.stream, text.n_characters, text.n_bytes, vocabulary.unknown_rate(text.ids))
 
 
-def _score(model: models.LanguageModel, stream: TokenStream, progress: bool) -> tuple[Float64, float]:
+def _score(
+    model: models.LanguageModel, stream: TokenStream, arguments: argparse.Namespace
+) -> tuple[Float64, float]:
     """Log-probabilities of the tokens of a text, nats, and the seconds that took."""
+    if arguments.adapt and not isinstance(model, ExplicitLM):
+        raise ValueError(f"--adapt wants a model that learns on the spot, an ExplicitLM, got {type(model).__name__}")
     model.log_prob(stream.ids[:1], progress=False)  # weights are made from counts at the first reading: no scoring
     begin = time.perf_counter()
-    log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=progress)
+    more = {"adapt": True} if arguments.adapt else {}
+    log_prob = model.log_prob(stream.ids, documents=stream.starts, progress=not arguments.quiet, **more)
     return log_prob, time.perf_counter() - begin
 
 
@@ -149,7 +162,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     if first[0] != second[0] or (None not in (first[1], second[1]) and first[1] != second[1]):
         raise ValueError(f"{paths[0]!r} and {paths[1]!r} must have equal vocabularies to be compared")
     text = _read(pair[0], arguments, files)
-    scored = [_score(model, text.stream, not arguments.quiet) for model in pair]
+    scored = [_score(model, text.stream, arguments) for model in pair]
     found = paired_test(scored[0][0], scored[1][0], text.stream)
     difference = {
         "nats_per_token": found.difference,

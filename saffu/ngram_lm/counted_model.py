@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saffu.ngram_lm import adaptation
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counting_limits import CountingLimits
 from saffu.ngram_lm.counts import NgramCounts
-from saffu.ngram_lm.log_linear import previous_places
 from saffu.ngram_lm.pruned_text import PrunedText
 from saffu.ngram_lm.scorer import PooledText
 from saffu.ngram_lm.solution import Solution
@@ -23,8 +23,6 @@ from saffu.utils.language_model import LanguageModel
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
-
-BATCH = 1 << 15  # positions scored at a time
 
 
 class CountedModel(LanguageModel):
@@ -67,8 +65,18 @@ class CountedModel(LanguageModel):
 
     # ---- answers -----------------------------------------------------------------------------------------------------
 
-    def log_prob(self, ids: ArrayLike, *, documents: ArrayLike | None = None, progress: bool | None = None) -> Float64:
+    def log_prob(
+        self,
+        ids: ArrayLike,
+        *,
+        documents: ArrayLike | None = None,
+        progress: bool | None = None,
+        adapt: int | None = None,
+    ) -> Float64:
         """Log-probability of every token given what precedes it in its document.
+
+        With ``adapt`` the text is scored piece by piece, and each piece is learned before the next is scored: what
+        :meth:`update` of a copy of the model would give, to the bit. The model itself stays as it is.
 
         Parameters
         ----------
@@ -77,6 +85,9 @@ class CountedModel(LanguageModel):
             As in :meth:`fit`.
         progress : bool, optional
             As in :meth:`fit`.
+        adapt : bool or int, optional
+            True: learn each document, long ones in pieces of 2,000 tokens. A number: learn so many tokens at a time,
+            wherever documents start.
 
         Returns
         -------
@@ -86,7 +97,7 @@ class CountedModel(LanguageModel):
         Raises
         ------
         ValueError, TypeError
-            If ids are out of range or not integers, or the model has seen no text.
+            If ids are out of range or not integers, or the model has seen no text or, with ``adapt``, cannot learn.
 
         Examples
         --------
@@ -94,22 +105,17 @@ class CountedModel(LanguageModel):
         >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
         >>> model.log_prob([0, 1, 2]).shape
         (3,)
+        >>> other = [1, 0, 2] * 20
+        >>> bool(model.log_prob(other, adapt=10).mean() > model.log_prob(other).mean())
+        True
         """
         stream = TokenStream.of(ids, documents, self.vocab_size)
-        found = np.empty(stream.ids.size)
-        if found.size == 0:
-            return found
-        model, rows = self.solution.at(stream, np.arange(found.size))
-        pool, threads = model.pool(self.solution.primed_scalars()), resolve_threads(self.n_threads)
-        previous = previous_places(stream.ids)
-        with progress_bar(found.size, "score", progress) as bar:
-            for first in range(0, found.size, BATCH):
-                positions = np.arange(first, min(first + BATCH, found.size))
-                batch_rows = rows[:, positions]
-                batch = model.batch(stream, positions, batch_rows, model.states(batch_rows), previous=previous)
-                found[positions] = pool.log_prob(batch, threads)
-                bar.update(positions.size)
-        return found
+        if stream.ids.size == 0:
+            return np.empty(0)
+        if adapt is not None and adapt is not False:
+            return adaptation.log_prob(self.solution, stream, adapt, progress)
+        with progress_bar(stream.ids.size, "score", progress) as bar:
+            return self.solution.log_prob(stream, np.arange(stream.ids.size), bar.update)
 
     def log_probs(self, ids: ArrayLike, positions: ArrayLike, *, documents: ArrayLike | None = None) -> Float64:
         """Log-probabilities of every token of the vocabulary at positions of a text; for many batches, :meth:`read`.

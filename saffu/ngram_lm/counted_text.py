@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -191,6 +193,21 @@ class CountedText:
                 (self._counts.add if statistics else self._counts.push)(counts)
             finally:
                 self._waiting = None
+
+    def branch(self) -> CountedText:
+        """The same counts, to which text may be added while these stay; it begins a document, and has no sample.
+
+        Raises
+        ------
+        ValueError
+            If rare entries have been dropped, so that no text can be added.
+        """
+        self.check_whole()
+        branch, counts = self._without_counts(self.contexts), self.counts
+        # The statistics are shared, so they are made here, for all branches.
+        assert counts.statistics.n_tokens == counts.n_tokens
+        branch.counts, branch.sample, branch.end = copy.copy(counts), TokenSample(), self.end[:0]
+        return branch
 
     def subtract(self, stream: TokenStream, n_threads: int | None) -> None:
         """Take whole documents away; ValueError, and nothing has changed, if they were never counted."""

@@ -71,6 +71,10 @@ class PrunedText(CountedText):
         """Refused."""
         counts_are_gone()
 
+    def branch(self) -> CountedText:
+        """Refused."""
+        counts_are_gone()
+
     def subtract(self, stream: TokenStream, n_threads: int | None) -> None:
         """Refused."""
         counts_are_gone()

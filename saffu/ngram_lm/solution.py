@@ -17,17 +17,19 @@ from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.held_out_rows import CountsByRows
-from saffu.ngram_lm.log_linear import PooledModel, default_scalars
+from saffu.ngram_lm.log_linear import PooledModel, default_scalars, previous_places
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, n_positions, prime
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils.arrays import Float64, Int32, Int64
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.progress import progress_bar
 from saffu.utils.streams import TokenStream
+from saffu.utils.threads import resolve_threads
 
 NEWTON_STEPS = 16  # about as many as priming takes, for the bar
 # Tokens of all text in which weighing every row costs what the rows of one position do.
 TOKENS_PER_POSITION = 512
+BATCH = 1 << 15  # positions scored at a time
 
 
 class Solution:
@@ -71,6 +73,18 @@ class Solution:
             self.scalars = self.bounds = None
         else:
             self.outdated = True
+
+    def branch(self) -> Solution:
+        """The same weights and scalars, for counts that begin as these and to which text may be added."""
+        scalars = self.primed_scalars()
+        branch = Solution(self.contexts, self.counted.branch(), self.n_threads, dict(self.seconds))
+        branch.bounds, branch.scalars, branch.outdated, branch.pooled = self.bounds, scalars, self.outdated, self.pooled
+        return branch
+
+    def learn(self, stream: TokenStream) -> None:
+        """Count the next checked stretch of the text, and keep the scalars."""
+        self.counted.append(stream, self.n_threads, False, statistics=True)
+        self.counts_changed()
 
     # ---- weighing and priming ----------------------------------------------------------------------------------------
 
@@ -204,6 +218,23 @@ class Solution:
         self._prime(progress=False)
         assert self.scalars is not None
         return self.scalars
+
+    def log_prob(self, stream: TokenStream, positions: Int64, advance: Callable[[int], object]) -> Float64:
+        """Log-probabilities, nats, of the tokens at ascending positions of a text, shape (n_positions,).
+
+        ``advance`` is called with a number of positions when they have been scored.
+        """
+        found = np.empty(positions.size)
+        model, rows = self.at(stream, positions)
+        pool, threads = model.pool(self.primed_scalars()), resolve_threads(self.n_threads)
+        previous = previous_places(stream.ids)
+        for first in range(0, found.size, BATCH):
+            places = slice(first, min(first + BATCH, found.size))
+            batch_rows = rows[:, places]
+            batch = model.batch(stream, positions[places], batch_rows, model.states(batch_rows), previous=previous)
+            found[places] = pool.log_prob(batch, threads)
+            advance(places.stop - first)
+        return found
 
     def at(self, stream: TokenStream, positions: Int64) -> tuple[PooledModel, Int32]:
         """A model with the rows of some positions at least, and which rows they are, shape (n_tables, n_positions)."""

@@ -113,6 +113,25 @@ def test_eval_prints_the_same_figures_for_people(trained, capsys):
     assert float(rows["perplexity"]) == pytest.approx(figures["perplexity"], abs=6e-4)
 
 
+def test_eval_may_adapt(trained, tmp_path, capsys):
+    before = (trained / "model.saffu").read_bytes()
+    code, output, errors = run(capsys, "eval", trained / "model.saffu", trained / "test.txt.gz", "--json", "--adapt")
+    assert (code, errors) == (0, "")
+    model = checkpoint.load(trained / "model.saffu")
+    text = Corpus(trained / "test.txt.gz").read(model.vocabulary)
+    nats = -model.log_prob(text.ids, documents=text.starts, adapt=True).mean()
+    assert json.loads(output)["nats_per_token"] == pytest.approx(nats, rel=1e-12)
+    assert (trained / "model.saffu").read_bytes() == before
+
+
+def test_eval_adapts_explicit_models_alone(trained, tmp_path, capsys):
+    saffu.Transformer(vocab_size=5, hidden=4, layers=1, positions=8).save(tmp_path / "transformer.saffu")
+    np.savez(tmp_path / "ids.npz", ids=[0, 1, 2])
+    code, _, errors = run(capsys, "eval", tmp_path / "transformer.saffu", tmp_path / "ids.npz", "--adapt")
+    assert code == 2
+    assert "--adapt wants a model that learns on the spot, an ExplicitLM, got Transformer" in errors
+
+
 def test_training_learns(trained, capsys):
     _, output, _ = run(capsys, "eval", trained / "model.saffu", trained / "test.txt.gz", "--json")
     model = checkpoint.load(trained / "model.saffu")
