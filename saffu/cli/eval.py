@@ -113,9 +113,7 @@ def _read(model: models.LanguageModel, arguments: argparse.Namespace, files: Seq
     return _Text(text.stream, text.n_characters, text.n_bytes, vocabulary.unknown_rate(text.ids))
 
 
-def _score(
-    model: models.LanguageModel, stream: TokenStream, arguments: argparse.Namespace
-) -> tuple[Float64, float]:
+def _score(model: models.LanguageModel, stream: TokenStream, arguments: argparse.Namespace) -> tuple[Float64, float]:
     """Log-probabilities of the tokens of a text, nats, and the seconds that took."""
     if arguments.adapt and not isinstance(model, ExplicitLM):
         raise ValueError(f"--adapt wants a model that learns on the spot, an ExplicitLM, got {type(model).__name__}")

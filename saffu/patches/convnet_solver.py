@@ -13,7 +13,7 @@ from saffu.utils.arrays import Float32, Int32, Int64
 from saffu.utils.progress import Bar, progress_bar
 
 HELD_OUT, MOST_HELD_OUT = 0.2, 4000  # images that scalars are fitted to
-MOST_TUNED = 10_000  # images that a head is solved from while its scalars are fitted: a network of so many holds out once
+MOST_TUNED = 10_000  # images that a head is solved from while its scalars are fitted; such a network holds out once
 TRIED = 3000  # images from which a contrast is judged, and half as many to judge it
 TRIED_UNITS, TRIED_ROUNDS = 100, 10
 
