@@ -31,12 +31,16 @@ SAFFU_INLINE int indices_fit(const int32_t *indices, int64_t from, int64_t to, i
 
 #define REAL float
 #define NAME(name) name##_f32
+#include "product_tiles_real.h"
+#include "product_dense_real.h"
 #include "product_real.h"
 #undef REAL
 #undef NAME
 
 #define REAL double
 #define NAME(name) name##_f64
+#include "product_tiles_real.h"
+#include "product_dense_real.h"
 #include "product_real.h"
 #undef REAL
 #undef NAME

@@ -1,4 +1,4 @@
-/* Rows of a sparse matrix that are nearly full, for one type of real: included by product_real.h.
+/* Rows of a sparse matrix that are nearly full, for one type of real: included by product.c.
  *
  * Their entries are spread into panels of GROUP rows, zeros between them, so that a load of B serves GROUP rows. DEPTH
  * rows of B at a time stay in cache for all rows of a chunk. Every sum has the order of the sparse loop, and a zero

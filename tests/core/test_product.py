@@ -239,3 +239,30 @@ def test_a_row_has_the_same_bits_with_a_copy_of_the_weights_and_without(dtype, n
     for n_inner in (1, 2, 5):  # all rows are last ones
         check(H[:3, :n_inner], B[:n_inner], None)
     check(H[:3], np.broadcast_to(B[:1], B.shape), None)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n_inner", "n_columns"), [(7, 34), (300, 65), (513, 100), (40, 300)])
+def test_nearly_full_rows_have_the_bits_of_rows_alone(n_inner, n_columns, dtype):
+    """Many rows are spread into panels, a row alone never is."""
+    rng = np.random.default_rng(n_inner)
+    H = np.abs(sparse_matrix(rng, (67, n_inner), dtype, 0.8))
+    B, bias = rng.normal(size=(n_inner, n_columns)).astype(dtype), rng.normal(size=n_columns).astype(dtype)
+    alone = np.concatenate([_core.product(*csr(row[None]), B, bias, 1) for row in H])
+    for n_threads in (1, 2, 3):
+        np.testing.assert_array_equal(_core.product(*csr(H), B, bias, n_threads), alone)
+
+
+def test_nearly_full_rows_leave_out_infinite_weights_of_absent_features():
+    H = np.ones((50, 6))
+    H[:, 2] = 0
+    B = np.ones((6, 40))
+    B[2] = -np.inf
+    np.testing.assert_array_equal(_core.product(*csr(H), B, None, 1), np.full((50, 40), 5.0))
+
+
+def test_nearly_full_rows_in_any_order_of_columns_and_with_repeats():
+    indices = np.tile(np.array([3, 1, 1, 0], np.int32), 50)
+    data, indptr = np.tile([1.0, 2.0, 4.0, 8.0], 50), np.arange(0, 201, 4)
+    B = np.arange(4.0)[:, None] + np.zeros(40)
+    np.testing.assert_array_equal(_core.product(indptr, indices, data, B, None, 1), np.full((50, 40), 9.0))
