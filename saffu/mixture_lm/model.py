@@ -145,6 +145,7 @@ class MixtureLM(MixedModel):
         if not each_that_can(distinct(self.experts), lambda expert: expert.fit(text, **how)):
             self._cannot("fit", "none of its experts can; fit_weights fits the weights alone")
         check_sizes(self.experts)
+        self.interrupted = any(getattr(expert, "interrupted", False) for expert in self.experts)
         if self._given is not None:
             return self
         self._fit = fit_weights(log_prob_of_each(self.experts, part.scored, progress)[:, part.lead :])
