@@ -4,7 +4,7 @@
 budget for each of five corpora, an hour and a quarter in all by default. Needs SAFFU_DATA.
 
 What ``saffu train --model mixture`` does: an ExplicitLM first, a RecurrentLM for the time that is left, and a weight
-for each, fitted on a twentieth of the training text. All three are scored on the test part.
+for each, fitted on a part of the training text. All three are scored on the test part.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def report(given: argparse.Namespace) -> str:
         [
             f"Test perplexity after {given.budget:,.0f} s of wall time, all included: `saffu train --model mixture`",
             "with its defaults. Types seen fewer than three times are `<unk>`, a line end is a token. The weight is",
-            "fitted on a twentieth of the training text, which is then given to the counts. Intervals of the gain:",
+            "fitted on a part of the training text, which is then given to the counts. Intervals of the gain:",
             "documents of the test part drawn anew. WikiText-2 has no training part here: its test part is trained on,",
             "its validation part scored.",
             "",

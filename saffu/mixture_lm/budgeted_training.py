@@ -81,7 +81,7 @@ def train_within(
         Its ``interrupted`` is whether Ctrl-C ended the training of the neural expert. It is then mixed as it is, if
         its ``fit`` has returned it; else, or if Ctrl-C came while the mixture was made, counts are the only expert.
     """
-    tell = report or (lambda line: None)
+    show = report or (lambda line: None)
     part = hold_out(stream, HELD_OUT)
     n_watched = min(int(WATCHED_SHARE * part.held_out.ids.size), WATCHED_TOKENS)
     part = part._replace(lead=part.lead + n_watched)  # weights are fitted on what nothing was chosen by
@@ -92,11 +92,11 @@ def train_within(
     of_counts = _held_out_log_prob(explicit, part, progress)
     if part.held_out.ids.size:
         explicit.update(part.held_out.ids, documents=part.held_out.starts, prime=True)
-    tell(f"counted expert: {_perplexity(of_counts)}{budget}")
+    show(f"counted expert: {_perplexity(of_counts)}{budget}")
     counts_alone = _mixture([explicit], of_counts[None])
     seconds = budget.left() - RESERVE_SHARE * budget.seconds - RESERVE_SECONDS
     if seconds < LEAST_SECONDS or not part.held_out.ids.size:
-        tell(f"no neural expert: {'no time is left for it' if seconds < LEAST_SECONDS else 'the text is too short'}")
+        show(f"no neural expert: {'no time is left for it' if seconds < LEAST_SECONDS else 'the text is too short'}")
         return counts_alone
     try:
         expert = (neural or recurrent_expert)(budget=seconds, n_threads=explicit.n_threads)
@@ -104,8 +104,8 @@ def train_within(
         of_neural = _held_out_log_prob(expert, part, progress)
         mixture = _mixture([explicit, expert], np.stack([of_counts, of_neural]))
         mixture.interrupted = bool(getattr(expert, "interrupted", False))
-        tell(f"neural expert: {_perplexity(of_neural)}{budget}")
-        tell(f"mixture: held-out perplexity {mixture.perplexities[-1]:,.1f}, {budget}")
+        show(f"neural expert: {_perplexity(of_neural)}{budget}")
+        show(f"mixture: held-out perplexity {mixture.perplexities[-1]:,.1f}, {budget}")
     except KeyboardInterrupt:
         counts_alone.interrupted = True
         return counts_alone

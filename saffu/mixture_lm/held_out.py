@@ -8,7 +8,7 @@ import numpy as np
 
 from saffu.utils.streams import TokenStream
 
-MOST_TOKENS = 100_000  # that a few weights need at most
+MOST_TOKENS = 30_000  # or so: a few weights need no more, and experts that cannot learn on the spot miss them
 FEWEST_DOCUMENTS = 10  # to hold out; else the end of the text is held out
 LEAD = 4096  # tokens of the same document that are seen before the end of a text
 
@@ -35,7 +35,7 @@ class HeldOutPart(NamedTuple):
 
 
 def hold_out(stream: TokenStream, share: float) -> HeldOutPart:
-    """Hold out a share of a text, at most ``MOST_TOKENS`` tokens.
+    """Hold out a share of a text, about ``MOST_TOKENS`` tokens at most.
 
     Whole documents that are evenly spaced, if the share holds enough of them; else the end of the text.
 

@@ -31,7 +31,7 @@ class MixedModel(LanguageModel):
     """
 
     vocabulary = ModelVocabulary()
-    interrupted = False  # whether Ctrl-C ended the training within a budget that the model comes from
+    interrupted = False  # whether Ctrl-C ended the training of an expert before its time
 
     def __init__(self, experts: Sequence[Any], fit: FittedWeights | None, n_threads: int | None) -> None:
         self.experts = as_experts(experts)

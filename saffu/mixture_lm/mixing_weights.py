@@ -45,7 +45,8 @@ def fit_weights(log_p: Float64, before: FittedWeights | None = None) -> FittedWe
     Parameters
     ----------
     log_p : ndarray of float64, shape (E, M)
-        Log-probability of each token under each expert, nats; may be -inf.
+        Log-probability of each token under each expert, nats; may be -inf. An expert that answers anything else than
+        numbers, such as a network whose training has diverged, is taken to hold every token for impossible.
     before : FittedWeights, optional
         Weights of other text, which these are held by: its tokens count as so many that each expert was responsible
         for, ``n_tokens`` times its weight.
@@ -70,6 +71,7 @@ def fit_weights(log_p: Float64, before: FittedWeights | None = None) -> FittedWe
     [0.583, 0.417]
     """
     n_experts = len(log_p)
+    log_p = np.where(np.isnan(log_p).any(axis=1, keepdims=True), -np.inf, log_p)
     prior = np.zeros(n_experts) if before is None else before.n_tokens * before.weights
     problem = _Problem.of(log_p, prior)
     weights = problem.optimum() if problem.n_tokens > 0 else np.full(n_experts, 1 / n_experts)

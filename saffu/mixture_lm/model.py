@@ -45,8 +45,8 @@ class MixtureLM(MixedModel):
     weights : "fitted" or sequence of float
         Fitted by maximum likelihood on text that no expert has seen; or given, not negative and of unit sum.
     held_out : float
-        The share of the training text, at most 100,000 tokens, that :meth:`fit` fits weights on: documents that are
-        evenly spaced if there are many, else the end of the text.
+        The share of the training text, about 30,000 tokens at most, that :meth:`fit` fits weights on: evenly spaced
+        documents if there are many, else the end of the text.
     n_threads : int, optional
         Of all experts; by default each keeps its own. Results do not depend on it.
 
@@ -145,6 +145,7 @@ class MixtureLM(MixedModel):
         if not each_that_can(distinct(self.experts), lambda expert: expert.fit(text, **how)):
             self._cannot("fit", "none of its experts can; fit_weights fits the weights alone")
         check_sizes(self.experts)
+        self.interrupted = any(getattr(expert, "interrupted", False) for expert in self.experts)
         if self._given is not None:
             return self
         self._fit = fit_weights(log_prob_of_each(self.experts, part.scored, progress)[:, part.lead :])

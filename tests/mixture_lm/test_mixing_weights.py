@@ -97,6 +97,17 @@ def test_tokens_of_no_probability():
     assert fit_weights(np.repeat(impossible, 3, axis=1)).weights.tolist() == [0.5, 0.5]
 
 
+def test_an_expert_that_has_diverged_gets_nothing():
+    log_p = log_probabilities(3, 300, 1.0)
+    expected = fit_weights(log_p[[0, 2]])
+    log_p[1, 7] = np.nan
+    found = fit_weights(log_p)
+    np.testing.assert_allclose(found.weights[[0, 2]], expected.weights, atol=1e-7)
+    assert found.weights[1] == 0
+    assert found.losses[1] == np.inf
+    assert found.losses[-1] == pytest.approx(expected.losses[-1])
+
+
 def test_no_tokens_and_one_expert():
     found = fit_weights(np.empty((4, 0)))
     assert found.weights.tolist() == [0.25] * 4
