@@ -1,6 +1,5 @@
 """Ctrl-C: the whole command ends once, with one line and exit code 130, and no file is left half done."""
 
-import importlib.util
 import os
 import random
 import signal
@@ -70,8 +69,6 @@ LONG = {
     "generate": ("generate", "model", "--tokens", "100000000"),
     "demo": ("demo",),
 }
-if importlib.util.find_spec("saffu.recurrent_lm") is None:
-    del LONG["mixture"]
 
 
 def moments(name, longest):

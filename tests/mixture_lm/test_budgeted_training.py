@@ -130,12 +130,9 @@ def test_an_interrupt_of_counting_ends_everything(monkeypatch):
 
 
 def test_the_recurrent_model_is_the_neural_expert():
-    pytest.importorskip("saffu.recurrent_lm")
-    began = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = within(5)
-    assert time.monotonic() - began < 5
     assert type(model.experts[1]).__name__ == "RecurrentLM"
     assert model.perplexities[-1] <= model.perplexities[0]
 
