@@ -57,7 +57,7 @@ MIXTURE = ("train", "text", "--out", "out", "--model", "mixture", "--order", "3"
 
 
 def test_a_mixture_is_trained_and_known_by_every_command(folder, capsys):
-    code, output, errors = run(capsys, *MIXTURE, "--budget", "20s", "--threads", "1")
+    code, output, errors = run(capsys, *MIXTURE, "--budget", "5m", "--threads", "1")
     assert (code, errors) == (0, "")
     first, second = output.splitlines()
     model = saffu.load(folder / "out")
@@ -107,7 +107,7 @@ def test_the_budget_is_what_is_left_since_the_command_began(folder, capsys, monk
 def test_an_interrupt_keeps_what_has_been_learned(folder, capsys, monkeypatch, neural, n_experts):
     monkeypatch.setattr(budgeted_training, "recurrent_expert", neural)
     (folder / "out").write_bytes(b"the old one")
-    code, output, errors = run(capsys, *MIXTURE, "--budget", "20s")
+    code, output, errors = run(capsys, *MIXTURE, "--budget", "5m")
     assert (code, output) == (130, "")
     assert errors == "saffu train: interrupted; 'out' was not written; the best so far is in 'out.interrupted'\n"
     assert (folder / "out").read_bytes() == b"the old one"
