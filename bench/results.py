@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 TABLES = (
     "speed",
     "kernel-aims",
+    "patch-encoder-speed",
     "import-time",
     "cluster",
     "language-model-quality",

@@ -26,7 +26,7 @@ from bench.report.tables import check_published, machine_line, markdown_table, p
 from saffu import ExplicitConvNet, ExplicitNetwork
 
 NAME = "image-classifier-quality"
-SETTINGS = {"digits": {"patch": 4, "units": 100}, "CIFAR-10, 10,000": {"units": 800}}  # where not the defaults
+SETTINGS = {"digits": {"units": 100}, "CIFAR-10, 10,000": {"units": 800}}  # where not the defaults
 Shape = tuple[int, int, int]
 Predict = Callable[[NDArray], NDArray]
 
@@ -75,7 +75,7 @@ def rows(data: str, split: Split, shape: Shape, quick: bool) -> Iterator[Row]:
         return predict, f"learning rate {rate:g}"
 
     def k_means() -> tuple[Predict, str]:
-        size, units = settings.get("patch", 6), settings.get("units", 400)
+        size, units = settings.get("patch", 6 if min(shape[:2]) > 8 else 4), settings.get("units", 400)
         predict, ridge = torch_images.train_kmeans(split, shape, size, units)
         return predict, f"ridge {ridge:g}"
 

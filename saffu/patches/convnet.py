@@ -88,7 +88,7 @@ class ExplicitConvNet(Classifier[ConvSolution]):
         self,
         shape: int | Sequence[int] | None = None,
         *,
-        patch: int | tuple[int, int] = 6,
+        patch: int | tuple[int, int] | None = None,
         units: int = 400,
         pool: int = 3,
         stride: int = 1,

@@ -14,7 +14,7 @@ from saffu.classifier import inputs
 from saffu.classifier.inputs import Columns
 from saffu.classifier.transformer import ColumnTransformer
 from saffu.patches.contrast import KINDS, Contrast
-from saffu.patches.geometry import Geometry
+from saffu.patches.geometry import Geometry, usual_patch
 from saffu.patches.patch_em import EMSettings, solve_units
 from saffu.utils import checkpoint, containers, validate
 from saffu.utils.arrays import Array, Float32, Float64, Matrix
@@ -35,8 +35,9 @@ class PatchEncoder(ColumnTransformer):
     shape : int or tuple of int, optional
         Of an image, a row of X in C order: (height, width), (height, width, channels), or (length,) for a signal. By
         default a row is a signal.
-    patch : int or tuple of int
-        Height and width of a patch; a smaller image has one patch.
+    patch : int or tuple of int, optional
+        Height and width of a patch; a smaller image has one patch. By default 6, of images of fewer than 16 rows or
+        columns three eighths of these, but at least 3.
     units : int
         K.
     pool : int
@@ -95,7 +96,7 @@ class PatchEncoder(ColumnTransformer):
         self,
         shape: int | Sequence[int] | None = None,
         *,
-        patch: int | tuple[int, int] = 6,
+        patch: int | tuple[int, int] | None = None,
         units: int = 400,
         pool: int = 3,
         stride: int = 1,
@@ -232,14 +233,14 @@ class PatchEncoder(ColumnTransformer):
             raise ValueError(f"X must have {geometry.image_size} columns, those of images of {wanted}, got {n_values}")
         return geometry
 
-    def _fitting_patch(self, shape: int | Sequence[int]) -> int | tuple[int, int]:
-        """The patch, cut to the size of an image if it is a single number."""
-        if not isinstance(self.patch, (int, np.integer)):
+    def _fitting_patch(self, shape: int | Sequence[int]) -> int | Sequence[int]:
+        """The patch, cut to the size of an image if it is a single number or none."""
+        if self.patch is not None and not isinstance(self.patch, (int, np.integer)):
             return self.patch
         sides = [shape] if isinstance(shape, (int, np.integer)) else list(shape)[:2]
-        most = (1, *sides)[-2:] if len(sides) == 1 else sides
-        tall, wide = (min(validate.size(self.patch, "patch"), int(side)) for side in most)
-        return tall, wide
+        height, width = (validate.size(side, "shape") for side in ([1, *sides] if len(sides) == 1 else sides))
+        size = usual_patch(height, width) if self.patch is None else validate.size(self.patch, "patch")
+        return min(size, height), min(size, width)
 
     # ---- files -------------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,20 @@ def test_classifiers_of_images_beside_their_peers(capsys, monkeypatch):
     assert all(float(cells[2]) > 0.8 for cells in solved)  # chance is 0.25
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries themselves
+def test_encoders_of_patches_beside_torch(capsys):
+    pytest.importorskip("torch")
+    importlib.import_module("bench.experiments.patch_encoder_speed").main(["--quick"])
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| 28 x 28")]
+    assert [cells[1].split(",")[0] for cells in table] == [
+        "saffu",
+        *["torch: unfold"] * 2,
+        "torch: convolution of pixels",
+    ]
+    assert all(float(cells[2].replace(",", "")) > 0 for cells in table)
+    assert table[-1][5].startswith("another function")
+
+
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 

@@ -110,6 +110,19 @@ def test_values_of_patches_are_slices_of_the_images(height, width, channels, str
         np.testing.assert_array_equal(values, image[y : y + geometry.patch[0], x : x + patch[1]].ravel())
 
 
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [((28, 28), (6, 6)), ((32, 40, 3), (6, 6)), ((16, 16), (6, 6)), ((8, 8), (3, 3)), ((12, 8), (3, 3)),
+     ((14, 14), (5, 5)), ((2, 9), (2, 3)), ((1, 30), (1, 6)), (30, (1, 6)), (8, (1, 3)), (2, (1, 2))],
+)  # fmt: skip
+def test_patches_of_small_images_are_smaller(shape, patch):
+    images = RNG.random((3, int(np.prod(shape)))).astype(np.float32)
+    encoder = PatchEncoder(shape, units=2, rounds=1).fit(images)
+    assert encoder.geometry.patch == patch
+    whole = PatchEncoder(shape, patch=50, units=2, rounds=1).fit(images)
+    assert whole.geometry.patch == ((1, shape) if isinstance(shape, int) else shape[:2])
+
+
 def test_signals_are_images_of_height_one():
     signals = RNG.random((20, 30)).astype(np.float32)
     encoder = PatchEncoder(30, patch=5, units=3, pool=4, rounds=2).fit(signals)
