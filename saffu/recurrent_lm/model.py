@@ -79,7 +79,8 @@ class RecurrentLM(LanguageModel):
     Notes
     -----
     LSTM with projection: arXiv 1402.1128. Tied embeddings: arXiv 1608.05859. Kernels ``saffu_lstm_step``,
-    ``saffu_cross_entropy_backward``, ``saffu_adam``.
+    ``saffu_panel_product``,
+    ``saffu_cross_entropy_backward``, ``saffu_adam_without_momentum``.
 
     Any number of threads may read a model at once; one that fits it must be alone.
 

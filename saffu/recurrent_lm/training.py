@@ -85,7 +85,6 @@ class Training:
         vocab_size = len(arrays[TOKENS]) - 1
         self.streams = TrainingStreams(stream, vocab_size, streams_of(stream.ids.size), STEPS)
         self.gradients = {name: np.zeros_like(value) for name, value in arrays.items()}
-        self.first = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.second = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.output = OutputLayer(workers)
         self.step, self.trained, self.losses = 0, 0, 0.0
@@ -158,18 +157,14 @@ class Training:
     def _descend(self, rate: float) -> None:
         """A step of Adam along the clipped gradient."""
         self.step += 1
-        norm = self._norm()
-        if norm > MOST_NORM:
-            for gradient in self.gradients.values():
-                gradient *= gradient.dtype.type(MOST_NORM / norm)
+        scale = min(MOST_NORM / max(self._norm(), 1e-30), 1.0)
         for name, gradient in self.gradients.items():
-            _core.adam(
+            _core.adam_without_momentum(
                 gradient.reshape(-1),
                 self.arrays[name].reshape(-1),
-                self.first[name].reshape(-1),
                 self.second[name].reshape(-1),
+                scale,
                 rate,
-                0.0,
                 BETA2,
                 EPSILON,
                 self.step,
