@@ -64,8 +64,9 @@ class RecurrentLM(LanguageModel):
     Attributes
     ----------
     history : list of dict or None
-        A record for each epoch: ``epoch``, ``seconds`` since the start, ``training_loss`` (the mean over the epoch
-        while it was trained on, with dropout) and ``validation_loss``, in nats per token.
+        A record for each epoch, or the part of one that there was time for: ``epoch``, ``seconds`` since the start,
+        ``tokens`` trained on by then, ``training_loss`` (the mean over the epoch while it was trained on, with dropout)
+        and ``validation_loss``, in nats per token.
     interrupted : bool
         Whether Ctrl-C ended the training that this model comes from; what had been learned by then was kept.
     vocabulary : saffu.text.Vocabulary or None

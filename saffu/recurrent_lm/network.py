@@ -294,7 +294,7 @@ def backward(
 
     That of ``tokens`` is added to what is there; the others are written.
     """
-    d = d_outputs.reshape(found.outputs.shape)
+    d: Array = d_outputs.reshape(found.outputs.shape)
     masks = list(found.masks)
     for layer in range(len(found.layers) - 1, -1, -1):
         if masks:
@@ -302,7 +302,8 @@ def backward(
         d = _layer_backward(workers, arrays, layer, found.layers[layer], segment.starts, d, gradients)
     if masks:
         d *= masks.pop()
-    add_rows(gradients[TOKENS][:, :-1], segment.inputs.reshape(-1), d.reshape(-1, d.shape[-1]))
+    rows = d.reshape(segment.inputs.size, -1)
+    add_rows(gradients[TOKENS][:, :-1], segment.inputs.reshape(-1), rows)
 
 
 def add_rows(total: Array, rows: Int64, values: Array) -> None:

@@ -87,7 +87,7 @@ class Training:
         self.gradients = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.second = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.output = OutputLayer(workers)
-        self.step, self.trained, self.losses = 0, 0, 0.0
+        self.step, self.n_tokens = 0, 0  # made, and trained on
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, Arrays] | None = None
         self.reserved = 0.0  # seconds that the last look at the validation text will take
@@ -135,6 +135,7 @@ class Training:
             loss, state = self._train(step, state, self.plan.learning_rate * share, rng)
             total += loss * step.targets.size
             n_tokens += step.targets.size
+            self.n_tokens += step.targets.size
             bar.update()
             if self.validation is not None:
                 cost = (time.perf_counter() - began) / n_tokens
@@ -185,7 +186,7 @@ class Training:
     def _record(self, epoch: int, training_loss: float, bar: Bar) -> None:
         """Append to the history, and keep the arrays if they are the best on validation text."""
         record: dict[str, Any] = {"epoch": epoch, "seconds": time.perf_counter() - self.plan.began}
-        record |= {"training_loss": training_loss, "validation_loss": None}
+        record |= {"tokens": self.n_tokens, "training_loss": training_loss, "validation_loss": None}
         if self.validation is not None:
             loss = -float(scoring.log_prob(self.workers, self.arrays, self.validation, False).mean())
             record["validation_loss"] = loss
