@@ -271,6 +271,12 @@ cdef extern from "saffu.h" nogil:
                             const saffu_patch_plan *plan, int size, int64_t n_units, int64_t begin, int64_t end,
                             double *sums, int n_threads)
 
+    int saffu_panel_product(const void *A, const void *panels, int size, int64_t n_rows, int64_t n_inner,
+                            int64_t n_columns, void *Z, int n_threads)
+    int saffu_adam_without_momentum(const void *gradient, double scale, double learning_rate, double beta2,
+                                    double epsilon, int64_t step, int size, int64_t n, void *x, void *second,
+                                    int n_threads)
+
     int saffu_lstm_step(const void *R, const void *C_before, int size, int64_t n_rows, int64_t n_cells, void *G, void *C,
                         void *tanh_C, void *M, int n_threads)
     int saffu_lstm_step_backward(const void *C_before, const void *tanh_C, const void *dM, int size, int64_t n_rows,

@@ -54,6 +54,7 @@ TABLES = (
     "network-warm-start",
     "attention-lm-residual",
     "architecture-roadmap",
+    "recurrent-lm",
 )
 ARGUMENTS = {"attention-lm-residual-100000": ["attention_lm_residual", "--tokens", "100000"]}
 

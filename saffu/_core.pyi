@@ -272,6 +272,11 @@ def patch_moments(
     n_threads: int,
 ) -> _Float64: ...
 
+# panels.c
+PANEL_BYTES: int
+
+def panel_product(A: _Real, panels: _Real, Z: _Real, n_threads: int) -> None: ...
+
 # lstm.c
 def lstm_step(R: _Real, C_before: _Real, G: _Real, C: _Real, tanh_C: _Real, M: _Real, n_threads: int) -> None: ...
 def lstm_step_backward(C_before: _Real, tanh_C: _Real, dM: _Real, G: _Real, dC: _Real, n_threads: int) -> None: ...
@@ -284,6 +289,17 @@ def adam(
     second: _Real,
     learning_rate: float,
     beta1: float,
+    beta2: float,
+    epsilon: float,
+    step: int,
+    n_threads: int,
+) -> None: ...
+def adam_without_momentum(
+    gradient: _Real,
+    x: _Real,
+    second: _Real,
+    scale: float,
+    learning_rate: float,
     beta2: float,
     epsilon: float,
     step: int,

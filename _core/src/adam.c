@@ -37,3 +37,9 @@ int saffu_adam(const void *gradient, double learning_rate, double beta1, double 
                int size, int64_t n, void *x, void *first, void *second, int n_threads) {
     return BY_SIZE(size, adam, gradient, learning_rate, beta1, beta2, epsilon, step, n, x, first, second, n_threads);
 }
+
+int saffu_adam_without_momentum(const void *gradient, double scale, double learning_rate, double beta2, double epsilon,
+                                int64_t step, int size, int64_t n, void *x, void *second, int n_threads) {
+    return BY_SIZE(size, adam_without_momentum, gradient, scale, learning_rate, beta2, epsilon, step, n, x, second,
+                   n_threads);
+}

@@ -567,6 +567,13 @@ int saffu_patch_moments(const saffu_patches *patches, const void *images, const 
                         const saffu_patch_plan *plan, int size, int64_t n_units, int64_t from, int64_t to,
                         double *sums, int n_threads);
 
+/* ---- panels.c: products of a few rows with a matrix that was packed once ---------------------------------------------
+ *
+ * Z (n_rows, n_columns) = A (n_rows, n_inner) B (n_inner, n_columns). B comes in panels (ceil(n_columns / w), n_inner,
+ * w) of w = 128 / size columns, the last one filled with zeros. A row of Z has the same bits whatever the others. */
+int saffu_panel_product(const void *A, const void *panels, int size, int64_t n_rows, int64_t n_inner,
+                        int64_t n_columns, void *Z, int n_threads);
+
 /* ---- lstm.c: a time step of a long short-term memory -------------------------------------------------------------
  *
  * Gates G (n_rows, 4 n_cells) hold what the inputs give to the gates in, forget, candidate and out, side by side;
@@ -595,5 +602,10 @@ int saffu_lstm_step_backward(const void *C_before, const void *tanh_C, const voi
  * float), 11 flops, a square root and a division. */
 int saffu_adam(const void *gradient, double learning_rate, double beta1, double beta2, double epsilon, int64_t step,
                int size, int64_t n, void *x, void *first, void *second, int n_threads);
+
+/* The same with beta1 = 0, which needs no first moment, along scale times the gradient (a gradient clipped to a norm).
+ * 3 reads and 2 writes, 20 bytes an entry in float. */
+int saffu_adam_without_momentum(const void *gradient, double scale, double learning_rate, double beta2, double epsilon,
+                                int64_t step, int size, int64_t n, void *x, void *second, int n_threads);
 
 #endif

@@ -64,8 +64,9 @@ class RecurrentLM(LanguageModel):
     Attributes
     ----------
     history : list of dict or None
-        A record for each epoch: ``epoch``, ``seconds`` since the start, ``training_loss`` (the mean over the epoch
-        while it was trained on, with dropout) and ``validation_loss``, in nats per token.
+        A record for each epoch, or the part of one that there was time for: ``epoch``, ``seconds`` since the start,
+        ``tokens`` trained on by then, ``training_loss`` (the mean over the epoch while it was trained on, with dropout)
+        and ``validation_loss``, in nats per token.
     interrupted : bool
         Whether Ctrl-C ended the training that this model comes from; what had been learned by then was kept.
     vocabulary : saffu.text.Vocabulary or None
@@ -79,7 +80,8 @@ class RecurrentLM(LanguageModel):
     Notes
     -----
     LSTM with projection: arXiv 1402.1128. Tied embeddings: arXiv 1608.05859. Kernels ``saffu_lstm_step``,
-    ``saffu_cross_entropy_backward``, ``saffu_adam``.
+    ``saffu_panel_product``,
+    ``saffu_cross_entropy_backward``, ``saffu_adam_without_momentum``.
 
     Any number of threads may read a model at once; one that fits it must be alone.
 

@@ -90,6 +90,23 @@ def multiply(workers: Workers, A: Array, B: Array, out: Array | None = None) -> 
     return result
 
 
+def in_panels(B: Array) -> Array:
+    """A matrix as ``panel_product`` reads it, its last panel filled with zeros.
+
+    Examples
+    --------
+    >>> in_panels(np.ones((3, 40), np.float32)).shape
+    (2, 3, 32)
+    """
+    width = _core.PANEL_BYTES // B.itemsize
+    n_panels = -(-B.shape[1] // width)
+    found = np.zeros((n_panels, len(B), width), B.dtype)
+    for panel in range(n_panels):
+        part = B[:, panel * width : (panel + 1) * width]
+        found[panel, :, : part.shape[1]] = part
+    return found
+
+
 # ---- a layer ---------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +144,7 @@ def _layer_forward(
     W, R, b = (arrays[f"layer{layer}.{name}"] for name in ("input", "recurrent", "bias"))
     P = arrays.get(f"layer{layer}.projection")
     n_groups, n_steps, n_streams, dim = x.shape
+    R_panels, P_panels = in_panels(R), None if P is None else in_panels(P)
     n_cells = R.shape[1] // 4
     shape = n_groups, n_steps, n_streams
     gates = multiply(workers, x.reshape(-1, dim), W)
@@ -148,11 +166,11 @@ def _layer_forward(
             h_before[:], c_before[:] = h, c
             if anew[t]:
                 h_before[starts[group, t]] = c_before[starts[group, t]] = 0
-            np.matmul(h_before, R, out=from_state)
+            _core.panel_product(h_before, R_panels, from_state, 1)
             c, m = cells[t % 2], read[group, t]
             _core.lstm_step(from_state, c_before, gates[group, t], c, tanh_cells[group, t], m, 1)
-            if P is not None:
-                np.matmul(m, P, out=outputs[group, t])
+            if P_panels is not None:
+                _core.panel_product(m, P_panels, outputs[group, t], 1)
             h = outputs[group, t]
         last_h[streams], last_c[streams] = h, c
 
@@ -168,7 +186,7 @@ def _layer_backward(
     W, R, P = arrays[names[0]], arrays[names[1]], arrays.get(names[3])
     n_groups, n_steps, n_streams, dim = dh.shape
     n_cells = R.shape[1] // 4
-    R_back, P_back = R.T, None if P is None else P.T
+    R_back, P_back = in_panels(R.T), None if P is None else in_panels(P.T)
     d_gates = seen.gates  # in place
 
     def one(group: int) -> None:
@@ -179,11 +197,11 @@ def _layer_backward(
             d = dh[group, t]
             d += d_before
             if P_back is not None:
-                np.matmul(d, P_back, out=d_read)
+                _core.panel_product(d, P_back, d_read, 1)
                 d = d_read
             gates = d_gates[group, t]
             _core.lstm_step_backward(seen.cells_before[group, t], seen.tanh_cells[group, t], d, gates, dc, 1)
-            np.matmul(gates, R_back, out=d_before)
+            _core.panel_product(gates, R_back, d_before, 1)
             if anew[t]:
                 d_before[starts[group, t]] = dc[starts[group, t]] = 0
 
@@ -276,7 +294,7 @@ def backward(
 
     That of ``tokens`` is added to what is there; the others are written.
     """
-    d = d_outputs.reshape(found.outputs.shape)
+    d: Array = d_outputs.reshape(found.outputs.shape)
     masks = list(found.masks)
     for layer in range(len(found.layers) - 1, -1, -1):
         if masks:
@@ -284,7 +302,8 @@ def backward(
         d = _layer_backward(workers, arrays, layer, found.layers[layer], segment.starts, d, gradients)
     if masks:
         d *= masks.pop()
-    add_rows(gradients[TOKENS][:, :-1], segment.inputs.reshape(-1), d.reshape(-1, d.shape[-1]))
+    rows = d.reshape(segment.inputs.size, -1)
+    add_rows(gradients[TOKENS][:, :-1], segment.inputs.reshape(-1), rows)
 
 
 def add_rows(total: Array, rows: Int64, values: Array) -> None:

@@ -20,6 +20,7 @@ from saffu.utils.threads import Workers
 ROWS = 560  # positions whose logits are computed at once in training
 SCORED_ROWS = 256
 COLUMNS = 2048  # words whose gradients are computed at once
+LOGITS = 1 << 25  # that are held at once, unless a block of positions alone has more
 
 
 def with_ones(H: Array) -> Array:
@@ -61,22 +62,30 @@ class OutputLayer:
         """
         n, n_words = len(H), len(tokens) - 1
         T, wide, scale = tokens[:n_words], with_ones(H), np.full(n, 1 / n)
-        if self._logits is None or self._logits.shape[0] < n or self._logits.dtype != H.dtype:
-            self._logits = np.empty((n, n_words), H.dtype)
-        X, losses, dH = self._logits[:n], np.empty(n), np.empty_like(wide)
+        held = min(n, max(LOGITS // n_words // ROWS, 1) * ROWS)
+        if self._logits is None or len(self._logits) < held or self._logits.dtype != H.dtype:
+            self._logits = np.empty((held, n_words), H.dtype)
+        buffer, losses, dH = self._logits, np.empty(n), np.empty_like(wide)
 
-        def rows(begin: int) -> None:
-            part = slice(begin, min(begin + ROWS, n))
-            np.matmul(wide[part], T.T, out=X[part])
-            losses[part] = _core.cross_entropy_backward(X[part], targets[part], scale[part], 1)
-            np.matmul(X[part], T, out=dH[part])
+        for first in range(0, n, held):
+            block = slice(first, min(first + held, n))
+            X = buffer[: block.stop - first]
 
-        def columns(begin: int) -> None:
-            part = slice(begin, min(begin + COLUMNS, n_words))
-            np.matmul(X[:, part].T, wide, out=d_tokens[part])
+            def rows(begin: int, first: int = first, X: Array = X) -> None:
+                part, here = slice(first + begin, first + min(begin + ROWS, len(X))), X[begin : begin + ROWS]
+                np.matmul(wide[part], T.T, out=here)
+                losses[part] = _core.cross_entropy_backward(here, targets[part], scale[part], 1)
+                np.matmul(here, T, out=dH[part])
 
-        self.workers.map(rows, range(0, n, ROWS))
-        self.workers.map(columns, range(0, n_words, COLUMNS))
+            def columns(begin: int, block: slice = block, X: Array = X) -> None:
+                part = slice(begin, min(begin + COLUMNS, n_words))
+                if block.start == 0:
+                    np.matmul(X[:, part].T, wide[block], out=d_tokens[part])
+                else:
+                    d_tokens[part] += X[:, part].T @ wide[block]
+
+            self.workers.map(rows, range(0, len(X), ROWS))
+            self.workers.map(columns, range(0, n_words, COLUMNS))
         d_tokens[n_words] = 0
         return OutputGradients(float(losses.mean()), np.ascontiguousarray(dH[:, :-1]))
 

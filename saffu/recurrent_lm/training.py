@@ -85,10 +85,9 @@ class Training:
         vocab_size = len(arrays[TOKENS]) - 1
         self.streams = TrainingStreams(stream, vocab_size, streams_of(stream.ids.size), STEPS)
         self.gradients = {name: np.zeros_like(value) for name, value in arrays.items()}
-        self.first = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.second = {name: np.zeros_like(value) for name, value in arrays.items()}
         self.output = OutputLayer(workers)
-        self.step, self.trained, self.losses = 0, 0, 0.0
+        self.step, self.n_tokens = 0, 0  # made, and trained on
         self.history: list[dict[str, Any]] = []
         self.best: tuple[float, Arrays] | None = None
         self.reserved = 0.0  # seconds that the last look at the validation text will take
@@ -136,6 +135,7 @@ class Training:
             loss, state = self._train(step, state, self.plan.learning_rate * share, rng)
             total += loss * step.targets.size
             n_tokens += step.targets.size
+            self.n_tokens += step.targets.size
             bar.update()
             if self.validation is not None:
                 cost = (time.perf_counter() - began) / n_tokens
@@ -158,18 +158,14 @@ class Training:
     def _descend(self, rate: float) -> None:
         """A step of Adam along the clipped gradient."""
         self.step += 1
-        norm = self._norm()
-        if norm > MOST_NORM:
-            for gradient in self.gradients.values():
-                gradient *= gradient.dtype.type(MOST_NORM / norm)
+        scale = min(MOST_NORM / max(self._norm(), 1e-30), 1.0)
         for name, gradient in self.gradients.items():
-            _core.adam(
+            _core.adam_without_momentum(
                 gradient.reshape(-1),
                 self.arrays[name].reshape(-1),
-                self.first[name].reshape(-1),
                 self.second[name].reshape(-1),
+                scale,
                 rate,
-                0.0,
                 BETA2,
                 EPSILON,
                 self.step,
@@ -190,7 +186,7 @@ class Training:
     def _record(self, epoch: int, training_loss: float, bar: Bar) -> None:
         """Append to the history, and keep the arrays if they are the best on validation text."""
         record: dict[str, Any] = {"epoch": epoch, "seconds": time.perf_counter() - self.plan.began}
-        record |= {"training_loss": training_loss, "validation_loss": None}
+        record |= {"tokens": self.n_tokens, "training_loss": training_loss, "validation_loss": None}
         if self.validation is not None:
             loss = -float(scoring.log_prob(self.workers, self.arrays, self.validation, False).mean())
             record["validation_loss"] = loss

@@ -87,3 +87,35 @@ def test_steps_and_constants_that_divide_by_zero_are_refused(step, beta1, beta2,
     with pytest.raises(ValueError, match=r"must (be between 1|lie within)"):
         _core.adam(np.ones(3, dtype), x, first, second, 0.1, beta1, beta2, epsilon, step, 1)
     np.testing.assert_array_equal([x, first, second], [np.ones(3), np.zeros(3), np.zeros(3)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 0.37])
+@pytest.mark.parametrize("n", [0, 5, 9001])
+def test_without_momentum_it_is_adam_whose_beta1_is_zero(dtype, scale, n):
+    gradient, x, first, second = state(n, dtype)
+    expected = reference.adam(scale * gradient, x, first, second, 0.003, 0.0, 0.999, 1e-8, 7)
+    _core.adam_without_momentum(gradient, x, second, scale, 0.003, 0.999, 1e-8, 7, 1)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(x, expected[0], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(second, expected[2], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_momentum_bits_do_not_depend_on_threads(dtype):
+    found = []
+    for n_threads in (1, 2, 3, 7):
+        gradient, x, _, second = state(50_001, dtype)
+        _core.adam_without_momentum(gradient, x, second, 0.5, 0.003, 0.999, 1e-8, 3, n_threads)
+        found.append((x.tobytes(), second.tobytes()))
+    assert len(set(found)) == 1
+
+
+def test_without_momentum_what_is_out_of_range_is_refused():
+    gradient, x, _, second = state(4, np.float32)
+    with pytest.raises(ValueError, match="x and its gradient must have equal lengths, got 4 and 3"):
+        _core.adam_without_momentum(gradient[:3], x, second, 1.0, 0.1, 0.9, 1e-8, 1, 1)
+    with pytest.raises(ValueError, match=r"beta2 must lie within \[0, 1\)"):
+        _core.adam_without_momentum(gradient, x, second, 1.0, 0.1, 1.0, 1e-8, 1, 1)
+    with pytest.raises(ValueError, match="step"):
+        _core.adam_without_momentum(gradient, x, second, 1.0, 0.1, 0.9, 1e-8, 0, 1)

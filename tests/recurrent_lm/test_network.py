@@ -110,12 +110,14 @@ def test_blocks_of_positions_give_one_loss(n_positions, monkeypatch):
     tokens, H = rng.standard_normal((9, 4)), rng.standard_normal((n_positions, 3))
     targets = rng.integers(0, 8, n_positions).astype(np.int32)
     found = []
-    for rows, columns in ((output_layer.ROWS, output_layer.COLUMNS), (5000, 3)):
+    for rows, columns, held in ((output_layer.ROWS, output_layer.COLUMNS, 1 << 25), (5000, 3, 1 << 25), (100, 3, 2000)):
         monkeypatch.setattr(output_layer, "ROWS", rows)
         monkeypatch.setattr(output_layer, "COLUMNS", columns)
+        monkeypatch.setattr(output_layer, "LOGITS", held)
         gradient = np.empty_like(tokens)
         loss, states = output_layer.OutputLayer(Workers(2)).loss_and_gradients(tokens, H, targets, gradient)
         found.append((loss, states, gradient))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-12)
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_allclose(one, other, atol=1e-12)
     assert found[0][0] == pytest.approx(-output_layer.log_prob(Workers(1), tokens, H, targets).mean(), abs=1e-12)

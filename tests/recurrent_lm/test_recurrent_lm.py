@@ -1,7 +1,5 @@
 """RecurrentLM as a model of text: its answers, its training, its files, and odd texts."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -141,11 +139,29 @@ def test_the_best_epoch_on_validation_text_is_kept():
     assert found == pytest.approx(min(losses), abs=1e-6)
 
 
-def test_a_budget_is_wall_time():
-    began = time.perf_counter()
-    model = RecurrentLM(dim=8, budget=1.0).fit(**TEXT)
-    assert 0.7 < time.perf_counter() - began < 1.5
-    assert model.history
+class Ticks:
+    """A clock that goes on by a hundredth of a second whenever it is read."""
+
+    seconds = 0.0
+
+    def perf_counter(self):
+        self.seconds += 0.01
+        return self.seconds
+
+
+@pytest.mark.parametrize("validation", [None, (OTHER["ids"], OTHER["documents"])])
+def test_a_budget_is_wall_time(monkeypatch, validation):
+    clock = Ticks()
+    monkeypatch.setattr("saffu.recurrent_lm.training.time", clock)
+    monkeypatch.setattr("saffu.recurrent_lm.model.time", clock)
+    rates, adam = [], _core.adam_without_momentum
+    monkeypatch.setattr(_core, "adam_without_momentum", lambda *a: (rates.append(a[4]), adam(*a)))
+    model = RecurrentLM(dim=8, budget=5.0).fit(**TEXT, validation=validation)
+    assert 4.0 < clock.seconds < 5.2
+    assert rates == sorted(rates, reverse=True) or validation
+    assert rates[0] > 0.0029
+    assert rates[-1] < 0.0001
+    assert model.history[-1]["tokens"] > TEXT["ids"].size
     assert model.perplexity(**OTHER) < V
 
 
@@ -167,13 +183,13 @@ def test_an_interruption_keeps_what_was_learned(monkeypatch):
             raise KeyboardInterrupt
         adam(*arguments)
 
-    adam = _core.adam
-    monkeypatch.setattr(_core, "adam", interrupt)
+    adam = _core.adam_without_momentum
+    monkeypatch.setattr(_core, "adam_without_momentum", interrupt)
     with pytest.warns(RuntimeWarning, match="interrupted in epoch 1: what was learned so far is kept"):
         model = RecurrentLM(dim=4, epochs=9).fit(**TEXT)
     assert model.interrupted
     assert model.perplexity(**OTHER) < V
-    monkeypatch.setattr(_core, "adam", adam)
+    monkeypatch.setattr(_core, "adam_without_momentum", adam)
     assert not model.fit(**TEXT).interrupted
 
 
