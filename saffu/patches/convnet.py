@@ -89,7 +89,7 @@ class ExplicitConvNet(Classifier[ConvSolution]):
         shape: int | Sequence[int] | None = None,
         *,
         patch: int | tuple[int, int] | None = None,
-        units: int = 400,
+        units: int | None = None,
         pool: int = 3,
         stride: int = 1,
         normalize: str = "auto",

@@ -29,7 +29,7 @@ class ConvSettings:
 
     shape: Any
     patch: Any
-    units: int
+    units: int | None
     pool: int
     stride: int
     normalize: str
@@ -48,7 +48,7 @@ class ConvSettings:
         if not sizes:
             raise ValueError("hidden must have at least one layer, got none")
         kind = CONTRASTS[0] if self.normalize == "auto" else self.normalize
-        EMSettings(kind, self.units, self.rounds, self.sharpness, 0.0, self.seed).checked()
+        EMSettings(kind, 1 if self.units is None else self.units, self.rounds, self.sharpness, 0.0, self.seed).checked()
         return replace(self, hidden=sizes)
 
     def encoder(self, normalize: str, n_threads: int, **changes: Any) -> PatchEncoder:

@@ -75,7 +75,9 @@ def _best_contrast(
         return KINDS[0]
     losses = []
     for kind in KINDS:
-        small = settings.encoder(kind, n_threads, units=min(settings.units, TRIED_UNITS), rounds=TRIED_ROUNDS)
+        small = settings.encoder(
+            kind, n_threads, units=min(settings.units or TRIED_UNITS, TRIED_UNITS), rounds=TRIED_ROUNDS
+        )
         small.fit(images[some], progress=False)
         features = [rooted(small.pooled(images[rows], n_threads=n_threads)) for rows in (some, others)]
         problem = RidgeProblem(features[0], targets[some], n_classes)

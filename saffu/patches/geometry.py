@@ -15,12 +15,18 @@ from saffu.utils.arrays import Float32, Int32, Int64
 Pair = tuple[int, int]
 USUAL_PATCH, SMALLEST_PATCH = 6, 3  # of images large enough, and of the smallest
 PATCH_SHARE = 3 / 8  # of the shorter side, where that is less
+UNITS_A_VALUE, FEWEST_UNITS = 6, 100
 
 
 def usual_patch(height: int, width: int) -> int:
     """The size of patches where none is asked for: small images need several places in each direction, too."""
     side = width if height == 1 else min(height, width)
     return min(USUAL_PATCH, max(SMALLEST_PATCH, int(PATCH_SHARE * side)))
+
+
+def usual_units(patch_size: int) -> int:
+    """The number of units where none is asked for: the more values a patch has, the more kinds of it there are."""
+    return max(FEWEST_UNITS, UNITS_A_VALUE * patch_size)
 
 
 @dataclass(frozen=True)

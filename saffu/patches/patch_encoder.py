@@ -14,7 +14,7 @@ from saffu.classifier import inputs
 from saffu.classifier.inputs import Columns
 from saffu.classifier.transformer import ColumnTransformer
 from saffu.patches.contrast import KINDS, Contrast
-from saffu.patches.geometry import Geometry, usual_patch
+from saffu.patches.geometry import Geometry, usual_patch, usual_units
 from saffu.patches.patch_em import EMSettings, solve_units
 from saffu.utils import checkpoint, containers, validate
 from saffu.utils.arrays import Array, Float32, Float64, Matrix
@@ -38,8 +38,8 @@ class PatchEncoder(ColumnTransformer):
     patch : int or tuple of int, optional
         Height and width of a patch; a smaller image has one patch. By default 6, of images of fewer than 16 rows or
         columns three eighths of these, but at least 3.
-    units : int
-        K.
+    units : int, optional
+        K. By default six for each value of a patch, at least 100: 216 for patches of 6 x 6, 648 if they are in colour.
     pool : int
         Rows and columns of the grid of cells.
     stride : int
@@ -97,7 +97,7 @@ class PatchEncoder(ColumnTransformer):
         shape: int | Sequence[int] | None = None,
         *,
         patch: int | tuple[int, int] | None = None,
-        units: int = 400,
+        units: int | None = None,
         pool: int = 3,
         stride: int = 1,
         normalize: str = "none",
@@ -138,7 +138,8 @@ class PatchEncoder(ColumnTransformer):
         matrix = inputs.features(X, type(self).__name__, None, threads)
         if matrix.shape[0] == 0:
             raise ValueError("X must have at least one row, got none")
-        geometry, settings = self._checked_geometry(matrix.shape[1]), self._em_settings()
+        geometry = self._checked_geometry(matrix.shape[1])
+        settings = self._em_settings(geometry)
         contrast, weights = solve_units(images_of(matrix), geometry, settings, threads, progress)
         self._geometry, self._contrast, self.weights_ = geometry, contrast, weights
         self._columns = Columns.of(X, matrix)
@@ -222,8 +223,11 @@ class PatchEncoder(ColumnTransformer):
         cells, units = range(self._geometry.n_cells), range(self.weights_.shape[1])
         return np.array([f"cell{cell}_unit{unit}" for cell in cells for unit in units], dtype=object)
 
-    def _em_settings(self) -> EMSettings:
-        return EMSettings(**{name: getattr(self, name) for name in EMSettings.__dataclass_fields__}).checked()
+    def _em_settings(self, geometry: Geometry) -> EMSettings:
+        settings = {name: getattr(self, name) for name in EMSettings.__dataclass_fields__}
+        if settings["units"] is None:
+            settings["units"] = usual_units(geometry.patch_size)
+        return EMSettings(**settings).checked()
 
     def _checked_geometry(self, n_values: int) -> Geometry:
         shape = n_values if self.shape is None else self.shape
@@ -280,7 +284,8 @@ class PatchEncoder(ColumnTransformer):
         weights, white = arrays["weights"], arrays.get("whitening")
         kind = parse(validate.choice, settings["normalize"], "normalize", KINDS)
         contrast = Contrast(kind, parse(float, metadata["scale"]), parse(float, metadata["spread"]), white)
-        fits = weights.dtype == np.float32 and weights.shape == (geometry.n_inputs, settings["units"])
+        n_units = parse(encoder._em_settings, geometry).units
+        fits = weights.dtype == np.float32 and weights.shape == (geometry.n_inputs, n_units)
         fits &= (white is not None) == (kind == "whiten")
         fits &= white is None or (white.shape == (geometry.patch_size,) * 2 and white.dtype == np.float32)
         if not fits or not all(np.isfinite(part).all() for part in (weights, *([] if white is None else [white]))):

@@ -204,3 +204,12 @@ def test_names_of_features():
     names = encoder.get_feature_names_out().tolist()
     assert names[:3] == ["cell0_unit0", "cell0_unit1", "cell1_unit0"]
     assert len(names) == encoder.n_outputs == encoder.transform(IMAGES).shape[1]
+
+
+@pytest.mark.parametrize(("shape", "n_units"), [((12, 12), 100), ((16, 16), 216), ((16, 16, 3), 648), (30, 100)])
+def test_units_follow_the_size_of_patches(tmp_path, shape, n_units):
+    images = np.random.default_rng(0).random((3, int(np.prod(shape))), np.float32)
+    encoder = PatchEncoder(shape, rounds=1).fit(images)
+    assert encoder.weights_.shape[1] == n_units
+    encoder.save(tmp_path / "encoder")
+    np.testing.assert_array_equal(saffu.load(tmp_path / "encoder").transform(images), encoder.transform(images))
