@@ -352,6 +352,29 @@ def raw_adam(rng: Rng) -> Call:
     return _core.adam, [*(np.abs(reals(rng, n, dtype=dtype)) for _ in range(4)), 0.1, 0.9, 0.999, 1e-8, 1, threads(rng)]
 
 
+def raw_adam_without_momentum(rng: Rng) -> Call:
+    n, dtype = size(rng), real(rng)
+    arrays = [np.abs(reals(rng, n, dtype=dtype)) for _ in range(3)]
+    return _core.adam_without_momentum, [*arrays, 0.5, 0.1, 0.999, 1e-8, 1, threads(rng)]
+
+
+def raw_panels(rng: Rng) -> Call:
+    n_rows, n_inner, n_columns, dtype = size(rng), size(rng, 0, 40), size(rng, 0, 80), real(rng)
+    width = _core.PANEL_BYTES // np.dtype(dtype).itemsize
+    panels = reals(rng, -(-n_columns // width), n_inner, width, dtype=dtype)
+    A, Z = reals(rng, n_rows, n_inner, dtype=dtype), reals(rng, n_rows, n_columns, dtype=dtype)
+    return _core.panel_product, [A, panels, Z, threads(rng)]
+
+
+def raw_lstm(rng: Rng) -> Call:
+    n_rows, n_cells, dtype = size(rng), size(rng, 0, 40), real(rng)
+    gates = [reals(rng, n_rows, 4 * n_cells, dtype=dtype) for _ in range(2)]
+    cells = [reals(rng, n_rows, n_cells, dtype=dtype) for _ in range(4)]
+    if rng.random() < 0.5:
+        return _core.lstm_step, [gates[0], cells[0], gates[1], *cells[1:], threads(rng)]
+    return _core.lstm_step_backward, [*cells[:3], gates[0], cells[3], threads(rng)]
+
+
 def raw_check_csr(rng: Rng) -> Call:
     indptr, indices, data = csr(rng, size(rng), 12)
     return _core.check_csr, [indptr, indices, 12, data.size, threads(rng)]
