@@ -80,8 +80,9 @@ def texts(folder: Path, tokens: int | None) -> Iterator[Text]:
         Corpus(folder / "wikitext2" / f"{part}.txt.gz", tokenizer="whitespace") for part in ("valid", "test")
     )
     vocabulary = train.build_vocabulary(MIN_COUNT)
-    known, new = (cut(part.read(vocabulary), tokens) for part in (train, test))
-    yield Text("WikiText-2", len(vocabulary), known, new, ORDERS["words"])
+    yield Text(
+        "WikiText-2", len(vocabulary), train.read(vocabulary), cut(test.read(vocabulary), tokens), ORDERS["words"]
+    )
     split = corpora.shakespeare(folder, "chars", within=1.0 if tokens is None else min(1.0, tokens / 1_000_000))
     yield Text(split.name, len(split.vocabulary), split.train, split.test, ORDERS["chars"])
 

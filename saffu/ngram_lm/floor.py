@@ -26,7 +26,6 @@ from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64
 from saffu.utils.streams import TokenStream
 
-UNSEEN = float(np.log(1.001e-10))  # above what a type that the counts do not hold has, as log-probability
 STEPS = 30  # that halve the interval of the share
 
 
@@ -70,14 +69,14 @@ def fitted_share(
 ) -> float:
     """The share of the floor that makes the positions of some parts likeliest; 0 if there are none.
 
-    Types that the counts of a part do not hold are met by no text at use, since a vocabulary has counted each of its
-    types: such positions are left out.
+    Types that the counts of a part do not hold count as any: Kneser-Ney gives them next to nothing, and where a
+    vocabulary has types that were never counted, a new text has them, too. Where it has none, the share is a little
+    below the best.
     """
     gains = [np.empty(0)]
     for part, floor in zip(parts, tables, strict=True):
-        seen = floor.unigram[part.stream.ids[part.positions]] > UNSEEN
         own = floor.score(part.stream)[0][part.positions]
-        gains.append(np.exp(own - log_prob_of(part, bounds, scalars))[seen])
+        gains.append(np.exp(own - log_prob_of(part, bounds, scalars)))
     more, low, high = np.concatenate(gains) - 1.0, 0.0, 1.0
     for _ in range(STEPS):
         share = (low + high) / 2
