@@ -27,6 +27,7 @@ TABLES = (
     "import-time",
     "cluster",
     "language-model-quality",
+    "context-ablation",
     "classifier-quality",
     "text-classifier-quality",
     "image-classifier-quality",

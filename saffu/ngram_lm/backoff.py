@@ -148,13 +148,16 @@ class BackoffTables:
             found[np.repeat(known, last - first), table.indices[entries]] = table.data[entries]
         return found
 
-    def contexts(self, stream: TokenStream, positions: Int64, n_threads: int | None = None) -> list[Int32]:
-        """For each table the rows that precede some positions of a stream whose documents begin with ``<s>``, or -1."""
+    def contexts(
+        self, stream: TokenStream, positions: Int64, n_threads: int | None = None, opens: Bools | None = None
+    ) -> list[Int32]:
+        """For each table the rows that precede some positions of a stream, or -1; ``opens`` as in :meth:`score`."""
         ids, starts = stream
         threads = resolve_threads(n_threads)
-        rows = np.full(ids.size, self.vocab_size, np.int32)
+        rows = np.full(ids.size, -1, np.int32)
         rows[1:] = ids[:-1]
-        rows[starts] = self.vocab_size
+        rows[starts] = -1
+        rows[starts if opens is None else starts[opens]] = self.vocab_size
         found = []
         for table in self.tables:
             found.append(rows[positions])

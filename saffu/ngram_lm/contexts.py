@@ -11,6 +11,7 @@ import numpy as np
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 
+FLOORS = ("kneser-ney",)
 PRIMINGS = ("k-fold", "leave-one-out", "kneser-ney", "unit", "backoff")
 # The largest settings. Every context has a scalar, or several, and the time to fit them grows with their square.
 LARGEST_RADIUS, LARGEST_ORDER, MOST_WINDOWS = 256, 32, 64
@@ -26,6 +27,7 @@ class Contexts:
     windows : tuple of int
     induction : int
     priming : str
+    floor : str or None
     """
 
     radius: int
@@ -33,9 +35,18 @@ class Contexts:
     windows: tuple[int, ...]
     induction: int
     priming: str
+    floor: str | None = None
 
     @classmethod
-    def of(cls, radius: int, order: int, windows: Sequence[int], induction: int, priming: str) -> Contexts:
+    def of(
+        cls,
+        radius: int,
+        order: int,
+        windows: Sequence[int],
+        induction: int,
+        priming: str,
+        floor: str | None = None,
+    ) -> Contexts:
         """Check and convert.
 
         Raises
@@ -46,17 +57,21 @@ class Contexts:
         lengths = tuple(validate.integer(length, "windows", 1, validate.LARGEST["window"]) for length in windows)
         if len(lengths) > MOST_WINDOWS:
             raise ValueError(f"windows must be at most {MOST_WINDOWS}, got {len(lengths)}")
+        if floor is not None and (validate.choice(floor, "floor", FLOORS), priming)[1] != "k-fold":
+            raise ValueError(f"floor needs priming='k-fold', which fits its share to text left out, got {priming!r}")
         return cls(
             validate.integer(radius, "radius", 1, LARGEST_RADIUS),
             validate.integer(order, "order", 2, LARGEST_ORDER),
             lengths,
             validate.integer(induction, "induction", 0, validate.LARGEST["window"]),
             validate.choice(priming, "priming", PRIMINGS),
+            floor,
         )
 
     def settings(self) -> dict[str, Any]:
-        """The settings by their names, as they are saved."""
-        return {**asdict(self), "windows": list(self.windows)}
+        """The settings by their names, as they are saved; without a floor, as in files of earlier versions, none."""
+        settings = {**asdict(self), "windows": list(self.windows)}
+        return settings if self.floor else {name: value for name, value in settings.items() if name != "floor"}
 
     @property
     def is_backoff(self) -> bool:

@@ -83,6 +83,8 @@ class ConvertibleModel(CountedModel):
     @property
     def _no_backoff(self) -> str | None:
         """Why the model is not one of back-off; None if it is."""
+        if self.contexts.floor:
+            return "has a floor"
         others = [name for name in self.contexts.names[1:] if not name.startswith("suffix")]
         if others:
             return f"has a context of {others[0]}"
@@ -188,7 +190,7 @@ class ConvertibleModel(CountedModel):
         ------
         ValueError, TypeError
             If more than one target is given, the size cannot be reached, the text is too short to measure a loss on, or
-            the model is a pruned one.
+            the model is a pruned one or has a floor.
 
         Notes
         -----
@@ -202,6 +204,8 @@ class ConvertibleModel(CountedModel):
         >>> small.summary()["n_entries"] < model.summary()["n_entries"], small.pruning["loss"] <= 0.01
         (True, True)
         """
+        if self.contexts.floor:
+            raise ValueError("a model with a floor cannot be pruned, as it is made of all counts; fit one without")
         target = Target.of(max_loss, target_size, threshold)
         words = 0 if self.vocabulary is None else sum(a.nbytes for a in nested(self.vocabulary, "")[0].values())
         found = prune(self.counted, self.solution, target, words, progress)

@@ -154,6 +154,9 @@ class CountedModel(LanguageModel):
             model, rows = self.solution.at(stream, places)
             batch = model.batch(stream, places, rows, model.states(rows))
             model.pool(self.solution.primed_scalars()).logits(batch, found, resolve_threads(self.n_threads))
+            floor = self.solution.floor()
+            if floor is not None:
+                floor.mix_rows(floor.contexts(stream, places, self.n_threads, None), found)
         return found
 
     def read(self, ids: ArrayLike, *, documents: ArrayLike | None = None) -> PooledText:
@@ -185,7 +188,8 @@ class CountedModel(LanguageModel):
         model, scalars = self.solution.solved()
         stream = TokenStream.of(ids, documents, self.vocab_size, keep=True)
         rows = model.weights.contexts(stream)
-        return PooledText(model, scalars, stream, np.arange(stream.ids.size), rows, resolve_threads(self.n_threads))
+        positions, threads = np.arange(stream.ids.size), resolve_threads(self.n_threads)
+        return PooledText(model, scalars, stream, positions, rows, threads, floor=self.solution.floor())
 
     def unigram_log_prob(self, ids: ArrayLike) -> Float64:
         """Log-probabilities of tokens under the unigram distribution alone.
@@ -239,6 +243,10 @@ class CountedModel(LanguageModel):
         model, rows = self.solution.at(stream, last)
         batch = model.batch(stream, last, rows, model.states(rows))
         found: Float64 = model.pool(self.solution.primed_scalars()).distribution(batch, 1)[0]
+        floor = self.solution.floor()
+        if floor is not None:
+            own = floor.tables.log_probs(list(floor.contexts(stream, last, 1, None)), 1)[0]
+            found += floor.share * (np.exp(own) - found)
         return found
 
     def _reader(self, context: ArrayLike) -> tuple[Callable[[], Float64], Callable[[int], object]]:
@@ -326,6 +334,7 @@ class CountedModel(LanguageModel):
             "n_entries": sum(table.counts.nnz for table in model.weights.tables),
             "n_scalars": scalars.size,
             "growth": self.growth,
+            **({"floor_share": self.solution.share} if self.contexts.floor else {}),
             **({} if self.pruning is None else {"pruning": self.pruning}),
             "bytes_weights": sum(array.nbytes for array in model.weights.packed),
             "features": {

@@ -54,6 +54,8 @@ class CountingLimits:
             raise ValueError(f"min_entry must be at most {contexts.order} counts, one per order, got {len(least)}")
         if least and contexts.is_backoff and max(least) > 1:
             raise ValueError("min_entry is not for priming 'kneser-ney' and 'backoff', whose lower orders count types")
+        if contexts.floor and (memory is not None or max(least, default=1) > 1):
+            raise ValueError("floor needs all counts in memory: give neither memory_limit nor min_entry")
         return cls(
             memory, least if least and least[-1] > 1 else (), None if spill_folder is None else str(spill_folder)
         )

@@ -211,7 +211,9 @@ class HeldOutLogits:
         inside = places >= np.repeat(edges[:, 0], edges[:, 1] - leads)
         rows = pooled.weights.contexts(TokenStream(read.ids[places], stream.starts), opens)
         rows = np.ascontiguousarray(rows[:, inside])
-        return PooledText(pooled, scalars, read, places[inside], rows, self.n_threads, previous, compact=True)
+        floor, known = self._model.solution.floor_of(rest), np.isin(read.starts, self._begins)
+        at, threads = places[inside], self.n_threads
+        return PooledText(pooled, scalars, read, at, rows, threads, previous, compact=True, floor=floor, opens=known)
 
     def _join(self, firsts: Int64, lasts: Int64) -> tuple[TokenStream, Bools, Int64]:
         """Spans of the text as one stream, each the start of a document.

@@ -43,6 +43,7 @@ def larger(
         contexts.windows if windows is None else windows,
         contexts.induction if induction is None else induction,
         contexts.priming,
+        contexts.floor,
     )
 
 
@@ -102,6 +103,7 @@ def fill(
     grown.seconds["count"] += time.perf_counter() - began
     grown.growth = [dict(record) for record in model.growth]
     solution = grown.solution
+    solution.share = model.solution.share
     solution.bounds, solution.outdated = model.solution.bounds, model.solution.outdated
     solution.scalars = with_new_columns(scalars, model.contexts, grown.contexts)
     if changed:

@@ -51,6 +51,9 @@ class ExplicitLM(ConvertibleModel):
         the top, but for what begins with ``<s>``; no other contexts; unigrams are not discounted. "unit" sets alpha and
         every lambda to one, beta to zero. "backoff" starts from Kneser-Ney, fits one scalar for each suffix on the
         training text, and stays a back-off model, which :meth:`to_arpa` writes.
+    floor : {"kneser-ney"}, optional
+        Mix Kneser-Ney from the same counts into the probabilities, with a share that is fitted; with "k-fold" alone.
+        Lowers perplexity by about 1 %; weights of suffixes take twice the memory.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
     memory_limit : int or str, optional
@@ -67,8 +70,7 @@ class ExplicitLM(ConvertibleModel):
     ----------
     vocab_size, n_tokens : int
     scalars : dict of str to list of float
-    seconds : dict of str to float
-        Seconds spent to "count", "weigh" and "prime" so far.
+    seconds : dict of str to float, spent to "count", "weigh" and "prime" so far
     vocabulary : saffu.text.Vocabulary or None
         Saved with the model if set; ValueError if it has another size than the model.
 
@@ -97,12 +99,13 @@ class ExplicitLM(ConvertibleModel):
         windows: Sequence[int] = (60, 500, 2000),
         induction: int = 2000,
         priming: str = "k-fold",
+        floor: str | None = None,
         n_threads: int | None = None,
         memory_limit: int | str | None = None,
         min_entry: Sequence[int] = (),
         spill_folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        contexts = Contexts.of(radius, order, windows, induction, priming)
+        contexts = Contexts.of(radius, order, windows, induction, priming, floor)
         super().__init__(contexts, n_threads, CountingLimits.of(contexts, memory_limit, min_entry, spill_folder))
         self.vocabulary = None
 
@@ -175,9 +178,8 @@ class ExplicitLM(ConvertibleModel):
         Nothing is weighed here. A position that is scored next has its own rows summed and weighed then; when so many
         have been asked for that weighing all rows would have been cheaper, that is done instead, to the same bits. The
         time of an update is that of counting ``ids``, of one pass over the vocabulary for each table, and, on the
-        average, of merging the new counts into older ones, a logarithm of the corpus times. With
-        ``priming="kneser-ney"`` or ``"backoff"`` the update is as quick, but the next answer weighs everything: it
-        depends on numbers of types, and these do not add up.
+        average, of merging the new counts into older ones, a logarithm of the corpus times. With a floor, or
+        ``priming="kneser-ney"`` or ``"backoff"``, the next answer weighs everything: numbers of types do not add up.
 
         Parameters
         ----------
@@ -186,8 +188,8 @@ class ExplicitLM(ConvertibleModel):
         documents : array_like of int, optional
             Offsets in ``ids`` at which documents start; without one at 0 the document before goes on.
         prime : bool
-            Prime, too, on a sample of all text that the new text has entered, in time proportional to everything. A
-            model that was never primed is primed when it first answers.
+            Prime, too, on a sample of all text, in time proportional to everything. A model that was never primed is
+            primed when it first answers.
 
         Raises
         ------
@@ -385,7 +387,8 @@ class ExplicitLM(ConvertibleModel):
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Self:
-        model = checkpoint.parse(cls, **{name: metadata[name] for name in serialization.SETTINGS})
+        settings = {name: metadata[name] for name in serialization.SETTINGS} | {"floor": metadata.get("floor")}
+        model = checkpoint.parse(cls, **settings)
         counted = serialization.read_counted_text(arrays, metadata, model.contexts)
         model._start_afresh(None, counted)
         model.seconds.update((name, checkpoint.parse(float, metadata["seconds"][name])) for name in model.seconds)

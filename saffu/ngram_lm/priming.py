@@ -185,12 +185,15 @@ class Objective:
 
 def criterion(parts: Sequence[Part], bounds: Float64 | None, scalars: Float64) -> float:
     """What priming lowers: the mean negative log-probability of the positions with these scalars, nats per token."""
-    total, n = 0.0, 0
-    for part in parts:
-        model, batch = _with_states(part, bounds)
-        total -= float(model.pool(scalars).derivatives(batch, False, model.weights.n_threads)[0].sum())
-        n += part.positions.size
-    return total / max(n, 1)
+    n = sum(part.positions.size for part in parts)
+    return -sum(float(log_prob_of(part, bounds, scalars).sum()) for part in parts) / max(n, 1)
+
+
+def log_prob_of(part: Part, bounds: Float64 | None, scalars: Float64) -> Float64:
+    """The log-probabilities, nats, of the tokens at the positions of a part."""
+    model, batch = _with_states(part, bounds)
+    found: Float64 = model.pool(scalars).derivatives(batch, False, model.weights.n_threads)[0]
+    return found
 
 
 def _with_states(part: Part, bounds: Float64 | None) -> tuple[PooledModel, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saffu import _core
+from saffu.ngram_lm.floor import Floor
 from saffu.ngram_lm.log_linear import Packed, PooledModel, previous_places
-from saffu.utils.arrays import Array, Float32, Float64, Int32, Int64, ranges
+from saffu.utils.arrays import Array, Bools, Float32, Float64, Int32, Int64, ranges
 from saffu.utils.streams import TokenStream
 
 Real = Float32 | Float64
@@ -31,6 +32,10 @@ class PooledText:
         From :func:`saffu.ngram_lm.log_linear.previous_places`, if it is known.
     compact : bool
         Keep only the rows that the positions refer to.
+    floor : Floor, optional
+        What is mixed into the probabilities.
+    opens : ndarray of bool, optional
+        Which of the documents are there from their first token, to the floor; by default all.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class PooledText:
         n_threads: int,
         previous: Int32 | None = None,
         compact: bool = False,
+        floor: Floor | None = None,
+        opens: Bools | None = None,
     ) -> None:
         self.ids, self.positions, self.n_threads = _read_only(stream.ids), _read_only(positions), n_threads
         self.vocab_size = model.weights.vocab_size
@@ -54,12 +61,19 @@ class PooledText:
             packed, self._rows = keep_rows(packed, self._rows)
         self._pool = model.pool(scalars, packed)
         self._previous = previous_places(stream.ids) if previous is None else previous
+        self._floor = floor
+        if floor is not None:
+            self._floor_rows = floor.contexts(stream, positions, n_threads, opens)
+            self._floor_log_prob = floor.tables.score(stream, opens, n_threads)[0][positions]
         self.n_bytes = sum(a.nbytes for a in (stream.ids, *packed, self._rows, self._states, self._begins, positions))
 
     def log_prob(self, positions: ArrayLike | None = None) -> Float64:
         """Log-probabilities, nats, of the tokens at these positions (by default all), shape (n,)."""
         places = self._places(positions)
-        return self._pool.log_prob(self._batch(places), self.n_threads) if places.size else np.empty(0)
+        if not places.size:
+            return np.empty(0)
+        found = self._pool.log_prob(self._batch(places), self.n_threads)
+        return found if self._floor is None else self._floor.mixed(found, self._floor_log_prob[places])
 
     def logits(self, positions: ArrayLike | None = None, out: Real | None = None) -> Real:
         """Log-probabilities, nats, of every token at these positions (by default all).
@@ -91,6 +105,8 @@ class PooledText:
             raise ValueError(f"out must be a writeable contiguous float32 or float64 array {shape}, got {given}")
         if places.size:
             self._pool.logits(self._batch(places), out, self.n_threads)
+            if self._floor is not None:
+                self._floor.mix_rows(self._floor_rows[:, places], out)
         return out
 
     def _places(self, positions: ArrayLike | None) -> Int64:

@@ -44,6 +44,8 @@ def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], d
     arrays: dict[str, Array] = {"scalars": scalars, "unigram": counts.unigram, "tail": counted.end, **sample}
     if solution.bounds is not None:
         arrays["bounds"] = solution.bounds
+    if solution.contexts.floor:
+        arrays["share"] = np.array([solution.share])
     as_used = counts.n_entries >= LARGE or any(is_mapped(table.data) for table in counts.tables)
     for j, table in enumerate(counts.tables):
         arrays |= _table_arrays(f"table{j}", table, as_used)
@@ -114,6 +116,10 @@ def read_scalars(arrays: Mapping[str, Array], metadata: Mapping[str, Any], solut
     solution.bounds = checkpoint.checked(arrays, "bounds", np.float64, (n_levels,)) if n_levels else None
     n_states = 1 if solution.bounds is None else 2 * n_levels
     solution.scalars = checkpoint.checked(arrays, "scalars", np.float64, (n_states, len(contexts.columns)))
+    if contexts.floor:
+        solution.share = float(checkpoint.checked(arrays, "share", np.float64, (1,))[0])
+        if not 0.0 <= solution.share < 1.0:
+            raise checkpoint.Damaged("array 'share' is damaged")
     solution.outdated = bool(metadata.get("stale", False))
     if isinstance(solution.counted, PrunedText):
         solution.take(solution.counted.weights, solution.bounds, solution.scalars)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from saffu.ngram_lm import backoff_priming
+from saffu.ngram_lm import backoff_priming, floor
+from saffu.ngram_lm.backoff import BackoffTables
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.floor import Floor
 from saffu.ngram_lm.held_out_rows import CountsByRows
 from saffu.ngram_lm.log_linear import PooledModel, default_scalars, previous_places
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, fold_parts, leave_one_out_part, n_positions, prime
@@ -49,6 +51,8 @@ class Solution:
         Counts that split the states of a position; see :class:`saffu.ngram_lm.log_linear.PooledModel`.
     scalars : ndarray of float64, shape (n_states, n_columns), or None
         None until they are primed.
+    share : float
+        That of the floor, if the model has one.
     outdated : bool
         Whether text has come or gone since then.
     pooled : PooledModel or None
@@ -61,14 +65,16 @@ class Solution:
         self.contexts, self.counted, self.n_threads, self.seconds = contexts, counted, n_threads, seconds
         self.bounds: Float64 | None = None
         self.scalars: Float64 | None = None
+        self.share = 0.0
         self.outdated = False
         self.pooled: PooledModel | None = None
+        self._floor_tables: BackoffTables | None = None
         self._n_asked = 0  # positions whose rows were weighed alone since the counts changed
         self._lock = Lock()
 
     def counts_changed(self, drop_scalars: bool = False) -> None:
         """Forget the weights, and the scalars, too, or else that they are those of all text."""
-        self.pooled, self._n_asked = None, 0
+        self.pooled, self._floor_tables, self._n_asked = None, None, 0
         if drop_scalars:
             self.scalars = self.bounds = None
         else:
@@ -79,6 +85,7 @@ class Solution:
         scalars = self.primed_scalars()
         branch = Solution(self.contexts, self.counted.branch(), self.n_threads, dict(self.seconds))
         branch.bounds, branch.scalars, branch.outdated, branch.pooled = self.bounds, scalars, self.outdated, self.pooled
+        branch.share, branch._floor_tables = self.share, self._floor_tables
         return branch
 
     def learn(self, stream: TokenStream) -> None:
@@ -151,19 +158,36 @@ class Solution:
         if self.counted.sample.n_tokens == 0:  # all text has been taken away again
             contexts = self.contexts
             return None, default_scalars(contexts.radius, contexts.order - 2, len(contexts.windows))[None]
-        return prime(self.priming_parts(model, counts, advance), advance)
+        floors: list[BackoffTables] = []
+        parts = self.priming_parts(model, counts, advance, floors)
+        bounds, scalars = prime(parts, advance)
+        self.share = floor.fitted_share(parts, floors, bounds, scalars) if self.contexts.floor else 0.0
+        return bounds, scalars
 
     def priming_parts(
-        self, model: PooledModel | None, counts: NgramCounts, advance: Callable[[], object] = lambda: None
+        self,
+        model: PooledModel | None,
+        counts: NgramCounts,
+        advance: Callable[[], object] = lambda: None,
+        floors: list[BackoffTables] | None = None,
     ) -> list[Part]:
-        """The positions that scalars are fitted on; the model of all counts matters to leave-one-out alone."""
+        """The positions that scalars are fitted on; the model of all counts matters to leave-one-out alone.
+
+        The floor of each part, if the model has one, is appended to ``floors``.
+        """
         if self.contexts.priming == "leave-one-out":
             assert model is not None
             return [leave_one_out_part(model, self.counted.sample, self._priming_history, self._n_positions)]
         if self.contexts.is_backoff:
             return self.folds(counts, advance)
         by_rows = CountsByRows(self.counted, self.contexts, self.n_threads)
-        return self._fold_parts(by_rows, by_rows.model, advance)
+
+        def build(held: NgramCounts) -> PooledModel:
+            if self.contexts.floor and floors is not None:
+                floors.append(floor.tables_of(self.counted.total().subtract(held), self.n_threads))
+            return by_rows.model(held)
+
+        return self._fold_parts(by_rows, build, advance)
 
     def folds(self, counts: NgramCounts, advance: Callable[[], object] = lambda: None) -> list[Part]:
         """Positions of the text, each under a whole model that has not counted its block."""
@@ -219,6 +243,22 @@ class Solution:
         assert self.scalars is not None
         return self.scalars
 
+    def floor(self) -> Floor | None:
+        """What is mixed into the probabilities of the pooled weights."""
+        self.primed_scalars()
+        return Floor(self._made_floor_tables(), self.share) if self.contexts.floor and self.share > 0.0 else None
+
+    def floor_of(self, counts: NgramCounts) -> Floor | None:
+        """The same of other counts."""
+        return None if self.floor() is None else Floor(floor.tables_of(counts, self.n_threads), self.share)
+
+    @made_once("_floor_tables")
+    def _made_floor_tables(self) -> BackoffTables:
+        began = time.perf_counter()
+        tables = floor.tables_of(self.counted.total(), self.n_threads)
+        self.seconds["weigh"] += time.perf_counter() - began
+        return tables
+
     def log_prob(self, stream: TokenStream, positions: Int64, advance: Callable[[int], object]) -> Float64:
         """Log-probabilities, nats, of the tokens at ascending positions of a text, shape (n_positions,).
 
@@ -234,7 +274,8 @@ class Solution:
             batch = model.batch(stream, positions[places], batch_rows, model.states(batch_rows), previous=previous)
             found[places] = pool.log_prob(batch, threads)
             advance(places.stop - first)
-        return found
+        mixed_in = self.floor()
+        return found if mixed_in is None else mixed_in.log_prob(found, stream, positions, self.n_threads)
 
     def at(self, stream: TokenStream, positions: Int64) -> tuple[PooledModel, Int32]:
         """A model with the rows of some positions at least, and which rows they are, shape (n_tables, n_positions)."""
@@ -251,7 +292,7 @@ class Solution:
 
     def _is_cheaper_alone(self, n_positions: int) -> bool:
         """Whether it is cheaper to weigh the rows of so many positions alone than to weigh all, now or soon."""
-        if self.pooled is not None or self.scalars is None or self.contexts.is_backoff:
+        if self.pooled is not None or self.scalars is None or self.contexts.is_backoff or self.contexts.floor:
             return False
         self._n_asked += n_positions
         return self._n_asked * TOKENS_PER_POSITION <= self.counted.counts.n_tokens

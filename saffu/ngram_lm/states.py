@@ -137,7 +137,17 @@ class OfContexts(OfHistory):
         pooled, scalars = self.model.solution.solved()
         weights, ids = pooled.weights, stream.ids
         rows = weights.contexts(stream, opens)
-        text = PooledText(pooled, scalars, stream, np.arange(ids.size), rows, resolve_threads(self.model.n_threads))
+        threads, floor = resolve_threads(self.model.n_threads), self.model.solution.floor()
+        text = PooledText(
+            pooled,
+            scalars,
+            stream,
+            np.arange(ids.size),
+            rows,
+            threads,
+            floor=floor,
+            opens=None if floor is None else opens,
+        )
         entries = weights.entries(rows, ids)
         chain = entries[[0, *range(len(weights.distance), len(entries))]]
         longest = (np.arange(2, len(chain) + 2)[:, None] * (chain >= 0)).max(axis=0, initial=1)
