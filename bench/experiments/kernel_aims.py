@@ -10,8 +10,6 @@ few lines for one shape each, measured on another machine with AVX-512: trust ra
 from __future__ import annotations
 
 import argparse
-import importlib.machinery
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.peers.kernel_calls import core_of
 from bench.report.command import parser_of
 from bench.report.tables import check_published, machine_line, markdown_table, publish
 from saffu import _core
@@ -37,16 +36,6 @@ class Kernel(NamedTuple):
     call: Callable[[ModuleType], Callable[[], Any]]
     rate: Callable[[float], str]
     aim: str
-
-
-def core_of(path: str) -> ModuleType:
-    """The compiled module of another version."""
-    loader = importlib.machinery.ExtensionFileLoader("saffu._core", path)
-    spec = importlib.util.spec_from_loader("saffu._core", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 def rows_of(core: ModuleType, n_head: int, dtype: type) -> Any:

@@ -1,6 +1,6 @@
 """Every kernel beside the same kernel of another version, in turn, to see which became slower.
 
-``python -m bench.experiments.paired_kernels --before CORE [GROUP ...] [--print]`` takes about four minutes for all.
+``python -m bench.experiments.paired_kernels [--print] --before CORE [GROUP ...]`` takes about four minutes for all.
 
 ``CORE`` is the compiled module of the other version, ``_core.abi3.so``. Both are loaded into this process and called in
 turn on one thread, each first as often as the other; a ratio is the median over pairs of calls. A busy machine makes
@@ -17,8 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
-from bench.experiments.kernel_aims import core_of
-from bench.peers.kernel_calls import GROUPS, Call
+from bench.peers.kernel_calls import GROUPS, Call, core_of
 from bench.report.command import parser_of
 from bench.report.tables import check_published, machine_line, markdown_table, publish
 from saffu import _core

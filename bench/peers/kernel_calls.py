@@ -5,6 +5,8 @@ Each function yields the name of a problem, and what makes a call of it with a c
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,16 @@ N_TYPES = 20_000
 FIRST = np.zeros(1, np.int64)  # one document
 DISCOUNTS = np.array([0.5, 0.6, 0.7])
 REALS = (np.float32, np.float64)
+
+
+def core_of(path: str) -> ModuleType:
+    """The compiled module of another version."""
+    loader = importlib.machinery.ExtensionFileLoader("saffu._core", path)
+    spec = importlib.util.spec_from_loader("saffu._core", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def zipf_ids(n: int, exponent: float = 1.3, n_types: int = N_TYPES) -> NDArray[np.int32]:
