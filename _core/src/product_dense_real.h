@@ -75,14 +75,14 @@ SAFFU_INLINE int64_t NAME(multiply_dense)(const NAME(Product) *p, int64_t from, 
         NAME(spread)(p, from, to, first, next, a_gir);
         for (int64_t t = 0; t < n_tiles; t++) {
             NAME(Tile) b = NAME(tile_at)(p, NULL, t * width);
-            const REAL *b_ik = b.B + first * b.stride, *c_ik = b_ik + 2 * NAME(WIDTH);
-            for (int64_t g = 0; g < n_rows; g += GROUP) {
-                REAL *z = scratch + t * size + g * width;
-                const REAL *a_ir = a_gir + g * DEPTH;
-                NAME(multiply_group)(a_ir, b_ik, b.stride, depth, 2, z);
-                if (b.n_vectors == 4) NAME(multiply_group)(a_ir, c_ik, b.stride, depth, 2, z + 2 * NAME(WIDTH));
-                else NAME(multiply_group)(a_ir, c_ik, b.stride, depth, 1, z + 2 * NAME(WIDTH));
-            }
+            const REAL *b_ik = b.B + first * b.stride;
+            for (int64_t g = 0; g < n_rows; g += GROUP)
+                for (int64_t v = 0; v < b.n_vectors; v += 2) {
+                    REAL *z = scratch + t * size + g * width + v * NAME(WIDTH);
+                    const REAL *a_ir = a_gir + g * DEPTH, *b_iv = b_ik + v * NAME(WIDTH);
+                    if (v + 1 < b.n_vectors) NAME(multiply_group)(a_ir, b_iv, b.stride, depth, 2, z);
+                    else NAME(multiply_group)(a_ir, b_iv, b.stride, depth, 1, z);
+                }
         }
     }
     for (int64_t t = 0; t < n_tiles; t++) {
