@@ -80,11 +80,7 @@ cdef extern from "saffu.h" nogil:
         const int64_t *counts
         const int64_t *rows
         int64_t n_rows
-    int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t begin, int64_t end, int64_t *lengths,
-                            int n_threads)
-    int saffu_merge_in_turn(const saffu_table *a, const saffu_table *b, int64_t begin, int64_t end, int64_t *indptr,
-                            int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places)
-    int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t begin, int64_t end,
+    int saffu_merge(const saffu_table *a, const saffu_table *b, int64_t begin, int64_t end, int64_t *indptr,
                     int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads)
 
     int saffu_find(const int64_t *indptr, const int32_t *indices, const int32_t *rows, const int32_t *cols,

@@ -54,6 +54,7 @@ def merge(
     b_rows: _Int64,
     n_rows: int,
     n_threads: int,
+    places: bool = True,
 ) -> tuple[_Int64, _Int32, _Int64, _Int64, _Int64]: ...
 def find(indptr: _Int64, indices: _Int32, rows: _Int32, cols: _Int32, n_threads: int) -> _Int32: ...
 

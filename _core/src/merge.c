@@ -1,20 +1,18 @@
 /* The sum of two sparse tables of counts, whose rows and columns both ascend: one pass over both.
  *
  * Decisions. Rows of a table of suffixes hold one or two entries, those of a table of tokens up to all of the
- * vocabulary. So a thread takes a range of rows of the sum, finds where the two tables enter it by a binary search, and
- * then walks through both side by side; the dynamic schedule evens out long rows. Within a row, both columns are
- * compared and the places move on by the comparison's result: there is no branch that the processor could guess wrong.
- * Where one row is far shorter than the other, its columns are searched for, and what lies between them is copied.
+ * vocabulary. Within a row, both columns are compared and the places move on by the comparison's result: there is no
+ * branch that the processor could guess wrong. Where one row is far shorter than the other, its columns are searched
+ * for, and what lies between them is copied.
  *
- * Several threads have to know where a row begins before they write it: they look at all columns twice. One thread
- * writes rows one behind the other, at half of the time.
+ * Where a row of the sum begins is known when the rows before it are merged. So each thread merges rows that have about
+ * as many entries, and writes them where they would be if no entry were in both tables; then they are moved together.
+ * That is cheaper than to count what is in both tables first, which takes as long as the merge.
  */
 #include <string.h>
 
 #include "parallel.h"
 #include "saffu.h"
-
-enum { ROWS = 1024 }; /* of the sum that a thread takes at a time */
 
 /* The first of n ascending rows that is not below row. */
 SAFFU_INLINE int64_t first_from(const int64_t *rows, int64_t n, int64_t row) {
@@ -62,48 +60,6 @@ SAFFU_INLINE int64_t first_column(const int32_t *indices, int64_t from, int64_t 
     return from;
 }
 
-/* Columns of the shorter row that the longer has, too. */
-SAFFU_INLINE int64_t n_common(const int32_t *longer, int64_t i, int64_t i_end, const int32_t *shorter, int64_t j,
-                              int64_t j_end) {
-    int64_t n = 0;
-    for (; j < j_end; j++) {
-        i = first_column(longer, i, i_end, shorter[j]);
-        n += i < i_end && longer[i] == shorter[j];
-    }
-    return n;
-}
-
-SAFFU_INLINE int64_t n_distinct(const saffu_table *a, const saffu_table *b, int64_t i, int64_t a_end, int64_t j,
-                                int64_t b_end) {
-    int64_t n_a = a_end - i, n_b = b_end - j, n = 0;
-    if (n_b * FAR_SHORTER < n_a) return n_a + n_b - n_common(a->indices, i, a_end, b->indices, j, b_end);
-    if (n_a * FAR_SHORTER < n_b) return n_a + n_b - n_common(b->indices, j, b_end, a->indices, i, a_end);
-    while (i < a_end && j < b_end) {
-        int32_t x = a->indices[i], y = b->indices[j];
-        i += x <= y;
-        j += y <= x;
-        n++;
-    }
-    return n + (a_end - i) + (b_end - j);
-}
-
-int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
-                        int n_threads) {
-    int team = saffu_team(n_threads, to - from);
-    int64_t n_ranges = (to - from + ROWS - 1) / ROWS;
-    SAFFU_PARALLEL_FOR(team, schedule(dynamic))
-    for (int64_t range = 0; range < n_ranges; range++) {
-        int64_t first = from + range * ROWS, last = saffu_min(first + ROWS, to), a_from, a_to, b_from, b_to;
-        int64_t i = first_from(a->rows, a->n_rows, first), j = first_from(b->rows, b->n_rows, first);
-        for (int64_t r = first; r < last; r++) {
-            take_row(a, r, &i, &a_from, &a_to);
-            take_row(b, r, &j, &b_from, &b_to);
-            lengths[r] = n_distinct(a, b, a_from, a_to, b_from, b_to);
-        }
-    }
-    return SAFFU_OK;
-}
-
 /* Entries [i, end) of one table, which the other has none beside, from place n of the sum on. */
 SAFFU_INLINE void copy_rest(const saffu_table *table, int64_t i, int64_t end, int64_t n, int32_t *restrict indices,
                             int64_t *restrict counts, int64_t *restrict places) {
@@ -111,13 +67,13 @@ SAFFU_INLINE void copy_rest(const saffu_table *table, int64_t i, int64_t end, in
         for (; i < end; i++, n++) {
             indices[n] = table->indices[i];
             counts[n] = table->counts[i];
-            places[i] = n;
+            if (places) places[i] = n;
         }
         return;
     }
     memcpy(indices + n, table->indices + i, (size_t)(end - i) * sizeof *indices);
     memcpy(counts + n, table->counts + i, (size_t)(end - i) * sizeof *counts);
-    for (int64_t k = 0; k < end - i; k++) places[i + k] = n + k;
+    for (int64_t k = 0; places && k < end - i; k++) places[i + k] = n + k;
 }
 
 /* A row that is far longer than the other; where the sum ends. */
@@ -131,10 +87,11 @@ SAFFU_INLINE int64_t insert_row(const saffu_table *longer, const saffu_table *sh
         i = next;
         indices[n] = shorter->indices[j];
         counts[n] = shorter->counts[j];
-        j_places[j] = n;
+        if (j_places) j_places[j] = n;
         if (i < i_end && longer->indices[i] == shorter->indices[j]) {
             counts[n] += longer->counts[i];
-            i_places[i++] = n;
+            if (i_places) i_places[i] = n;
+            i++;
         }
         n++;
     }
@@ -156,8 +113,8 @@ SAFFU_INLINE int64_t merge_few(const saffu_table *a, const saffu_table *b, int64
         int of_a = in_a & (!in_b | (x <= y)), of_b = in_b & (!in_a | (y <= x));
         indices[n] = of_a ? x : y;
         counts[n] = *(of_a ? a->counts + i : &none) + *(of_b ? b->counts + j : &none);
-        *(of_a ? a_places + i : &nowhere) = n;
-        *(of_b ? b_places + j : &nowhere) = n;
+        if (a_places) *(of_a ? a_places + i : &nowhere) = n;
+        if (b_places) *(of_b ? b_places + j : &nowhere) = n;
         i += of_a;
         j += of_b;
         n++;
@@ -182,8 +139,8 @@ SAFFU_INLINE int64_t merge_row(const saffu_table *a, const saffu_table *b, int64
         int64_t of_a = x <= y, of_b = y <= x;
         indices[n] = of_a ? x : y;
         counts[n] = (a_counts[i] & -of_a) + (b_counts[j] & -of_b);
-        a_places[i] = n; /* of an entry that stays, written again when it is taken */
-        b_places[j] = n;
+        if (a_places) a_places[i] = n; /* of an entry that stays, written again when it is taken */
+        if (b_places) b_places[j] = n;
         i += of_a;
         j += of_b;
         n++;
@@ -194,31 +151,106 @@ SAFFU_INLINE int64_t merge_row(const saffu_table *a, const saffu_table *b, int64
     return n + more + b_end - j;
 }
 
-int saffu_merge_in_turn(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
-                        int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places) {
-    int64_t i = first_from(a->rows, a->n_rows, from), j = first_from(b->rows, b->n_rows, from), n = indptr[from];
+/* Rows [from, to) of the sum, from place n on; where they end. Without places where these are NULL, which is known
+ * when this is compiled. */
+SAFFU_INLINE int64_t merge_rows(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t n,
+                                int64_t *indptr, int32_t *indices, int64_t *counts, int64_t *a_places,
+                                int64_t *b_places) {
+    int64_t i = first_from(a->rows, a->n_rows, from), j = first_from(b->rows, b->n_rows, from);
     for (int64_t r = from; r < to; r++) {
         int64_t a_from, a_to, b_from, b_to;
         take_row(a, r, &i, &a_from, &a_to);
         take_row(b, r, &j, &b_from, &b_to);
         indptr[r + 1] = n = merge_row(a, b, a_from, a_to, b_from, b_to, n, indices, counts, a_places, b_places);
     }
-    return SAFFU_OK;
+    return n;
 }
 
-int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
-                int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads) {
-    int team = saffu_team(n_threads, indptr[to] - indptr[from] + to - from);
-    int64_t n_ranges = (to - from + ROWS - 1) / ROWS;
+enum { MOST_PIECES = 64 };
+
+/* Rows that one thread merges; where their entries begin in both tables. */
+typedef struct {
+    int64_t first_row, a_from, b_from;
+    int64_t begin; /* the place that they are written from: no entry is in both tables */
+    int64_t end;
+    int64_t final; /* the place that they are moved to */
+} Piece;
+
+/* The piece that begins with this row; as many entries before it as both tables have there, plus shift. */
+SAFFU_INLINE Piece piece_from(const saffu_table *a, const saffu_table *b, int64_t row, int64_t shift) {
+    Piece piece = {.first_row = row};
+    piece.a_from = a->indptr[first_from(a->rows, a->n_rows, row)];
+    piece.b_from = b->indptr[first_from(b->rows, b->n_rows, row)];
+    piece.begin = piece.a_from + piece.b_from + shift;
+    return piece;
+}
+
+/* Cuts rows [from, to) into pieces of about as many entries and rows; n_pieces + 1 of them, the last is the end. */
+static void cut(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t begin, int n_pieces,
+                Piece *pieces) {
+    Piece first = piece_from(a, b, from, 0);
+    int64_t shift = begin - first.begin;
+    pieces[0] = piece_from(a, b, from, shift);
+    pieces[n_pieces] = piece_from(a, b, to, shift);
+    int64_t work = pieces[n_pieces].begin - begin + to - from;
+    for (int p = 1; p < n_pieces; p++) {
+        int64_t low = pieces[p - 1].first_row, high = to;
+        while (low < high) {
+            int64_t middle = low + (high - low) / 2;
+            if (piece_from(a, b, middle, shift).begin - begin + middle - from < work / n_pieces * p) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        pieces[p] = piece_from(a, b, low, shift);
+    }
+}
+
+static void subtract(int64_t *x, int64_t n, int64_t value) {
+    for (int64_t k = 0; k < n; k++) x[k] -= value;
+}
+
+/* Moves the pieces together: counts and columns piece after piece, as they overlap, and the numbers of their places. */
+static void move(const Piece *pieces, int n_pieces, int64_t *indptr, int32_t *indices, int64_t *counts,
+                 int64_t *a_places, int64_t *b_places, int team) {
     SAFFU_PARALLEL_FOR(team, schedule(dynamic))
-    for (int64_t range = 0; range < n_ranges; range++) {
-        int64_t first = from + range * ROWS, last = saffu_min(first + ROWS, to), a_from, a_to, b_from, b_to;
-        int64_t i = first_from(a->rows, a->n_rows, first), j = first_from(b->rows, b->n_rows, first);
-        for (int64_t r = first; r < last; r++) {
-            take_row(a, r, &i, &a_from, &a_to);
-            take_row(b, r, &j, &b_from, &b_to);
-            merge_row(a, b, a_from, a_to, b_from, b_to, indptr[r], indices, counts, a_places, b_places);
+    for (int task = 0; task < n_pieces + 1; task++) {
+        if (task < 2) {
+            for (const Piece *p = pieces + 1; p < pieces + n_pieces; p++) {
+                size_t n = (size_t)(p->end - p->begin);
+                if (task == 0) memmove(counts + p->final, counts + p->begin, n * sizeof *counts);
+                if (task == 1) memmove(indices + p->final, indices + p->begin, n * sizeof *indices);
+            }
+        } else {
+            const Piece *p = pieces + task - 1;
+            int64_t gap = p->begin - p->final;
+            subtract(indptr + p->first_row + 1, p[1].first_row - p->first_row, gap);
+            if (a_places) subtract(a_places + p->a_from, p[1].a_from - p->a_from, gap);
+            if (b_places) subtract(b_places + p->b_from, p[1].b_from - p->b_from, gap);
         }
     }
+}
+
+int saffu_merge(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
+                int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads) {
+    Piece pieces[MOST_PIECES + 1];
+    cut(a, b, from, to, indptr[from], 1, pieces);
+    int team = saffu_team(n_threads, pieces[1].begin - pieces[0].begin + to - from);
+    int n_pieces = team < MOST_PIECES ? team : MOST_PIECES;
+    cut(a, b, from, to, indptr[from], n_pieces, pieces);
+    SAFFU_PARALLEL_FOR(team, schedule(dynamic))
+    for (int k = 0; k < n_pieces; k++) {
+        Piece *p = pieces + k;
+        int64_t last = p[1].first_row;
+        if (a_places) {
+            p->end = merge_rows(a, b, p->first_row, last, p->begin, indptr, indices, counts, a_places, b_places);
+        } else {
+            p->end = merge_rows(a, b, p->first_row, last, p->begin, indptr, indices, counts, NULL, NULL);
+        }
+    }
+    pieces[0].final = pieces[0].begin;
+    for (int k = 1; k < n_pieces; k++) pieces[k].final = pieces[k - 1].final + pieces[k - 1].end - pieces[k - 1].begin;
+    if (n_pieces > 1) move(pieces, n_pieces, indptr, indices, counts, a_places, b_places, team);
     return SAFFU_OK;
 }

@@ -150,16 +150,11 @@ typedef struct {
 } saffu_table;
 
 /* S[r, w] = A[i, w] + B[j, w] with r = a.rows[i] = b.rows[j]; entries of zero stay. Rows [from, to) of the sum.
- *
- * saffu_merge_lengths -> lengths (n rows of the sum): entries of each row. Their running sums are indptr of
- * saffu_merge -> indices and counts of the sum, and the place in it of each entry of A and of B.
- * Traffic of an entry of A or B: its column twice, its count, its place; of the sum: column and count. */
-int saffu_merge_lengths(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *lengths,
-                        int n_threads);
-/* The same in one pass by one thread: indptr too, from indptr[from], and as much space as both tables have entries. */
-int saffu_merge_in_turn(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
-                        int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places);
-int saffu_merge(const saffu_table *a, const saffu_table *b, const int64_t *indptr, int64_t from, int64_t to,
+ * -> indptr (from + 1 .. to), from indptr[from]; indices and counts of the sum, in as much space as both tables have
+ * entries; the place in it of each entry of A and of B, or not, where both are NULL.
+ * Traffic of an entry of A or B: its column, its count, its place; of the sum: column and count, moved once more by all
+ * threads but one. */
+int saffu_merge(const saffu_table *a, const saffu_table *b, int64_t from, int64_t to, int64_t *indptr,
                 int32_t *indices, int64_t *counts, int64_t *a_places, int64_t *b_places, int n_threads);
 
 /* ---- find.c: lookup -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from saffu.utils.threads import resolve_threads
 IntArray = TypeVar("IntArray", Int32, Int64)
 Combined = tuple[csr_array, Int64, Int64]
 NEVER_ADDED = "counts to subtract were never added: a count would fall below zero"
-Combine = Callable[[csr_array, Int64, csr_array, Int64, int], Combined]
+Combine = Callable[[csr_array, Int64, csr_array, Int64, int, bool], Combined]
 
 
 class NgramCounts:
@@ -188,10 +188,11 @@ class NgramCounts:
         mine = theirs = np.arange(n_rows)
         chain: list[csr_array] = []
         for a, b in zip(self.chain, other.chain, strict=True):
-            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else n_rows)
+            is_last = len(chain) + 1 == len(self.chain)
+            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else n_rows, not is_last)
             chain.append(table)
         far = zip(self.distance[1:], other.distance[1:], strict=True)
-        both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size)[0] for a, b in far)]
+        both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size, False)[0] for a, b in far)]
         both.suffix = chain[1:]
         return both
 
@@ -305,17 +306,21 @@ def _uncount(table: csr_array, rows: Int32, cols: Int32) -> None:
     np.subtract.at(table.data, entries[entries >= 0], 1)
 
 
-def _add_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
-    """A + B with rows renumbered, and the place of each entry of A and of B in the sum.
+def _add_tables(
+    a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int, with_places: bool = True
+) -> Combined:
+    """A + B with rows renumbered, and the place of each entry of A and of B in the sum, if they are wanted.
 
     Entries of zero stay: they are contexts whose own occurrence was counted with an earlier piece of the stream.
     """
     threads = resolve_threads(None)
-    indptr, indices, counts, a_places, b_places = _core.merge(*_arrays(a), a_rows, *_arrays(b), b_rows, n_rows, threads)
-    return as_csr(indptr, indices, counts, (n_rows, a.shape[1])), a_places, b_places
+    found = _core.merge(*_arrays(a), a_rows, *_arrays(b), b_rows, n_rows, threads, with_places)
+    return as_csr(*found[:3], (n_rows, a.shape[1])), found[3], found[4]
 
 
-def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int) -> Combined:
+def _subtract_tables(
+    a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n_rows: int, with_places: bool = True
+) -> Combined:
     """A - B with the entries of A, some now zero: a context may outlive its own occurrence by what followed it.
 
     The place of an entry of B that A has not, which can only be zero, is -1, and so is the number of its row in the
@@ -329,7 +334,7 @@ def _subtract_tables(a: csr_array, a_rows: Int64, b: csr_array, b_rows: Int64, n
         places = np.full(b.nnz, -1)
         rest, a_places, places[kept] = _subtract_tables(a, a_rows, _selected(b, known, kept), b_rows[known], n_rows)
         return rest, a_places, places
-    both, a_places, b_places = _add_tables(a, a_rows, _with_data(b, -b.data), b_rows, n_rows)
+    both, a_places, b_places = _add_tables(a, a_rows, _with_data(b, -b.data), b_rows, n_rows)  # needs them itself
     data = both.data
     if both.nnz > a.nnz:
         place = np.full(both.nnz, -1)

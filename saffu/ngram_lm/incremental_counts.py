@@ -250,7 +250,8 @@ class _SummedTable(NamedTuple):
         own = [_rows_of(piece.tables[j], row) for piece, row in zip(pieces, rows, strict=True)]
         table, number = own[0], np.arange(rows[0].size)
         for other in own[1:]:
-            found = _core.merge(*_arrays(table), number, *_arrays(other), number, number.size, resolve_threads(None))
+            n_rows, threads = number.size, resolve_threads(None)
+            found = _core.merge(*_arrays(table), number, *_arrays(other), number, n_rows, threads, places=False)
             table = as_csr(*found[:3], table.shape)
         if isinstance(pieces[0], PrunedCounts):
             return cls(table, take(pieces[0].dropped[j], rows[0]))

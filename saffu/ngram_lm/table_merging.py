@@ -198,7 +198,7 @@ def _sum(parts: list[_Part], n_rows: int, keep_places: bool) -> _Part:
 
 def _added(a: _Part, b: _Part, n_rows: int, keep_places: bool) -> _Part:
     threads = resolve_threads(None)
-    indptr, indices, counts, *found = _core.merge(*a[:4], *b[:4], n_rows, threads)
+    indptr, indices, counts, *found = _core.merge(*a[:4], *b[:4], n_rows, threads, keep_places)
     places: list[Int64 | None] = []
     for part, own in zip((a, b), found, strict=True):
         places += [own if before is None else own[before] for before in part.places] if keep_places else []

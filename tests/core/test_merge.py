@@ -44,6 +44,8 @@ def test_a_sum_is_that_of_dictionaries(one, other, n_threads):
     keys = [*zip(np.repeat(np.arange(20), np.diff(indptr)).tolist(), indices.tolist(), strict=True)]
     for part, places in ((a, a_places), (b, b_places)):
         assert [keys[place] for place in places] == list(entries(*part))
+    for with_places, without in zip((indptr, indices, counts), _core.merge(*a, *b, 20, n_threads, False), strict=False):
+        np.testing.assert_array_equal(with_places, without)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 7])
@@ -60,10 +62,17 @@ def test_long_rows_and_many_ranges(n_threads):
     for indptr, indices, counts, rows in parts:
         dense[np.repeat(rows, np.diff(indptr)), indices] += counts
     indptr, indices, counts, *places = _core.merge(*parts[0], *parts[1], 5000, n_threads)
-    np.testing.assert_array_equal(dense[np.repeat(np.arange(5000), np.diff(indptr)), indices], counts)
+    rows = np.repeat(np.arange(5000), np.diff(indptr))
+    assert (np.diff(rows * 9000 + indices) > 0).all()
+    np.testing.assert_array_equal(dense[rows, indices], counts)
     assert counts.sum() == dense.sum()
     for part, place in zip(parts, places, strict=True):
         np.testing.assert_array_equal(indices[place], part[1])
+        np.testing.assert_array_equal(rows[place], np.repeat(part[3], np.diff(part[0])))
+    without = _core.merge(*parts[0], *parts[1], 5000, n_threads, places=False)
+    for array, same in zip((indptr, indices, counts), without, strict=False):
+        np.testing.assert_array_equal(array, same)
+    assert [place.size for place in without[3:]] == [0, 0]
 
 
 def test_row_numbers_are_checked():
