@@ -91,7 +91,7 @@ def others(data: str, split: Split, shape: Shape, patch: int | None, budget: flo
 
     def k_means() -> tuple[Predict, str]:
         size = patch or (6 if min(shape[:2]) > 8 else 4)
-        predict, ridge = torch_images.train_kmeans(split, shape, size, 400)
+        predict, ridge = torch_images.train_kmeans(split, shape, size, 20 if patch else 400)
         return predict, f"ridge {ridge:g}"
 
     yield measured(data, "torch convolutional network", split, conv_net)

@@ -172,17 +172,19 @@ def gradients_of(network, parameters, batch, embeddings):
     return loss, gradients
 
 
-def differences(loss, value, step=1e-5):
-    """Central differences by every number of an array, which is moved in place."""
-    found = np.zeros_like(value)
-    for place in np.ndindex(value.shape):
-        kept = value[place]
-        value[place] = kept + step
+def differences(loss, value, most=40, step=1e-5):
+    """Central differences by so many numbers of an array at most, which are moved in place; and where they are."""
+    chosen = np.sort(np.random.default_rng(0).permutation(value.size)[:most])
+    found, flat = np.empty(chosen.size), value.reshape(-1)
+    assert np.shares_memory(flat, value)
+    for i, place in enumerate(chosen):
+        kept = flat[place]
+        flat[place] = kept + step
         above = loss()
-        value[place] = kept - step
-        found[place] = (above - loss()) / (2 * step)
-        value[place] = kept
-    return found
+        flat[place] = kept - step
+        found[i] = (above - loss()) / (2 * step)
+        flat[place] = kept
+    return found, chosen
 
 
 @pytest.mark.parametrize(
@@ -215,10 +217,10 @@ def test_gradients_are_differences(contexts, heads, layers, source, dropout):
         expected = -reference.log_softmax(logits)[rows, stream.ids[rows]].mean()
         np.testing.assert_allclose(found, expected, rtol=1e-11)
     for name, gradient in gradients.items():
-        numeric = differences(loss, parameters[name])
+        numeric, places = differences(loss, parameters[name])
         scale = np.abs(numeric).max()
         assert scale > 1e-7, name
-        np.testing.assert_allclose(gradient, numeric, rtol=0, atol=1e-6 * scale, err_msg=name)
+        np.testing.assert_allclose(gradient.ravel()[places], numeric, rtol=0, atol=1e-6 * scale, err_msg=name)
 
 
 def test_dropout_zeroes_hidden_states_and_keeps_their_mean():

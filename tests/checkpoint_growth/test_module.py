@@ -13,7 +13,7 @@ from saffu.checkpoint_growth.tensors import moment  # noqa: E402
 
 FAMILIES = sorted(trial.CLASSES)
 LIMITS = {"float64": 1e-10, "float32": 1e-5}
-EACH = {"float64": 6, "float32": 3}
+EACH = {"float64": 4, "float32": 2}
 
 
 def model_of(family, seed=0, dtype="float32", **more):

@@ -1,5 +1,6 @@
 """ExplicitNetwork: what it promises about bits, inputs, batches, files and errors."""
 
+import copy
 import itertools
 import json
 from contextlib import suppress
@@ -536,11 +537,14 @@ def damages():
     yield "one correction too few", lambda arrays, metadata: metadata["corrections"].pop()
 
 
+@pytest.fixture(scope="module")
+def sound():
+    return solved((8, 6))[0]._to_checkpoint()
+
+
 @pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in damages()])
-def test_damaged_files_are_refused(tmp_path, damage):
-    network, _, _ = solved((8, 6))
-    arrays, metadata = network._to_checkpoint()
-    metadata = json.loads(json.dumps(metadata))
+def test_damaged_files_are_refused(tmp_path, sound, damage):
+    arrays, metadata = copy.deepcopy(sound[0]), json.loads(json.dumps(sound[1]))
     damage(arrays, metadata)
     checkpoint.write(tmp_path / "network", "explicit-network", arrays, metadata)
     with pytest.raises(ValueError, match="damaged explicit-network model"):

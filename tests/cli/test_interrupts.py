@@ -26,7 +26,7 @@ if sys.platform == "win32":
 from helpers.forked import CommandLine, but_for_the_figure
 
 OLD = b"the old one"
-MOMENTS = 10
+MOMENTS = 6
 
 
 def write_text(path, n_lines):
@@ -72,9 +72,9 @@ LONG = {
 
 
 def moments(name, longest):
-    """Seeded moments within so many seconds."""
+    """Seeded moments, one in each part of so many seconds."""
     rng = random.Random(name)
-    return sorted(rng.uniform(0, longest) for _ in range(MOMENTS))
+    return [longest * (part + rng.random()) / MOMENTS for part in range(MOMENTS)]
 
 
 @pytest.mark.parametrize("name", LONG)

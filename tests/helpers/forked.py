@@ -52,6 +52,8 @@ class CommandLine:
 
 def serve(bytes_more):
     """Run one command for each line of standard input, a JSON object, and answer with one."""
+    import saffu.utils.config  # children would import these again and again, when they load a model
+    import saffu.vectorizers  # noqa: F401
     from saffu.cli import main as cli
     from saffu.utils import interrupts as _interrupts
 

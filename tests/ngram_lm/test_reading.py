@@ -92,13 +92,13 @@ READINGS = {
 @pytest.mark.parametrize("priming", ["unit", "kneser-ney"])
 @pytest.mark.parametrize("tokens_per_position", [0, 1, 10**9], ids=["rows", "rows then whole", "whole"])
 def test_reading_between_updates(readers, monkeypatch, priming, tokens_per_position):
-    """Four readers after each update, none of them the first by agreement, of two things each: 4,000 in all."""
+    """Four readers after each update, none of them the first by agreement, of two things each: 1,440 in all."""
     monkeypatch.setattr(solution, "TOKENS_PER_POSITION", tokens_per_position)
     rng = np.random.default_rng(tokens_per_position % 7)
     model = saffu.ExplicitLM(radius=2, order=3, windows=(20,), induction=9, priming=priming, n_threads=1)
     model.fit(IDS[:300], vocab_size=VOCAB_SIZE, documents=DOCUMENTS[:10])
     names = [name for name in READINGS if priming != "kneser-ney" or name != "grow"]
-    for round_number in range(84):
+    for round_number in range(30):
         first = 300 + 6 * round_number
         if rng.random() < 0.1:
             model.update(NEW[:20], documents=[0]).subtract(NEW[:20])

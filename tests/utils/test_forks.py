@@ -82,7 +82,7 @@ def layer():
 
 
 def network():
-    model = saffu.ExplicitNetwork(n_threads=2).fit(X, Y, progress=False)
+    model = saffu.ExplicitNetwork((20,), n_threads=2).fit(X, Y, progress=False)
     return {"predict": lambda: model.predict_proba(X)}
 
 
