@@ -282,7 +282,7 @@ def _threshold_of_size(
     def size(threshold: float) -> int:
         radius = len(pruner.weights.distance)
         tables = compact_tables(rounded(pruner.tables(threshold), step), radius)
-        return reserved + _size_of(write_rows(tables, radius, bounds, step).values())
+        return reserved + _size_of(write_rows(tables, radius, bounds, step, pruner.weights.n_threads).values())
 
     smallest = size(EVERYTHING)
     if smallest > target_size:

@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from saffu.utils.arrays import Array, Int64
+from saffu.utils.arrays import Array, Int32, Int64
 from saffu.utils.checkpoint import Damaged
 
 LARGEST_BYTES = 7  # of a value
@@ -46,7 +46,7 @@ def encode(values: Array) -> NDArray[np.uint8]:
     return np.frombuffer(coded, np.uint8)
 
 
-def decode(coded: Array, n_values: int, below: int = 1 << 8 * LARGEST_BYTES) -> Int64:
+def decode(coded: Array, n_values: int, below: int = 1 << 8 * LARGEST_BYTES) -> Int32 | Int64:
     """What :func:`encode` wrote.
 
     Parameters
@@ -59,7 +59,7 @@ def decode(coded: Array, n_values: int, below: int = 1 << 8 * LARGEST_BYTES) -> 
 
     Returns
     -------
-    ndarray of int64, shape (n_values,)
+    ndarray of int32 or, where ``below`` exceeds 2^31, int64, shape (n_values,)
 
     Raises
     ------
@@ -79,13 +79,15 @@ def decode(coded: Array, n_values: int, below: int = 1 << 8 * LARGEST_BYTES) -> 
         plain = decompressor.decompress(coded.tobytes(), n_values * LARGEST_BYTES + 1)
     except zlib.error as error:
         raise damaged from error
+    wide = np.dtype(np.int32 if below <= 1 << 31 else np.int64)
     n_bytes = len(plain) // max(n_values, 1)
-    fits = len(plain) == n_bytes * n_values and n_bytes <= LARGEST_BYTES and (n_bytes > 0 or n_values == 0)
+    fits = len(plain) == n_bytes * n_values and n_bytes <= wide.itemsize and (n_bytes > 0 or n_values == 0)
     if not fits or not decompressor.eof or decompressor.unused_data:
         raise damaged
-    places = np.zeros((n_values, 8), np.uint8)
-    places[:, :n_bytes] = np.frombuffer(plain, np.uint8).reshape(n_bytes, n_values).T
-    values = places.reshape(-1).view("<i8").astype(np.int64, copy=False)
-    if values.max(initial=0) >= below:
+    values = np.zeros(n_values, wide)
+    for place in range(n_bytes):
+        part = np.frombuffer(plain, np.uint8, n_values, place * n_values)
+        values |= np.left_shift(part, 8 * place, dtype=wide) if place else part
+    if values.max(initial=0) >= below or values.min(initial=0) < 0:
         raise damaged
     return values

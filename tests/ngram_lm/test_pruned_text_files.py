@@ -107,6 +107,24 @@ def test_tables_come_back(text, bounds):
     assert {name: a.tobytes() for name, a in again.items()} == {name: a.tobytes() for name, a in arrays.items()}
 
 
+def test_many_rows_of_a_large_vocabulary_come_back():
+    """The gaps of all rows together are more than an integer of 32 bits holds."""
+    size = 70_000
+    words = np.stack([np.arange(size), np.full(size, size - 1)], axis=1).astype(np.int32)
+    words[-1, 0] = 0
+    near = table_of(np.full(size, 2), words.reshape(-1), np.ones(2 * size), np.ones(size), size)
+    assert words.sum(dtype=np.int64) > 1 << 32
+    nothing = [
+        table_of(np.zeros(n, int), np.empty(0, np.int32), np.empty(0), np.zeros(n), size) for n in (size, 2 * size)
+    ]
+    ones = np.ones(size, np.int64)
+    text = PrunedText(
+        contexts_of(), Statistics(size, ones, ones, np.zeros((0, 0), np.int64)), [near, *nothing], 0, {}, 1.0
+    )
+    found = pruned_text_files.read(*pruned_text_files.write(text, None), text.contexts)
+    np.testing.assert_array_equal(found.weights.tables[0].counts.indices, near.counts.indices)
+
+
 # ---- files of before -------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +216,7 @@ DAMAGED = {
         recoded(lambda a: a[1:]),
         largest(VOCAB_SIZE),
         largest(1 << 50),
+        recoded(lambda a: a * 0 + VOCAB_SIZE - 1),
         raw(lambda a: a[: a.size // 2].copy()),
         raw(lambda a: np.append(a, a)),
     ],
