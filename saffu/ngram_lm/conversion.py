@@ -164,9 +164,11 @@ class ConvertibleModel(CountedModel):
     ) -> Self:
         """A smaller and faster model that has lost little: without the entries that carry least.
 
-        The entries that are left keep their probabilities in their rows, which still sum to one, and scalars are primed
-        anew. The counts are gone: the result answers, generates and is saved, but neither learns nor forgets; what
-        needs counts raises ValueError. :meth:`fit` forgets everything and makes an exact model again.
+        The entries that are left keep their probabilities in their rows, which still sum to one. Weights are rounded to
+        multiples of a step that follows from the loss, 1/16 for half a percent, so that the file is small. Scalars are
+        primed anew, and the loss is measured with rounded weights. The counts are gone: the result answers, generates
+        and is saved, but neither learns nor forgets; what needs counts raises ValueError. :meth:`fit` forgets
+        everything and makes an exact model again.
 
         Parameters
         ----------
@@ -176,7 +178,8 @@ class ConvertibleModel(CountedModel):
         target_size : int, optional
             Bytes that the file may have at most.
         threshold : float, optional
-            Nats per token that all entries together would be worth if each carried just enough to be kept.
+            Nats per token that all entries together would be worth if each carried just enough to be kept. With 0 all
+            stay, and weights are rounded to float32.
         progress : bool, optional
             As in :meth:`fit`.
 
@@ -194,7 +197,8 @@ class ConvertibleModel(CountedModel):
 
         Notes
         -----
-        Stolcke 1998, adapted to rows that are pooled: see :mod:`saffu.ngram_lm.row_pruning`.
+        Stolcke 1998, adapted to rows that are pooled: see :mod:`saffu.ngram_lm.row_pruning`, and for the step
+        :mod:`saffu.ngram_lm.pruned_text`.
 
         Examples
         --------

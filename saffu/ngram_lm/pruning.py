@@ -7,6 +7,8 @@ of the vocabulary was seen in all of it are not measured: a vocabulary of the re
 lacks the rare words of a new text. With fewer entries such words are more likely, not less, so that they would hide a
 part of what the others lose: on the Brown corpus 5 % of the positions hid a quarter.
 
+Weights are rounded as the file has them before anything is measured, so the loss is that of the file.
+
 Loss and size change steadily with the threshold, so the threshold that meets a target is found by a secant on their
 logarithms, between bounds that close in on it.
 """
@@ -14,7 +16,7 @@ logarithms, between bounds that close in on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +25,13 @@ from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.log_linear import PooledModel
 from saffu.ngram_lm.priming import FOLDS, Part, criterion, prime
-from saffu.ngram_lm.pruned_text import PrunedText, compact_tables, narrow, rounded, write_rows
+from saffu.ngram_lm.pruned_text import PrunedText, compact_tables, rounded, step_of
+from saffu.ngram_lm.pruned_text_files import write_rows, write_statistics
 from saffu.ngram_lm.row_pruning import RowPruner, TableScalars
 from saffu.ngram_lm.solution import Solution
-from saffu.ngram_lm.weights import NgramWeights
+from saffu.ngram_lm.weights import NgramWeights, Table
 from saffu.utils import validate
-from saffu.utils.arrays import Float64, Int64
+from saffu.utils.arrays import Array, Float64, Int64
 from saffu.utils.progress import progress_bar
 
 MAX_LOSS = 0.005  # of perplexity
@@ -40,7 +43,10 @@ FIRST_THRESHOLD = 0.3  # nats per token
 EVERYTHING = 1e100  # a threshold that nothing reaches
 LOSS_OF_THRESHOLD = 0.016  # about how many nats are lost for each of the first threshold
 LARGEST_MIN_COUNT = 10  # what a vocabulary asks of its words at most; where all are frequent none is rare
-OVERHEAD = 1 << 13  # bytes of a file besides its arrays and the vocabulary
+OVERHEAD, OVERHEAD_OF_ARRAY = (
+    1 << 11,
+    144,
+)  # bytes of a file, and of each of its arrays, besides them and the vocabulary
 
 
 class Pruned(NamedTuple):
@@ -67,6 +73,13 @@ class Target(NamedTuple):
     max_loss: float | None
     target_size: int | None
     threshold: float | None
+
+    @property
+    def step(self) -> float:
+        """The step that weights are rounded to, so that this takes little of the loss that is to be expected."""
+        if self.threshold is not None:
+            return step_of(LOSS_OF_THRESHOLD * self.threshold)
+        return step_of(MAX_LOSS if self.max_loss is None else math.log1p(self.max_loss))
 
     @classmethod
     def of(cls, max_loss: float | None, target_size: int | None, threshold: float | None) -> Target:
@@ -115,15 +128,15 @@ def prune(
     counts, scalars = counted.total(), solution.primed_scalars()
     statistics = counted.counts.statistics
     with progress_bar(FOLDS + MOST_TRIALS, "prune", progress) as bar:
-        trials = Trials(solution, counts, bar.update)
+        trials = Trials(solution, counts, bar.update, step=target.step)
         model, _ = solution.solved()
         pruner = RowPruner(model.weights, trials.table_scalars)
-        words = [narrow(statistics.unigram), narrow(statistics.followed)]
-        reserved = vocabulary_size + sum(array.nbytes for array in [*words, scalars]) + OVERHEAD
+        words = write_statistics(statistics.unigram, statistics.followed)
+        reserved = vocabulary_size + OVERHEAD + _size_of([*words.values(), scalars, np.empty(counts.order)])
         threshold = _threshold_for(target, trials, pruner, reserved, solution.bounds, bar.update)
         loss = trials.loss(threshold)
         bounds, scalars = trials.fitted(threshold)
-        tables = compact_tables(rounded(pruner.tables(threshold)), solution.contexts.table_radius)
+        tables = compact_tables(rounded(pruner.tables(threshold), target.step), solution.contexts.table_radius)
     n_left = sum(table.u.size for table in tables)
     record = {
         "threshold": threshold,
@@ -131,7 +144,9 @@ def prune(
         "criterion": [trials.before, trials.before + loss],
         "n_entries": [counts.n_entries, n_left],
     }
-    text = PrunedText(solution.contexts, statistics, tables, counted.start_length, record, solution.n_threads)
+    text = PrunedText(
+        solution.contexts, statistics, tables, counted.start_length, record, target.step, solution.n_threads
+    )
     return Pruned(text, bounds, scalars)
 
 
@@ -148,7 +163,7 @@ def _threshold_for(
         most = math.log1p(target.max_loss)
         return search(lambda threshold: trials.loss(threshold) / most, most / LOSS_OF_THRESHOLD, advance)
     if target.target_size is not None:
-        return _threshold_of_size(pruner, target.target_size, reserved, bounds, advance)
+        return _threshold_of_size(pruner, target, reserved, bounds, advance)
     assert target.threshold is not None
     return target.threshold
 
@@ -166,6 +181,8 @@ class Trials:
         Called after each fold.
     pruner : callable
         Makes a :class:`RowPruner`, or another that chooses entries, of weights and the scalars of tables.
+    step : float
+        What weights are rounded to multiples of; 0 for float32.
 
     Attributes
     ----------
@@ -180,9 +197,10 @@ class Trials:
         counts: NgramCounts,
         advance: Callable[[], object] = lambda: None,
         pruner: Callable[[NgramWeights, TableScalars], RowPruner] = RowPruner,
+        step: float = 0.0,
     ) -> None:
         scalars = solution.primed_scalars()
-        self._constant = solution.contexts.constant_scalars()
+        self._step, self._constant = step, solution.contexts.constant_scalars()
         self._parts = solution.folds(counts, advance)
         if sum(part.positions.size for part in self._parts) == 0:
             raise ValueError("the text is too short to measure on it what a pruned model loses")
@@ -204,7 +222,8 @@ class Trials:
 
     def _at(self, threshold: float) -> tuple[float, Float64 | None, Float64]:
         if threshold not in self._done:
-            parts = [_pruned_part(*each, threshold) for each in zip(self._parts, self._pruners, strict=True)]
+            pruned = [rounded(pruner.tables(threshold), self._step) for pruner in self._pruners]
+            parts = [_pruned_part(*each) for each in zip(self._parts, pruned, strict=True)]
             bounds, scalars = prime(parts) if self._constant is None else (None, self._constant)
             self._done[threshold] = self._criterion(parts, bounds, scalars) - self.before, bounds, scalars
         return self._done[threshold]
@@ -242,9 +261,9 @@ def _only(part: Part, chosen: Int64) -> Part:
     )
 
 
-def _pruned_part(part: Part, pruner: RowPruner, threshold: float) -> Part:
-    """The positions of a part under the pruned model of it."""
-    weights = part.model.weights.with_tables(rounded(pruner.tables(threshold)))
+def _pruned_part(part: Part, tables: Sequence[Table]) -> Part:
+    """The positions of a part under the model of it with pruned tables."""
+    weights = part.model.weights.with_tables(tables)
     rows = part.rows.copy()
     for row, table in zip(rows, weights.tables, strict=True):
         known = row >= 0
@@ -254,14 +273,16 @@ def _pruned_part(part: Part, pruner: RowPruner, threshold: float) -> Part:
 
 
 def _threshold_of_size(
-    pruner: RowPruner, target_size: int, reserved: int, bounds: Float64 | None, advance: Callable[[], object]
+    pruner: RowPruner, target: Target, reserved: int, bounds: Float64 | None, advance: Callable[[], object]
 ) -> float:
     """The threshold at which the rows leave ``reserved`` bytes of the size."""
+    target_size, step = target.target_size, target.step
+    assert target_size is not None
 
     def size(threshold: float) -> int:
         radius = len(pruner.weights.distance)
-        tables = compact_tables(rounded(pruner.tables(threshold)), radius)
-        return reserved + sum(array.nbytes for array in write_rows(tables, radius, bounds).values())
+        tables = compact_tables(rounded(pruner.tables(threshold), step), radius)
+        return reserved + _size_of(write_rows(tables, radius, bounds, step, pruner.weights.n_threads).values())
 
     smallest = size(EVERYTHING)
     if smallest > target_size:
@@ -270,6 +291,10 @@ def _threshold_of_size(
         )
     inverse = search(lambda inverse: size(1.0 / inverse) / target_size, 1.0 / FIRST_THRESHOLD, advance)
     return 1.0 / inverse if inverse else EVERYTHING
+
+
+def _size_of(arrays: Iterable[Array]) -> int:
+    return sum(array.nbytes + OVERHEAD_OF_ARRAY for array in arrays)
 
 
 def search(share: Callable[[float], float], first: float, advance: Callable[[], object] = lambda: None) -> float:

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import MOST_REPEATS
-from saffu.ngram_lm import pruned_text, text_sample_files
+from saffu.ngram_lm import pruned_text_files, text_sample_files
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
 from saffu.ngram_lm.counts import NgramCounts, Statistics
@@ -38,7 +38,7 @@ SETTINGS = ("radius", "order", "windows", "induction", "priming")
 def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and metadata of the counts, the sample of text, the scalars and the settings."""
     if isinstance(counted, PrunedText):
-        return _with_scalars(solution, *pruned_text.write(counted, solution.bounds))
+        return _with_scalars(solution, *pruned_text_files.write(counted, solution.bounds))
     scalars, counts = solution.primed_scalars(), counted.kept()
     sample, sample_metadata = text_sample_files.write(counted.sample)
     arrays: dict[str, Array] = {"scalars": scalars, "unigram": counts.unigram, "tail": counted.end, **sample}
@@ -79,7 +79,7 @@ def _table_arrays(name: str, table: csr_array, as_used: bool) -> dict[str, Array
 def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], contexts: Contexts) -> CountedText:
     """What :func:`write` wrote of the counts and the sample; also of files of earlier versions."""
     if "pruning" in metadata:
-        return pruned_text.read(arrays, metadata, contexts)
+        return pruned_text_files.read(arrays, metadata, contexts)
     counted = CountedText(contexts)
     if not metadata.get("start_token", False):
         counted.start_length = 0

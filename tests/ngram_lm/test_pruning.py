@@ -14,7 +14,6 @@ from saffu.ngram_lm.pruning import EVERYTHING, search
 from saffu.ngram_lm.row_pruning import RowPruner, TableScalars, expected_loss, needed_entries
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import Vocabulary
-from saffu.utils import checkpoint
 from saffu.utils.streams import TokenStream
 
 VOCAB_SIZE = 23
@@ -153,9 +152,10 @@ def test_visits_are_the_share_of_positions_with_a_context():
         assert visits.sum() < 1
 
 
-def test_compact_tables_find_the_same_entries(new):
+@pytest.mark.parametrize("step", [0.0, 1 / 16, 1.0])
+def test_compact_tables_find_the_same_entries(new, step):
     pruner = pruner_of(0.5)
-    loose = pruner.weights.with_tables(rounded(pruner.tables(0.2)))
+    loose = pruner.weights.with_tables(rounded(pruner.tables(0.2), step))
     priors = pruner.weights.unigram, pruner.weights.continuation
     tight = NgramWeights.of_tables(compact_tables(loose.tables, 2), 2, priors, 3, 1)
     stream = TokenStream.of(new)
@@ -201,7 +201,7 @@ def test_the_loss_is_at_most_what_was_asked_for(models):
 def test_the_file_is_at_most_as_large_as_was_asked_for(models, tmp_path):
     exact, _ = models["k-fold"]
     sizes = []
-    for size in (25_000, 50_000):
+    for size in (8_000, 11_000):
         exact.pruned(target_size=size).save(tmp_path / "model")
         sizes.append((tmp_path / "model").stat().st_size)
         assert 0.5 * size < sizes[-1] <= size
@@ -357,35 +357,3 @@ def test_bad_targets_are_named(models, targets, error, message):
 def test_models_without_text_are_refused():
     with pytest.raises(ValueError, match="has seen no text"):
         saffu.ExplicitLM().pruned()
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("table0.lengths", lambda a: a + np.uint8(1)),
-        ("table2.lengths", lambda a: a[:-1]),
-        ("table0.words", lambda a: a[::-1].copy()),
-        ("table0.words", lambda a: a + np.uint8(VOCAB_SIZE)),
-        ("table3.words", lambda a: a.astype(np.int8)),
-        ("table0.weights", lambda a: np.full_like(a, np.nan)),
-        ("table0.weights", lambda a: a.astype(np.float64)),
-        ("table0.totals", lambda a: np.zeros_like(a)),
-        ("table2.totals", lambda a: a[1:]),
-        ("unigram", lambda a: a[1:]),
-        ("unigram", lambda a: a * 2),
-        ("followed", lambda a: np.zeros_like(a)),
-        ("scalars", lambda a: a[:, 1:].copy()),
-        ("bounds", lambda a: a + np.inf),
-    ],
-)
-def test_damaged_arrays_are_refused(models, tmp_path, name, change):
-    models["k-fold"][1].save(tmp_path / "model")
-    kind, arrays, metadata = checkpoint.read(tmp_path / "model")
-    checkpoint.write(tmp_path / "damaged", kind, {**arrays, name: change(arrays[name])}, metadata)
-    with pytest.raises(ValueError, match="damaged explicit-lm model"):
-        saffu.load(tmp_path / "damaged")
-    left = {other: array for other, array in arrays.items() if other != name}
-    checkpoint.write(tmp_path / "damaged", kind, left, metadata)
-    if name != "bounds":
-        with pytest.raises(ValueError, match="damaged explicit-lm model"):
-            saffu.load(tmp_path / "damaged")
