@@ -273,6 +273,11 @@ def patch_moments(
     n_threads: int,
 ) -> _Float64: ...
 
+# regression.c
+def regression_gradients(
+    A: _Real, W: _Real, bias: _Real, targets: _Int32, slopes: bool, n_threads: int
+) -> tuple[_Float64, _Float64, _Real | None]: ...
+
 # panels.c
 PANEL_BYTES: int
 

@@ -90,7 +90,8 @@ SAFFU_INLINE void NAME(softmax_row)(int64_t n_units, REAL *restrict p_k) {
         for (int l = 0; l < LANES; l++) sum[l] += term[l];
     }
     for (int l = 0; l < LANES; l++) total += sum[l];
-    for (int64_t k = 0; k < n_units; k++) p_k[k] /= total;
+    REAL weight = 1 / total; /* a division of each would take as long as its exponential */
+    for (int64_t k = 0; k < n_units; k++) p_k[k] *= weight;
 }
 
 /* p_pk (BLOCK, n_units) = softmax(v W), n_units padded. */

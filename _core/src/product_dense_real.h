@@ -1,7 +1,7 @@
 /* Rows of a sparse matrix that are nearly full, for one type of real: included by product.c.
  *
- * Their entries are spread into panels of GROUP rows, zeros between them, so that a load of B serves GROUP rows. DEPTH
- * rows of B at a time stay in cache for all rows of a chunk. Every sum has the order of the sparse loop, and a zero
+ * Their entries are laid out with zeros between them, so that a load of B serves GROUP rows; most pieces of rows lack no
+ * entry and are copied as they are. DEPTH rows of B at a time stay in cache for all rows of a chunk. Every sum has the order of the sparse loop, and a zero
  * times a finite number changes none: its bits are the same. So B must be finite, and columns ascend within a row. */
 
 /* Tiles of at least three vectors: the sums of narrower ones have another order. */
@@ -25,21 +25,26 @@ SAFFU_INLINE int NAME(ascend)(const NAME(Product) *p, int64_t from, int64_t to) 
     return !descents;
 }
 
-/* a_gir (groups, DEPTH, GROUP): rows [from, to) of H, columns [first, first + DEPTH); next (to - from) is where each
- * row goes on. */
+/* a_mi (rows, DEPTH): rows [from, to) of H, columns [first, first + DEPTH), rows beyond them zeros; next (to - from) is
+ * where each row goes on. */
 SAFFU_INLINE void NAME(spread)(const NAME(Product) *p, int64_t from, int64_t to, int64_t first, int64_t *restrict next,
-                               REAL *restrict a_gir) {
-    memset(a_gir, 0, (size_t)((to - from + GROUP - 1) / GROUP * DEPTH * GROUP) * sizeof *a_gir);
-    for (int64_t m = from; m < to; m++) {
-        REAL *a_i = a_gir + (m - from) / GROUP * DEPTH * GROUP + (m - from) % GROUP;
-        int64_t e = next[m - from], end = p->indptr[m + 1];
-        for (; e < end && p->indices[e] < first + DEPTH; e++) a_i[(p->indices[e] - first) * GROUP] = p->data[e];
+                               REAL *restrict a_mi) {
+    for (int64_t m = from; m < to; m++, a_mi += DEPTH) {
+        int64_t e = next[m - from], left = p->indptr[m + 1] - e, last = e + DEPTH - 1;
+        if (left >= DEPTH && p->indices[e] == first && p->indices[last] == first + DEPTH - 1) { /* none is missing */
+            memcpy(a_mi, p->data + e, DEPTH * sizeof *a_mi);
+            next[m - from] = e + DEPTH;
+            continue;
+        }
+        memset(a_mi, 0, DEPTH * sizeof *a_mi);
+        for (; left > 0 && p->indices[e] < first + DEPTH; e++, left--) a_mi[p->indices[e] - first] = p->data[e];
         next[m - from] = e;
     }
+    for (; (to - from) % GROUP; to++, a_mi += DEPTH) memset(a_mi, 0, DEPTH * sizeof *a_mi);
 }
 
-/* z_rk (GROUP, n_vectors of a tile) += sum_i a_ir b_ik. */
-SAFFU_INLINE void NAME(multiply_group)(const REAL *a_ir, const REAL *b_ik, int64_t stride, int64_t n, int n_vectors,
+/* z_rk (GROUP, n_vectors of a tile) += sum_i a_ri b_ik. */
+SAFFU_INLINE void NAME(multiply_group)(const REAL *a_ri, const REAL *b_ik, int64_t stride, int64_t n, int n_vectors,
                                        REAL *restrict z_rk) {
     NAME(Vector) sum[GROUP][2];
     for (int r = 0; r < GROUP; r++)
@@ -48,7 +53,7 @@ SAFFU_INLINE void NAME(multiply_group)(const REAL *a_ir, const REAL *b_ik, int64
         NAME(Vector) b[2];
         for (int v = 0; v < n_vectors; v++) b[v] = NAME(load_vector)(b_ik + i * stride + v * NAME(WIDTH));
         for (int r = 0; r < GROUP; r++)
-            for (int v = 0; v < n_vectors; v++) sum[r][v] = NAME(multiply_add_one)(sum[r][v], a_ir[i * GROUP + r], b[v]);
+            for (int v = 0; v < n_vectors; v++) sum[r][v] = NAME(multiply_add_one)(sum[r][v], a_ri[r * DEPTH + i], b[v]);
     }
     for (int r = 0; r < GROUP; r++) memcpy(z_rk + r * N_VECTORS * NAME(WIDTH), sum[r], (size_t)n_vectors * sizeof **sum);
 }
@@ -66,22 +71,22 @@ SAFFU_INLINE int64_t NAME(multiply_dense)(const NAME(Product) *p, int64_t from, 
                                           REAL *Z) {
     int64_t width = N_VECTORS * NAME(WIDTH), n_tiles = NAME(wide_tiles)(p->n_columns);
     int64_t n_rows = to - from, size = ROWS_AT_MOST * width;
-    REAL *a_gir = scratch + n_tiles * size;
+    REAL *a_mi = scratch + n_tiles * size;
     for (int64_t t = 0; t < n_tiles; t++)
         NAME(begin_sums)(p, NAME(tile_at)(p, NULL, t * width), (n_rows + GROUP - 1) / GROUP * GROUP, scratch + t * size);
     memcpy(next, p->indptr + from, (size_t)n_rows * sizeof *next);
     for (int64_t first = 0; first < p->n_inner; first += DEPTH) {
         int64_t depth = saffu_min(DEPTH, p->n_inner - first);
-        NAME(spread)(p, from, to, first, next, a_gir);
+        NAME(spread)(p, from, to, first, next, a_mi);
         for (int64_t t = 0; t < n_tiles; t++) {
             NAME(Tile) b = NAME(tile_at)(p, NULL, t * width);
             const REAL *b_ik = b.B + first * b.stride;
-            for (int64_t g = 0; g < n_rows; g += GROUP)
-                for (int64_t v = 0; v < b.n_vectors; v += 2) {
+            for (int64_t v = 0; v < b.n_vectors; v += 2)
+                for (int64_t g = 0; g < n_rows; g += GROUP) {
                     REAL *z = scratch + t * size + g * width + v * NAME(WIDTH);
-                    const REAL *a_ir = a_gir + g * DEPTH, *b_iv = b_ik + v * NAME(WIDTH);
-                    if (v + 1 < b.n_vectors) NAME(multiply_group)(a_ir, b_iv, b.stride, depth, 2, z);
-                    else NAME(multiply_group)(a_ir, b_iv, b.stride, depth, 1, z);
+                    const REAL *a_ri = a_mi + g * DEPTH, *b_iv = b_ik + v * NAME(WIDTH);
+                    if (v + 1 < b.n_vectors) NAME(multiply_group)(a_ri, b_iv, b.stride, depth, 2, z);
+                    else NAME(multiply_group)(a_ri, b_iv, b.stride, depth, 1, z);
                 }
         }
     }

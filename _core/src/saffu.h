@@ -562,6 +562,26 @@ int saffu_patch_moments(const saffu_patches *patches, const void *images, const 
                         const saffu_patch_plan *plan, int size, int64_t n_units, int64_t from, int64_t to,
                         double *sums, int n_threads);
 
+/* ---- regression.c: softmax regression on dense features ------------------------------------------------------------
+ *
+ * With features A (n, n_features), weights W (n_features, n_classes), a bias and targets below n_classes, of each row
+ *
+ *     p = softmax(A W + bias)     loss = -log p[target]     e = p - onehot(target)
+ *     dA = e W'                   the slopes of the sum of all losses by A; NULL if they are not wanted
+ *     dW = A' e,  dbias = sum e   the slopes by W and the bias, which is the last row of dW
+ *
+ * 4 n_features n_classes flops a row, 6 with dA, in one pass over A. The rows are cut into chunks whose dW have a place
+ * of their own in sums (n_chunks, n_features + 1, padded), zeros at first; a call takes rows [from, to) of every chunk,
+ * from in ascending multiples of 64. Added in order, the chunks' sums are dW; columns beyond n_classes are none. */
+typedef struct {
+    int64_t n, chunk, n_chunks;            /* rows; those in a chunk; chunks */
+    int64_t n_features, n_classes, padded; /* the first and the last make the shape of a chunk's sums */
+} saffu_regression_plan;
+saffu_regression_plan saffu_plan_regression(int64_t n, int64_t n_features, int64_t n_classes);
+int saffu_regression_gradients(const void *A, const void *W, const void *bias, const int32_t *targets,
+                               const saffu_regression_plan *plan, int size, int64_t from, int64_t to, double *losses,
+                               void *dA, double *sums, int n_threads);
+
 /* ---- panels.c: products of a few rows with a matrix that was packed once ---------------------------------------------
  *
  * Z (n_rows, n_columns) = A (n_rows, n_inner) B (n_inner, n_columns). B comes in panels (ceil(n_columns / w), n_inner,

@@ -80,7 +80,7 @@ def _best_contrast(
         )
         small.fit(images[some], progress=False)
         features = [rooted(small.pooled(images[rows], n_threads=n_threads)) for rows in (some, others)]
-        problem = RidgeProblem(features[0], targets[some], n_classes)
+        problem = RidgeProblem(features[0], targets[some], n_classes, n_threads)
         losses.append(best_ridge(problem, features[1], targets[others])[2])
     return KINDS[int(np.argmin(losses))]
 

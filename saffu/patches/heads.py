@@ -89,7 +89,7 @@ def fit_head(
     """Solve a head whose ridge and powers are known."""
     layer = network = None
     if settings.kind != "network":
-        layer = RidgeProblem(rooted(pooled), targets, n_classes).solve(ridge)
+        layer = RidgeProblem(rooted(pooled), targets, n_classes, n_threads).solve(ridge)
     if settings.kind != "layer":
         network = ExplicitNetwork(settings.hidden, complement=False, seed=settings.seed, n_threads=n_threads)
         network.fit(pooled.reshape(len(pooled), -1), targets, n_classes=n_classes, progress=False)
@@ -113,7 +113,7 @@ def tuned_head(
         alone = replace(settings, kind="network")
         head = fit_head(alone, *fitted, n_classes, head.ridge, head.powers, n_threads)
     if settings.kind != "network":
-        problem = RidgeProblem(rooted(fitted[0]), fitted[1], n_classes)
+        problem = RidgeProblem(rooted(fitted[0]), fitted[1], n_classes, n_threads)
         ridge, layer, _ = best_ridge(problem, rooted(pooled), targets)
         head = replace(head, ridge=ridge, layer=layer)
     parts = [np.ascontiguousarray(part, np.float64) for part in head.log_parts(pooled, n_threads)]

@@ -14,6 +14,8 @@ from saffu.utils.arrays import Array, Bools, Float64, Int32, Int64, Matrix
 from saffu.utils.validate import INT32_MAX
 
 CHUNK_VALUES = 1 << 22  # activations that are held at once: they stay in the cache, and in memory that is used again
+NEARLY_FULL = 0.5  # a share of entries above which zeros take less time than the places of the others
+TURNED_ROWS = 64  # that are transposed at once: they stay in the cache
 COMPARED_ROWS = 1 << 16  # rows that are copied at once to be compared
 
 
@@ -119,6 +121,12 @@ class SparseRows:
 
     def transposed(self) -> SparseRows:
         """Columns as rows."""
+        if self.data.size > len(self) * self.n_columns * NEARLY_FULL:
+            dense = self._as_scipy().toarray()
+            turned = np.empty(dense.shape[::-1], dense.dtype)
+            for begin in range(0, len(dense), TURNED_ROWS):
+                turned[:, begin : begin + TURNED_ROWS] = dense[begin : begin + TURNED_ROWS].T
+            return SparseRows.of(turned, self.n_threads)
         return SparseRows.of(csr_array(self._as_scipy().T), self.n_threads)
 
     def _as_scipy(self) -> csr_array:

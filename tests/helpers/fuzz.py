@@ -366,6 +366,14 @@ def raw_panels(rng: Rng) -> Call:
     return _core.panel_product, [A, panels, Z, threads(rng)]
 
 
+def raw_regression(rng: Rng) -> Call:
+    n_rows, n_features, n_classes, dtype = size(rng), size(rng, 0, 40), size(rng, 1, 40), real(rng)
+    A, W = reals(rng, n_rows, n_features, dtype=dtype), reals(rng, n_features, n_classes, dtype=dtype)
+    targets = rng.integers(0, n_classes, n_rows).astype(np.int32)
+    bias = reals(rng, n_classes, dtype=dtype)
+    return _core.regression_gradients, [A, W, bias, targets, bool(rng.random() < 0.5), threads(rng)]
+
+
 def raw_lstm(rng: Rng) -> Call:
     n_rows, n_cells, dtype = size(rng), size(rng, 0, 40), real(rng)
     gates = [reals(rng, n_rows, 4 * n_cells, dtype=dtype) for _ in range(2)]

@@ -616,3 +616,14 @@ def patch_moments(images, shape, patch, stride, image_of, place_of, M, W, *input
         v = patch_inputs(images[m].reshape(shape), patch, places[number], M, *inputs)
         total += np.outer(v, np.exp(log_softmax((v @ W)[None]))[0])
     return total
+
+
+def regression_gradients(A, W, bias, targets):
+    """The cross-entropy of each row of softmax(A W + bias), and the gradients of their sum by (W, bias) and by A."""
+    logits = A @ W + bias
+    logits -= logits.max(axis=1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    rows = np.arange(len(A))
+    error = np.exp(log_p)
+    error[rows, targets] -= 1
+    return -log_p[rows, targets], np.vstack([A.T @ error, error.sum(axis=0)]), error @ W.T
