@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr, count_pairs
-from saffu.explicit.discounting import repeats
 from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
@@ -201,44 +199,6 @@ class NgramCounts:
 
     def _without_counts(self) -> NgramCounts:
         return NgramCounts(*self._shape)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What every row of explicit weights depends on, besides its own counts.
-
-    Attributes
-    ----------
-    n_tokens : int
-    unigram : ndarray of int64, shape (V,)
-    followed : ndarray of int64, shape (V,)
-        Number of distinct tokens before each token; the start of a document is one of them.
-    repeats : ndarray of int64, shape (n_tables, 6)
-        ``repeats[j, k]`` entries of table j occur k times; the last column is of those that occur more often, too.
-    """
-
-    n_tokens: int
-    unigram: Int64
-    followed: Int64
-    repeats: Int64
-
-    @classmethod
-    def of(cls, counts: NgramCounts) -> Statistics:
-        """Those of all counts."""
-        nearest = counts.distance[0]
-        followed = np.bincount(nearest.indices[nearest.data > 0], minlength=counts.vocab_size)
-        return cls(counts.n_tokens, counts.unigram, followed, np.stack([repeats(t.data) for t in counts.tables]))
-
-    def changed(self, piece: NgramCounts, before: Sequence[Int64]) -> Statistics:
-        """Those after a piece has been added to counts that held ``before[j]`` at the entries of its table j."""
-        after = [old + table.data for old, table in zip(before, piece.tables, strict=True)]
-        moved = [repeats(new) - repeats(old) for new, old in zip(after, before, strict=True)]
-        arrived = (after[0] > 0).astype(np.int64) - (before[0] > 0)
-        followed = self.followed.copy()
-        np.add.at(followed, piece.distance[0].indices, arrived)
-        return Statistics(
-            self.n_tokens + piece.n_tokens, self.unigram + piece.unigram, followed, self.repeats + np.stack(moved)
-        )
 
 
 def suffix_contexts(

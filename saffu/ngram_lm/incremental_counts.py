@@ -18,8 +18,9 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr
-from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts, without_starts
+from saffu.ngram_lm.counts import NgramCounts, suffix_contexts, without_starts
 from saffu.ngram_lm.pruned_counts import PrunedCounts, prune_rows
+from saffu.ngram_lm.statistics import Statistics
 from saffu.utils.arrays import Array, Bools, Int32, Int64, ranges, take
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.streams import TokenStream

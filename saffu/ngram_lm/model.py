@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saffu.ngram_lm import growth, serialization
+from saffu.ngram_lm import serialization
 from saffu.ngram_lm.contexts import PRIMINGS, Contexts
 from saffu.ngram_lm.conversion import ConvertibleModel
 from saffu.ngram_lm.counting_limits import CountingLimits
@@ -312,61 +312,6 @@ class ExplicitLM(ConvertibleModel):
         self.seconds["count"] += time.perf_counter() - began
         self.solution.prime(progress)
         return self
-
-    def grow(
-        self,
-        ids: ArrayLike | None = None,
-        *,
-        documents: ArrayLike | None = None,
-        progress: bool | None = None,
-        radius: int | None = None,
-        order: int | None = None,
-        windows: Sequence[int] | None = None,
-        induction: int | None = None,
-    ) -> Self:
-        """A model with more contexts: the same function, or, primed on text, a better one.
-
-        New tables are counted of all text and enter with a scalar of zero. With ``ids`` all scalars are then primed.
-
-        Parameters
-        ----------
-        ids, documents : optional
-            The text that the model has counted. Without it the model counts the sample that it keeps, which is the
-            whole text up to two million tokens.
-        progress : bool, optional
-            As in :meth:`fit`.
-        radius, order : int, optional
-            At least what they are.
-        windows : sequence of int, optional
-            Those there are, and more.
-        induction : int, optional
-            The length of the window, where there is none yet.
-
-        Returns
-        -------
-        ExplicitLM
-            This model stays as it is. ``growth`` records what was added and, with ``ids``, the criterion of priming
-            before and after, nats per token: scalars that would make it higher are not taken.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a setting is smaller than what there is, the text is needed and not that which was counted, or the model
-            is one of Kneser-Ney or back-off, whose counts depend on the order.
-
-        Examples
-        --------
-        >>> model = ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
-        >>> larger = model.grow(order=4, windows=(20,))
-        >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2])))
-        True
-        """
-        self.solution.primed_scalars()
-        contexts = growth.larger(self.contexts, radius, order, windows, induction)
-        grown = type(self)(**contexts.settings(), n_threads=self.n_threads)
-        growth.fill(grown, self, ids, documents, progress)
-        grown.vocabulary = self.vocabulary
-        return grown
 
     # ---- files -------------------------------------------------------------------------------------------------------
 

@@ -21,11 +21,12 @@ from saffu.explicit.discounting import MOST_REPEATS
 from saffu.ngram_lm import pruned_text, text_sample_files
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.pruned_counts import PrunedCounts
 from saffu.ngram_lm.pruned_text import PrunedText
 from saffu.ngram_lm.solution import Solution
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array

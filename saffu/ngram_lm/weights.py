@@ -13,9 +13,10 @@ from scipy.sparse import csr_array
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import discount_of, discounts, discounts_from, smoothed_distribution
-from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts
+from saffu.ngram_lm.counts import NgramCounts, suffix_contexts
 from saffu.ngram_lm.incremental_counts import Rows
 from saffu.ngram_lm.pruned_counts import PrunedCounts, weigh_pruned
+from saffu.ngram_lm.statistics import Statistics
 from saffu.utils.arrays import Bools, Float64, Int32, Int64, take
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
