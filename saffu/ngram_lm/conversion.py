@@ -262,6 +262,8 @@ class ConvertibleModel(CountedModel):
         >>> small.summary()["n_entries"] < model.summary()["n_entries"], small.pruning["loss"] <= 0.01
         (True, True)
         """
+        if self.contexts.keys:
+            raise ValueError("a model with skips, words or line_ends cannot be pruned; fit one without")
         if self.contexts.floor:
             raise ValueError("a model with a floor cannot be pruned, as it is made of all counts; fit one without")
         target = Target.of(max_loss, target_size, threshold)

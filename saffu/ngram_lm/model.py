@@ -14,6 +14,7 @@ from saffu.ngram_lm import serialization
 from saffu.ngram_lm.contexts import PRIMINGS, Contexts
 from saffu.ngram_lm.conversion import ConvertibleModel
 from saffu.ngram_lm.counting_limits import CountingLimits
+from saffu.ngram_lm.keyed_contexts import KeyedContexts
 from saffu.text import ModelVocabulary, Vocabulary
 from saffu.utils import checkpoint
 from saffu.utils.arrays import Array
@@ -54,6 +55,16 @@ class ExplicitLM(ConvertibleModel):
     floor : {"kneser-ney"}, optional
         Mix Kneser-Ney from the same counts into the probabilities, with a share that is fitted; with "k-fold" alone.
         Lowers perplexity by about 1 %; weights of suffixes take twice the memory.
+    skips : sequence of pair of int
+        ((1, 3), (2, 3)): the first and the third token before the next one are a context, and so are the second and
+        the third. Lowers the perplexity of words by about 0.7 %. With "k-fold" alone, as are those that follow.
+    words : int
+        1: the tokens of the present word so far are a context, whatever their number up to 24; 2: so are these after
+        the word before; and so on. For models of characters, whose perplexity 2 lowers by about 2 %.
+    delimiters : sequence of int
+        Ids after which a word begins: white space and punctuation.
+    line_ends : sequence of int
+        Ids after which a line begins. If there are any, the number of tokens since then, up to 80, is a context.
     n_threads : int, optional
         By default every available CPU. Results do not depend on it.
     memory_limit : int or str, optional
@@ -100,12 +111,17 @@ class ExplicitLM(ConvertibleModel):
         induction: int = 2000,
         priming: str = "k-fold",
         floor: str | None = None,
+        skips: Sequence[tuple[int, int]] = (),
+        words: int = 0,
+        delimiters: ArrayLike = (),
+        line_ends: ArrayLike = (),
         n_threads: int | None = None,
         memory_limit: int | str | None = None,
         min_entry: Sequence[int] = (),
         spill_folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        contexts = Contexts.of(radius, order, windows, induction, priming, floor)
+        keys = KeyedContexts.of(skips, words, delimiters, line_ends)
+        contexts = Contexts.of(radius, order, windows, induction, priming, floor, keys)
         super().__init__(contexts, n_threads, CountingLimits.of(contexts, memory_limit, min_entry, spill_folder))
         self.vocabulary = None
 
@@ -332,7 +348,8 @@ class ExplicitLM(ConvertibleModel):
 
     @classmethod
     def _from_checkpoint(cls, arrays: dict[str, Array], metadata: dict[str, Any]) -> Self:
-        settings = {name: metadata[name] for name in serialization.SETTINGS} | {"floor": metadata.get("floor")}
+        settings = {name: metadata[name] for name in serialization.SETTINGS}
+        settings |= {name: metadata[name] for name in serialization.LATER_SETTINGS if name in metadata}
         model = checkpoint.parse(cls, **settings)
         counted = serialization.read_counted_text(arrays, metadata, model.contexts)
         model._start_afresh(None, counted)
