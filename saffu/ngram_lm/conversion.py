@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 from numpy.typing import ArrayLike
 
-from saffu.ngram_lm import arpa, backoff, growth
+from saffu.ngram_lm import arpa, backoff, context_selection, growth
 from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.counted_model import CountedModel
 from saffu.ngram_lm.counts import NgramCounts
@@ -118,6 +119,7 @@ class ConvertibleModel(CountedModel):
 
         Examples
         --------
+        >>> import numpy as np
         >>> import saffu
         >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
         >>> larger = model.grow(order=4, windows=(20,))
@@ -130,6 +132,57 @@ class ConvertibleModel(CountedModel):
         growth.fill(grown, self, ids, documents, progress)
         grown.vocabulary = self.vocabulary
         return grown
+
+    def select(self, *, progress: bool | None = None) -> Self:
+        """A model with those of its contexts of ``skips``, ``words`` and ``line_ends`` that pay on the training folds.
+
+        A context stays if it lowers the criterion of priming by more than its scalars would by chance. The others go,
+        the least first, and the scalars are primed anew. Nothing is counted again.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        CountedModel
+            Of the same class; this model stays as it is. ``growth`` records what each context was worth, nats per
+            token of blocks that are left out of the counts, when it was looked at last.
+
+        Raises
+        ------
+        ValueError
+            If the model has seen no text.
+
+        Notes
+        -----
+        See :mod:`saffu.ngram_lm.context_selection`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import saffu
+        >>> ids = np.random.default_rng(0).integers(0, 5, 3000)  # of which nothing can be known
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0, line_ends=[1]).fit(ids)
+        >>> model.select().contexts.keys.line_ends
+        ()
+        """
+        choice = context_selection.choose(self.solution)
+        contexts = replace(self.contexts, keys=choice.keys)
+        model = type(self)(**contexts.settings(), n_threads=self.n_threads)
+        model.limits = self.limits
+        model._start_afresh(self.n_threads, self.counted.with_contexts(contexts))
+        model.seconds.update(self.seconds)
+        model.vocabulary, model.growth = self.vocabulary, [dict(record) for record in self.growth]
+        if choice.gains:
+            model.growth.append({"kind": "selection", "gains": choice.gains})
+        if choice.keys == self.contexts.keys:
+            solution = model.solution
+            solution.take(self.solution.solved()[0].weights, self.solution.bounds, self.solution.primed_scalars())
+            solution.share = self.solution.share
+            return model
+        return model.prime(progress=progress)
 
     # ---- as a back-off model -----------------------------------------------------------------------------------------
 

@@ -260,9 +260,9 @@ class CountedText:
         return text
 
     def with_contexts(self, contexts: Contexts) -> CountedText:
-        """The same counts for a model whose tables are these."""
+        """The same counts for a model whose tables are these, or some of these."""
         same = self._without_counts(contexts)
-        same.counts.push(self.total())
+        same.counts.push(self.total().with_keys(contexts.keys))
         return same
 
     def _without_counts(self, contexts: Contexts) -> CountedText:

@@ -224,6 +224,14 @@ class NgramCounts:
                 places.pop(parent, None)
         return self.with_tables(tables)
 
+    def with_keys(self, keys: KeyedContexts) -> NgramCounts:
+        """The same counts without the tables of some of the other contexts."""
+        if keys == self.keys:
+            return self
+        counts = NgramCounts(*self._shape[:4], keys)
+        counts.n_tokens, counts.unigram = self.n_tokens, self.unigram
+        return counts.with_tables([*self.distance, *self.suffix, *self.keys.tables_of(self.keyed, keys)])
+
     def with_tables(self, tables: Sequence[csr_array]) -> NgramCounts:
         """Other tables of this shape, for as many tokens."""
         counts, n_near = self._without_counts(), self.radius + self.order - 2

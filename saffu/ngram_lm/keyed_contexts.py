@@ -136,6 +136,12 @@ class KeyedContexts:
         nothing = np.empty(0, np.int32), np.empty(0, np.int64)
         return [_table(np.zeros(n + 1, np.int64), *nothing, vocab_size) for n in n_rows]
 
+    def tables_of(self, tables: Sequence[csr_array], fewer: KeyedContexts) -> list[csr_array]:
+        """Those of the tables that fewer contexts have."""
+        own = {name: [table] for name, table in zip(self.names[: self.n_single], tables, strict=False)}
+        single = [table for name in fewer.names[: fewer.n_single] for table in own[name]]
+        return [*single, *(tables[self.n_single :] if fewer.words else [])]
+
     # ---- counting ----------------------------------------------------------------------------------------------------
 
     def count(

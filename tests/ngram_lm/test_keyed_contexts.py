@@ -11,6 +11,7 @@ import pytest
 import saffu
 from helpers import reference
 from helpers.made_up import told_by_two
+from saffu.ngram_lm import context_selection
 from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
 from saffu.ngram_lm.keyed_contexts import LONGEST_LINE, LONGEST_STRING, KeyedContexts
@@ -238,3 +239,48 @@ def test_what_cannot_be_is_refused(settings, message):
 def test_pruning_is_refused():
     with pytest.raises(ValueError, match="cannot be pruned"):
         fitted().pruned()
+
+
+# ---- selection -------------------------------------------------------------------------------------------------------
+
+
+def test_only_contexts_that_pay_are_selected(tmp_path):
+    keys = {"skips": ((1, 3), (2, 3)), "words": 2, "delimiters": [0, 1], "line_ends": [1]}
+    settings = {"radius": 3, "order": 3, "windows": (20,), "induction": 0, "n_threads": 1}
+    text, new = words_in_lines(300, 1), words_in_lines(40, 2)
+    model = saffu.ExplicitLM(**settings, **keys).fit(text, vocab_size=10)
+    found = model.select()
+    paying = {name: value for name, value in keys.items() if name != "skips"}
+    assert found.contexts.keys.settings() == paying
+    assert model.contexts.keys.settings().keys() == keys.keys()
+    expected = saffu.ExplicitLM(**settings, **paying).fit(text, vocab_size=10)
+    np.testing.assert_array_equal(found.log_prob(new), expected.log_prob(new))
+    np.testing.assert_array_equal(found.update(new).prime().log_prob(new), expected.update(new).prime().log_prob(new))
+    found.save(tmp_path / "model")
+    again = saffu.load(tmp_path / "model")
+    assert again.summary()["growth"][0]["kind"] == "selection"
+    assert again.summary()["words"] == 2
+    same = expected.select()
+    assert same.contexts == expected.contexts
+    np.testing.assert_array_equal(same.log_prob(new), expected.log_prob(new))
+
+
+def test_none_is_selected_where_nothing_can_be_known():
+    ids = np.random.default_rng(0).integers(0, 10, 8000)
+    settings = {"radius": 3, "order": 3, "windows": (20,), "induction": 0, "n_threads": 1}
+    model = saffu.ExplicitLM(**settings, skips=((1, 3),), words=1, delimiters=[0], line_ends=[1]).fit(ids)
+    assert not model.select().contexts.keys
+
+
+def test_what_is_left_of_a_quadratic_without_some_variables():
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(3, 5, 5))
+    hessian, theta, group = root @ root.transpose(0, 2, 1) + np.eye(5), rng.normal(size=(3, 5)), np.array([1, 4])
+    left, own = context_selection.without(theta, hessian, group)
+    rest, moved = [0, 2, 3], np.zeros((3, 5))
+    moved[:, rest] = left
+    away = moved - theta
+    np.testing.assert_allclose((hessian @ away[..., None])[:, rest, 0], 0.0, atol=1e-12)  # the best of the rest
+    expected = 0.5 * np.einsum("si,sij,sj", away, hessian, away)
+    np.testing.assert_allclose(context_selection.gain(theta, hessian, group), expected)
+    np.testing.assert_array_equal(own, hessian[:, rest][:, :, rest])
