@@ -10,14 +10,17 @@ so a context stays if it gains more than ``p / n`` (Akaike 1974).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from saffu.ngram_lm.keyed_contexts import KeyedContexts
 from saffu.ngram_lm.priming import STRENGTH, Objective, Part
 from saffu.ngram_lm.solution import Solution
+from saffu.text import LINE_END_ID, UNKNOWN_ID, Vocabulary
 from saffu.utils.arrays import Float64, Int64
+
+WORD_SKIPS = (1, 3), (2, 3)
 
 
 class Choice(NamedTuple):
@@ -25,6 +28,33 @@ class Choice(NamedTuple):
 
     keys: KeyedContexts
     gains: dict[str, float]
+
+
+def candidate_contexts(vocabulary: Vocabulary, radius: int) -> dict[str, Any]:
+    """Contexts that may pay for the tokens of a vocabulary, as arguments of :class:`saffu.ExplicitLM`.
+
+    For characters and bytes the present word, which a type without a letter, a digit or an apostrophe ends; for words
+    and pieces of these, pairs that skip some. For all the place in the line.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    radius : int
+        That of the model.
+
+    Examples
+    --------
+    >>> import saffu
+    >>> vocabulary = saffu.text.Vocabulary(["a", "b", " "], tokenizer="chars")
+    >>> candidate_contexts(vocabulary, 5)
+    {'line_ends': (1,), 'words': 2, 'delimiters': (0, 1, 4)}
+    """
+    lines = {"line_ends": (LINE_END_ID,)}
+    if vocabulary.tokenizer not in ("chars", "bytes"):
+        return {**lines, "skips": WORD_SKIPS if radius > 1 else ()}
+    ends = [not any(c.isalnum() or c == "'" for c in str(kind)) for kind in vocabulary.types]
+    delimiters = sorted({UNKNOWN_ID, LINE_END_ID, *np.flatnonzero(ends).tolist()})
+    return {**lines, "words": 2, "delimiters": tuple(delimiters)}
 
 
 def choose(solution: Solution) -> Choice:
