@@ -208,7 +208,8 @@ class KeyedContexts:
             found[len(self.skips)] = self._places_in_lines(stream, opens)
 
         def number(length: int, rows: Int32, ids: Int32) -> Int32:
-            return np.unique(rows.astype(np.int64) * n_tokens + ids, return_inverse=True)[1].astype(np.int32)
+            inverse = np.unique(rows.astype(np.int64) * n_tokens + ids, return_inverse=True)[1]
+            return np.asarray(inverse, np.int32)
 
         if self.words:
             first = 0
