@@ -1,6 +1,6 @@
 """What each context, the gates, the floor and adaptation are worth to the explicit language model, without a gradient.
 
-``python -m bench.experiments.context_ablation [--print] [--tokens N]`` takes about fifteen minutes. Needs SAFFU_DATA.
+``python -m bench.experiments.context_ablation [--print] [--tokens N]`` takes half an hour. Needs SAFFU_DATA.
 
 Each row changes one thing of the default model and shows by how much that moves the perplexity of the test part of each
 corpus. A second table has a model of Brown read other texts, with and without learning from what it has read.
@@ -23,7 +23,8 @@ from bench.report.requirements import data_folder
 from bench.report.tables import check_published, machine_line, markdown_table, publish
 from saffu import ExplicitLM
 from saffu.ngram_lm import priming
-from saffu.text import Chunk, Corpus
+from saffu.ngram_lm.context_selection import WORD_SKIPS, candidate_contexts
+from saffu.text import Chunk, Corpus, Vocabulary
 
 NAME = "context-ablation"
 SIX_WINDOWS = (15, 60, 200, 500, 2000, 8000)
@@ -31,8 +32,8 @@ ORDERS = {"words": 4, "chars": 10}
 ADAPTED_TOKENS = 60_000  # of each text that a model of Brown reads
 MIN_COUNT = corpora.MIN_COUNT
 
-# What is changed: arguments of the constructor, but that "order" is added to the usual one, and "states" is how many
-# there are.
+# What is changed: arguments of the constructor, but that "order" is added to the usual one, "states" is how many there
+# are, "candidates" names those contexts that the vocabulary asks for, and "select" leaves out those that do not pay.
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "one state: scalars do not depend on how well the context is known": {"states": 1},
     "no distances but the first": {"radius": 1},
@@ -44,6 +45,10 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "six windows": {"windows": SIX_WINDOWS},
     "no induction": {"induction": 0},
     "floor of Kneser-Ney": {"floor": "kneser-ney"},
+    "pairs of the tokens 1 and 3, and 2 and 3, before": {"skips": WORD_SKIPS},
+    "the present word, also after the word before (characters)": {"candidates": ("words", "delimiters")},
+    "the place in the line": {"candidates": ("line_ends",)},
+    "those of these three that pay": {"candidates": ("words", "delimiters", "line_ends"), "select": True},
     "floor, distances up to 10, one token longer, six windows": {
         "floor": "kneser-ney",
         "radius": 10,
@@ -61,6 +66,7 @@ class Text(NamedTuple):
     train: Chunk
     test: Chunk
     order: int
+    candidates: Mapping[str, Any]
 
 
 class Score(NamedTuple):
@@ -75,16 +81,19 @@ def texts(folder: Path, tokens: int | None) -> Iterator[Text]:
     """Brown, children's corpora, Wikipedia (its validation part for training) and the characters of Shakespeare."""
     for name in corpora.WORDS:
         parts = corpora.parts(folder, name, tokens)
-        yield Text(name, len(parts.vocabulary), parts.train, cut(parts.test, tokens), ORDERS["words"])
+        yield text_of(name, parts.vocabulary, parts.train, cut(parts.test, tokens), ORDERS["words"])
     train, test = (
         Corpus(folder / "wikitext2" / f"{part}.txt.gz", tokenizer="whitespace") for part in ("valid", "test")
     )
     vocabulary = train.build_vocabulary(MIN_COUNT)
-    yield Text(
-        "WikiText-2", len(vocabulary), train.read(vocabulary), cut(test.read(vocabulary), tokens), ORDERS["words"]
-    )
+    yield text_of("WikiText-2", vocabulary, train.read(vocabulary), cut(test.read(vocabulary), tokens), ORDERS["words"])
     split = corpora.shakespeare(folder, "chars", within=1.0 if tokens is None else min(1.0, tokens / 1_000_000))
-    yield Text(split.name, len(split.vocabulary), split.train, split.test, ORDERS["chars"])
+    yield text_of(split.name, split.vocabulary, split.train, split.test, ORDERS["chars"])
+
+
+def text_of(name: str, vocabulary: Vocabulary, train: Chunk, test: Chunk, order: int) -> Text:
+    """A corpus read with a vocabulary."""
+    return Text(name, len(vocabulary), train, test, order, candidate_contexts(vocabulary, ExplicitLM().radius))
 
 
 def cut(text: Chunk, tokens: int | None) -> Chunk:
@@ -94,16 +103,24 @@ def cut(text: Chunk, tokens: int | None) -> Chunk:
 
 def measured(text: Text, change: Mapping[str, Any]) -> Score:
     """Fit a model with one thing changed and score the test text."""
-    settings = {name: value for name, value in change.items() if name != "states"}
+    settings = {name: value for name, value in change.items() if name not in ("states", "candidates", "select")}
+    settings |= {name: text.candidates[name] for name in change.get("candidates", ()) if name in text.candidates}
+    if change.get("select"):
+        settings |= {"skips": WORD_SKIPS}
     model = ExplicitLM(**settings | {"order": text.order + change.get("order", 0)})
+
+    selected: list[ExplicitLM] = []
 
     def fit() -> None:
         model.fit(text.train.ids, documents=text.train.starts, vocab_size=text.n_types)
         if change.get("states") == 1:
             with_one_state(model)
+        if change.get("select"):
+            selected.append(model.select())
 
     _, fitting = timed(fit)
-    log_prob, scoring = timed(lambda: model.log_prob(text.test.ids, documents=text.test.starts))
+    answers = selected[0] if selected else model
+    log_prob, scoring = timed(lambda: answers.log_prob(text.test.ids, documents=text.test.starts))
     return Score(-float(log_prob.mean()), fitting.wall, scoring.wall)
 
 

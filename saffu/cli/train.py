@@ -14,6 +14,7 @@ from saffu.cli.models import corpus_to_train, reading_bar, tokenizer_files, with
 from saffu.cli.options import Commands, add_files, add_quiet, add_tokens, flag, given, new_command
 from saffu.cli.prune import max_loss_help, outcome
 from saffu.mixture_lm import MixtureLM
+from saffu.ngram_lm.context_selection import candidate_contexts
 from saffu.ngram_lm.model import PRIMINGS, ExplicitLM
 from saffu.ngram_lm.spilled_counts import check_spill_folder
 from saffu.text import Corpus, EncodedCorpus
@@ -109,6 +110,14 @@ def _add_explicit_options(parser: argparse.ArgumentParser) -> None:
         "or token by token (leave-one-out), set so that the model is modified Kneser-Ney, 1, or Kneser-Ney's fitted "
         "for each length of context, a model that 'saffu export' writes (backoff) "
         f"({PRIMINGS[0]})",
+    )
+    add(
+        "--select-contexts",
+        action="store_true",
+        default=None,
+        help="also predict from pairs of words that skip some or, in a model of characters, from the word so far and "
+        "the word before, and from the place in the line; what does not pay on training text that is left out of the "
+        "counts is left out of the model; for the explicit model alone",
     )
     add(
         "--prune",
@@ -225,12 +234,17 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
     if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
         raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
     settings = given(arguments, "radius", *EXPLICIT_OPTIONS, "min_entry")
+    if arguments.select_contexts and (others := given(arguments, "prune", *COUNTING_OPTIONS)):
+        raise ValueError(f"--select-contexts needs all counts in memory: {flag(next(iter(others)))} has no meaning")
     if arguments.memory is not None:
         settings |= {"memory_limit": arguments.memory, "spill_folder": _spill_folder(arguments)}
         check_spill_folder(_spill_folder(arguments))
     model = ExplicitLM(**settings, n_threads=arguments.threads)
     progress = not arguments.quiet
     text = _encoded(arguments, corpus)
+    if arguments.select_contexts:
+        settings |= candidate_contexts(text.vocabulary, model.radius)
+        model = ExplicitLM(**settings, n_threads=arguments.threads)
     model.vocabulary = text.vocabulary
     with progress_bar(text.n_tokens, "count", progress) as bar:
         for chunk in text.chunks():
@@ -238,6 +252,8 @@ def _train_explicit(arguments: argparse.Namespace, corpus: Corpus) -> tuple[Any,
             bar.update(chunk.ids.size)
         model.counted.count_waiting(model.n_threads, progress=False)
     model.prime(progress=progress)
+    if arguments.select_contexts:
+        model = model.select(progress=progress)
     if arguments.prune is None:
         return model, model.n_tokens
     smaller = model.pruned(max_loss=arguments.prune, progress=progress)
@@ -251,7 +267,7 @@ def _train_within(arguments: argparse.Namespace, corpus: Corpus, begin: float) -
     for_counts = ("radius", *EXPLICIT_OPTIONS, "min_entry")
     if others := given(arguments, *UNIT_OPTIONS, *REFINING_OPTIONS, *RESIDUAL_OPTIONS, "refine"):
         raise ValueError(f"{flag(next(iter(others)))} is for --model saffu")
-    if others := given(arguments, "memory", "prune", *(() if is_mixture else for_counts)):
+    if others := given(arguments, "memory", "prune", "select_contexts", *(() if is_mixture else for_counts)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit")
     budget = train_within.time_budget(arguments, begin)
     explicit = ExplicitLM(**given(arguments, *for_counts), n_threads=arguments.threads)
@@ -306,8 +322,8 @@ def _new_saffu(arguments: argparse.Namespace) -> tuple[SaffuLM, ExplicitLM | Non
     ValueError
         If an option was given that has no meaning without another.
     """
-    if arguments.prune is not None:
-        raise ValueError("--prune is for --model explicit")
+    if others := given(arguments, "prune", "select_contexts"):
+        raise ValueError(f"{flag(next(iter(others)))} is for --model explicit")
     if not arguments.residual and (others := given(arguments, *EXPLICIT_OPTIONS)):
         raise ValueError(f"{flag(next(iter(others)))} is for --model explicit, or needs --residual")
     if others := given(arguments, *COUNTING_OPTIONS):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from saffu.ngram_lm.keyed_contexts import NO_KEYS, KeyedContexts
 from saffu.utils import validate
 from saffu.utils.arrays import Float64
 
@@ -28,6 +29,7 @@ class Contexts:
     induction : int
     priming : str
     floor : str or None
+    keys : KeyedContexts
     """
 
     radius: int
@@ -36,6 +38,7 @@ class Contexts:
     induction: int
     priming: str
     floor: str | None = None
+    keys: KeyedContexts = NO_KEYS
 
     @classmethod
     def of(
@@ -46,6 +49,7 @@ class Contexts:
         induction: int,
         priming: str,
         floor: str | None = None,
+        keys: KeyedContexts = NO_KEYS,
     ) -> Contexts:
         """Check and convert.
 
@@ -59,18 +63,24 @@ class Contexts:
             raise ValueError(f"windows must be at most {MOST_WINDOWS}, got {len(lengths)}")
         if floor is not None and (validate.choice(floor, "floor", FLOORS), priming)[1] != "k-fold":
             raise ValueError(f"floor needs priming='k-fold', which fits its share to text left out, got {priming!r}")
+        radius = validate.integer(radius, "radius", 1, LARGEST_RADIUS)
+        keys.check_radius(radius)
+        if keys and priming != "k-fold":
+            raise ValueError(f"skips, words and line_ends need priming='k-fold', got {priming!r}")
         return cls(
-            validate.integer(radius, "radius", 1, LARGEST_RADIUS),
+            radius,
             validate.integer(order, "order", 2, LARGEST_ORDER),
             lengths,
             validate.integer(induction, "induction", 0, validate.LARGEST["window"]),
             validate.choice(priming, "priming", PRIMINGS),
             floor,
+            keys,
         )
 
     def settings(self) -> dict[str, Any]:
         """The settings by their names, as they are saved; without a floor, as in files of earlier versions, none."""
-        settings = {**asdict(self), "windows": list(self.windows)}
+        settings = {name: value for name, value in asdict(self).items() if name != "keys"}
+        settings |= {"windows": list(self.windows), **self.keys.settings()}
         return settings if self.floor else {name: value for name, value in settings.items() if name != "floor"}
 
     @property
@@ -85,18 +95,18 @@ class Contexts:
 
     @property
     def n_tables(self) -> int:
-        """Number of tables of counts: distances, then suffixes of 2, ... order - 1 tokens."""
-        return self.table_radius + self.order - 2
+        """Number of tables of counts: distances, suffixes of 2, ... order - 1 tokens, and those of other contexts."""
+        return self.table_radius + self.order - 2 + self.keys.n_tables
 
     @property
     def reach(self) -> int:
         """Tokens before a position that tables of counts depend on."""
-        return max(self.table_radius, self.order - 1)
+        return max(self.table_radius, self.order - 1, self.keys.reach)
 
     @property
     def history(self) -> int:
         """Tokens before a position that its probabilities can depend on."""
-        return max([*self.windows, self.induction, self.radius, self.order - 1])
+        return max([*self.windows, self.induction, self.radius, self.order - 1, self.keys.reach])
 
     @property
     def start_length(self) -> int:
@@ -114,7 +124,7 @@ class Contexts:
     def names(self) -> list[str]:
         """Names of the contexts that the model has, in the order of their scalars."""
         names = [f"distance {k}" for k in range(1, self.table_radius + 1)]
-        names += [f"suffix {n}" for n in range(2, self.order)]
+        names += [f"suffix {n}" for n in range(2, self.order)] + self.keys.names
         windows, induction = self.pooled_windows
         return [*names, *(f"window {length}" for length in windows), *([f"induction {induction}"] if induction else [])]
 

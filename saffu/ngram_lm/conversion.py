@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 from numpy.typing import ArrayLike
 
-from saffu.ngram_lm import arpa, backoff
+from saffu.ngram_lm import arpa, backoff, context_selection, growth
 from saffu.ngram_lm.backoff_lm import BackoffLM
 from saffu.ngram_lm.counted_model import CountedModel
 from saffu.ngram_lm.counts import NgramCounts
@@ -72,6 +73,116 @@ class ConvertibleModel(CountedModel):
         model = cls(**counted.contexts.settings(), n_threads=n_threads)
         model._start_afresh(n_threads, counted)
         return model
+
+    # ---- with more contexts ------------------------------------------------------------------------------------------
+
+    def grow(
+        self,
+        ids: ArrayLike | None = None,
+        *,
+        documents: ArrayLike | None = None,
+        progress: bool | None = None,
+        radius: int | None = None,
+        order: int | None = None,
+        windows: Sequence[int] | None = None,
+        induction: int | None = None,
+    ) -> Self:
+        """A model with more contexts: the same function, or, primed on text, a better one.
+
+        New tables are counted of all text and enter with a scalar of zero. With ``ids`` all scalars are then primed.
+
+        Parameters
+        ----------
+        ids, documents : optional
+            The text that the model has counted. Without it the model counts the sample that it keeps, which is the
+            whole text up to two million tokens.
+        progress : bool, optional
+            As in :meth:`fit`.
+        radius, order : int, optional
+            At least what they are.
+        windows : sequence of int, optional
+            Those there are, and more.
+        induction : int, optional
+            The length of the window, where there is none yet.
+
+        Returns
+        -------
+        ExplicitLM
+            This model stays as it is. ``growth`` records what was added and, with ``ids``, the criterion of priming
+            before and after, nats per token: scalars that would make it higher are not taken.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is smaller than what there is, the text is needed and not that which was counted, or the model
+            is one of Kneser-Ney or back-off, whose counts depend on the order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import saffu
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0).fit([0, 1, 2] * 50)
+        >>> larger = model.grow(order=4, windows=(20,))
+        >>> bool(np.allclose(larger.log_prob([0, 1, 2]), model.log_prob([0, 1, 2])))
+        True
+        """
+        self.solution.primed_scalars()
+        contexts = growth.larger(self.contexts, radius, order, windows, induction)
+        grown = type(self)(**contexts.settings(), n_threads=self.n_threads)
+        growth.fill(grown, self, ids, documents, progress)
+        grown.vocabulary = self.vocabulary
+        return grown
+
+    def select(self, *, progress: bool | None = None) -> Self:
+        """A model with those of its contexts of ``skips``, ``words`` and ``line_ends`` that pay on the training folds.
+
+        A context stays if it lowers the criterion of priming by more than its scalars would by chance. The others go,
+        the least first, and the scalars are primed anew. Nothing is counted again.
+
+        Parameters
+        ----------
+        progress : bool, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        CountedModel
+            Of the same class; this model stays as it is. ``growth`` records what each context was worth, nats per
+            token of blocks that are left out of the counts, when it was looked at last.
+
+        Raises
+        ------
+        ValueError
+            If the model has seen no text.
+
+        Notes
+        -----
+        See :mod:`saffu.ngram_lm.context_selection`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import saffu
+        >>> ids = np.random.default_rng(0).integers(0, 5, 3000)  # of which nothing can be known
+        >>> model = saffu.ExplicitLM(order=3, windows=(), induction=0, line_ends=[1]).fit(ids)
+        >>> model.select().contexts.keys.line_ends
+        ()
+        """
+        choice = context_selection.choose(self.solution)
+        contexts = replace(self.contexts, keys=choice.keys)
+        model = type(self)(**contexts.settings(), n_threads=self.n_threads)
+        model.limits = self.limits
+        model._start_afresh(self.n_threads, self.counted.with_contexts(contexts))
+        model.seconds.update(self.seconds)
+        model.vocabulary, model.growth = self.vocabulary, [dict(record) for record in self.growth]
+        if choice.gains:
+            model.growth.append({"kind": "selection", "gains": choice.gains})
+        if choice.keys == self.contexts.keys:
+            solution = model.solution
+            solution.take(self.solution.solved()[0].weights, self.solution.bounds, self.solution.primed_scalars())
+            solution.share = self.solution.share
+            return model
+        return model.prime(progress=progress)
 
     # ---- as a back-off model -----------------------------------------------------------------------------------------
 
@@ -208,6 +319,8 @@ class ConvertibleModel(CountedModel):
         >>> small.summary()["n_entries"] < model.summary()["n_entries"], small.pruning["loss"] <= 0.01
         (True, True)
         """
+        if self.contexts.keys:
+            raise ValueError("a model with skips, words or line_ends cannot be pruned; fit one without")
         if self.contexts.floor:
             raise ValueError("a model with a floor cannot be pruned, as it is made of all counts; fit one without")
         target = Target.of(max_loss, target_size, threshold)

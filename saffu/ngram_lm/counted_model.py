@@ -327,6 +327,7 @@ class CountedModel(LanguageModel):
         {'distance 1': 4, 'suffix 2': 3}
         """
         model, scalars = self.solution.solved()
+        weights = model.weights
         return {
             **self._settings(),
             "vocab_size": self.vocab_size,
@@ -338,7 +339,7 @@ class CountedModel(LanguageModel):
             **({} if self.pruning is None else {"pruning": self.pruning}),
             "bytes_weights": sum(array.nbytes for array in model.weights.packed),
             "features": {
-                name: table.counts.nnz for name, table in zip(self.feature_names, model.weights.tables, strict=False)
+                name: weights.tables[j].counts.nnz for name, j in zip(self.feature_names, weights.columns, strict=False)
             },
         }
 

@@ -112,7 +112,8 @@ class CountedText:
     def empty_counts(self) -> NgramCounts:
         """Tables of the shape of this model's."""
         assert self.vocab_size is not None
-        return NgramCounts(self.vocab_size, self.contexts.table_radius, self.contexts.order, self.start_length)
+        contexts = self.contexts
+        return NgramCounts(self.vocab_size, contexts.table_radius, contexts.order, self.start_length, contexts.keys)
 
     def check_whole(self) -> None:
         """Raise ValueError if rare entries have been dropped, so that no text can be added or taken away."""
@@ -259,9 +260,9 @@ class CountedText:
         return text
 
     def with_contexts(self, contexts: Contexts) -> CountedText:
-        """The same counts for a model whose tables are these."""
+        """The same counts for a model whose tables are these, or some of these."""
         same = self._without_counts(contexts)
-        same.counts.push(self.total())
+        same.counts.push(self.total().with_keys(contexts.keys))
         return same
 
     def _without_counts(self, contexts: Contexts) -> CountedText:

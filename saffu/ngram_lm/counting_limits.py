@@ -56,6 +56,10 @@ class CountingLimits:
             raise ValueError("min_entry is not for priming 'kneser-ney' and 'backoff', whose lower orders count types")
         if contexts.floor and (memory is not None or max(least, default=1) > 1):
             raise ValueError("floor needs all counts in memory: give neither memory_limit nor min_entry")
+        if contexts.keys and (memory is not None or max(least, default=1) > 1):
+            raise ValueError(
+                "skips, words and line_ends need all counts in memory: give neither memory_limit nor min_entry"
+            )
         return cls(
             memory, least if least and least[-1] > 1 else (), None if spill_folder is None else str(spill_folder)
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr, count_pairs
-from saffu.explicit.discounting import repeats
+from saffu.ngram_lm.keyed_contexts import NO_KEYS, KeyedContexts, stacked
 from saffu.utils.arrays import Bools, Int32, Int64
 from saffu.utils.streams import TokenStream
 from saffu.utils.threads import resolve_threads
@@ -30,6 +29,8 @@ class NgramCounts:
     * ``distance[k - 1]``, shape (V, V): which token is found k after which, k = 1..radius;
     * ``suffix[n - 2]``: which token follows the last n tokens, n = 2..order - 1.
 
+    Models with other contexts have the tables of these besides, ``keyed``, of :class:`KeyedContexts`.
+
     The contexts of a suffix table are not hashed: a suffix of n tokens *is* an entry of the table before it (its
     older part is that entry's row, its newest token the column), so row r of ``suffix[0]`` is entry r of
     ``distance[0]``, row r of ``suffix[1]`` is entry r of ``suffix[0]``, and so on.
@@ -44,21 +45,28 @@ class NgramCounts:
     start_length : int, optional
         Length of the longest contexts that begin with ``<s>``, tokens: by default all have them; with 1 it is
         alone; with 0 there is none, as in files of earlier versions.
+    keys : KeyedContexts, optional
+        Other contexts; by default none.
 
     Attributes
     ----------
     vocab_size, radius, order, start_length, n_tokens : int
+    keys : KeyedContexts
     unigram : ndarray of int64, shape (V,)
-    distance, suffix : list of csr_array
+    distance, suffix, keyed : list of csr_array
     """
 
-    def __init__(self, vocab_size: int, radius: int, order: int, start_length: int | None = None) -> None:
-        self.vocab_size, self.radius, self.order, self.n_tokens = vocab_size, radius, order, 0
+    def __init__(
+        self, vocab_size: int, radius: int, order: int, start_length: int | None = None, keys: KeyedContexts = NO_KEYS
+    ) -> None:
+        self.vocab_size, self.radius, self.order, self.n_tokens, self.keys = vocab_size, radius, order, 0, keys
         self.start_length = order - 1 if start_length is None else start_length
         self.unigram = np.zeros(vocab_size, np.int64)
         self.distance = [_empty(vocab_size, vocab_size) for _ in range(radius)]
         self.distance[0] = _empty(vocab_size + (self.start_length > 0), vocab_size)
         self.suffix = [_empty(0, vocab_size) for _ in range(order - 2)]
+        self.keyed = keys.empty(vocab_size)
+        self._stacked: list[csr_array] | None = None
 
     def of_stream(
         self,
@@ -99,6 +107,9 @@ class NgramCounts:
             chain[n] = table
             on_table()
         counts.distance[0], counts.suffix = chain[0], chain[1:]
+        for j, table in enumerate(self.keys.count(counts.distance, stream, n_context, opens, n_threads)):
+            counts.keyed[j] = table
+            on_table()
         return counts
 
     def _counted_suffixes(
@@ -131,8 +142,28 @@ class NgramCounts:
 
     @property
     def tables(self) -> list[csr_array]:
-        """Distance tables, then suffix tables."""
-        return [*self.distance, *self.suffix]
+        """Distance tables, then suffix tables, then those of other contexts."""
+        return [*self.distance, *self.suffix, *self.keyed]
+
+    @property
+    def parents(self) -> list[int]:
+        """For each table the one before it whose entries are its rows, or -1."""
+        n_before = self.radius + self.order - 2
+        chain = [0, *range(self.radius, n_before - 1)][: self.order - 2]
+        return [*[-1] * self.radius, *chain, *self.keys.parents(n_before)]
+
+    @property
+    def n_weighed(self) -> int:
+        """Number of tables where the strings of all lengths are one."""
+        return self.radius + self.order - 2 + self.keys.n_single + bool(self.keys.words)
+
+    @property
+    def keyed_tables(self) -> list[csr_array]:
+        """The tables of other contexts, those of the strings of all lengths below each other as one."""
+        if self._stacked is None:
+            n = self.keys.n_single
+            self._stacked = [*self.keyed[:n], *([stacked(self.keyed[n:])] if self.keys.words else [])]
+        return self._stacked
 
     @property
     def n_entries(self) -> int:
@@ -155,91 +186,66 @@ class NgramCounts:
 
     def negative(self) -> NgramCounts:
         """Every count with the other sign: what adding it takes away."""
-        turned = self._without_counts()
+        turned = self.with_tables([_with_data(table, -table.data) for table in self.tables])
         turned.n_tokens, turned.unigram = -self.n_tokens, -self.unigram
-        turned.distance = [_with_data(table, -table.data) for table in self.distance]
-        turned.suffix = [_with_data(table, -table.data) for table in self.suffix]
         return turned
 
     def pruned(self) -> NgramCounts:
         """The same counts without the entries of zero, but for those that are the context of another entry."""
-        left = self._without_counts()
-        left.n_tokens, left.unigram = self.n_tokens, self.unigram
-        chain = self.chain
-        kept = [table.data != 0 for table in chain]
-        for n in range(len(chain) - 2, -1, -1):
-            row_of_entry = np.repeat(np.arange(chain[n].nnz), np.diff(chain[n + 1].indptr))
-            kept[n][row_of_entry[kept[n + 1]]] = True
-        rows = [np.ones(chain[0].shape[0], bool), *kept[:-1]]
-        chain = [_selected(table, *which) for table, *which in zip(chain, rows, kept, strict=True)]
-        far = [_selected(table, np.ones(self.vocab_size, bool), table.data != 0) for table in self.distance[1:]]
-        left.distance, left.suffix = [chain[0], *far], chain[1:]
-        return left
+        tables, parents = self.tables, self.parents
+        kept = [table.data != 0 for table in tables]
+        rows = [np.ones(table.shape[0], bool) for table in tables]
+        for j in range(len(tables) - 1, -1, -1):
+            if parents[j] >= 0:
+                row_of_entry = np.repeat(np.arange(tables[j].shape[0]), np.diff(tables[j].indptr))
+                kept[parents[j]][row_of_entry[kept[j]]] = True
+        for j, parent in enumerate(parents):
+            rows[j] = rows[j] if parent < 0 else kept[parent]
+        return self.with_tables([_selected(table, *which) for table, *which in zip(tables, rows, kept, strict=True)])
 
     def _combine(self, other: NgramCounts, combine: Combine) -> NgramCounts:
         if self._shape != other._shape:
             raise ValueError(
                 f"counts of different shapes cannot be combined: (vocab_size, radius, order, start_length) "
-                f"{self._shape} and {other._shape}"
+                f"{self._shape[:4]} and {other._shape[:4]}, or other contexts"
             )
-        both = self._without_counts()
-        rows = np.arange(self.vocab_size)
-        n_rows = self.chain[0].shape[0]
-        mine = theirs = np.arange(n_rows)
-        chain: list[csr_array] = []
-        for a, b in zip(self.chain, other.chain, strict=True):
-            is_last = len(chain) + 1 == len(self.chain)
-            table, mine, theirs = combine(a, mine, b, theirs, chain[-1].nnz if chain else n_rows, not is_last)
-            chain.append(table)
-        far = zip(self.distance[1:], other.distance[1:], strict=True)
-        both.distance = [chain[0], *(combine(a, rows, b, rows, self.vocab_size, False)[0] for a, b in far)]
-        both.suffix = chain[1:]
-        return both
+        tables: list[csr_array] = []
+        places: dict[int, tuple[Int64, Int64]] = {}  # of the entries of tables that are parents
+        parents = self.parents
+        for j, (a, b) in enumerate(zip(self.tables, other.tables, strict=True)):
+            parent, same = parents[j], np.arange(a.shape[0] if parents[j] < 0 else 0)
+            mine, theirs = places.get(parent, (same, same))
+            n_rows = same.size if parent < 0 else tables[parent].nnz
+            table, *found = combine(a, mine, b, theirs, n_rows, j in parents)
+            tables.append(table)
+            if j in parents:
+                places[j] = found[0], found[1]
+            if parent not in parents[j + 1 :]:
+                places.pop(parent, None)
+        return self.with_tables(tables)
+
+    def with_keys(self, keys: KeyedContexts) -> NgramCounts:
+        """The same counts without the tables of some of the other contexts."""
+        if keys == self.keys:
+            return self
+        counts = NgramCounts(*self._shape[:4], keys)
+        counts.n_tokens, counts.unigram = self.n_tokens, self.unigram
+        return counts.with_tables([*self.distance, *self.suffix, *self.keys.tables_of(self.keyed, keys)])
+
+    def with_tables(self, tables: Sequence[csr_array]) -> NgramCounts:
+        """Other tables of this shape, for as many tokens."""
+        counts, n_near = self._without_counts(), self.radius + self.order - 2
+        counts.n_tokens, counts.unigram = self.n_tokens, self.unigram
+        counts.distance, counts.suffix = list(tables[: self.radius]), list(tables[self.radius : n_near])
+        counts.keyed = list(tables[n_near:])
+        return counts
 
     @property
-    def _shape(self) -> tuple[int, int, int, int]:
-        return self.vocab_size, self.radius, self.order, self.start_length
+    def _shape(self) -> tuple[int, int, int, int, KeyedContexts]:
+        return self.vocab_size, self.radius, self.order, self.start_length, self.keys
 
     def _without_counts(self) -> NgramCounts:
         return NgramCounts(*self._shape)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What every row of explicit weights depends on, besides its own counts.
-
-    Attributes
-    ----------
-    n_tokens : int
-    unigram : ndarray of int64, shape (V,)
-    followed : ndarray of int64, shape (V,)
-        Number of distinct tokens before each token; the start of a document is one of them.
-    repeats : ndarray of int64, shape (n_tables, 6)
-        ``repeats[j, k]`` entries of table j occur k times; the last column is of those that occur more often, too.
-    """
-
-    n_tokens: int
-    unigram: Int64
-    followed: Int64
-    repeats: Int64
-
-    @classmethod
-    def of(cls, counts: NgramCounts) -> Statistics:
-        """Those of all counts."""
-        nearest = counts.distance[0]
-        followed = np.bincount(nearest.indices[nearest.data > 0], minlength=counts.vocab_size)
-        return cls(counts.n_tokens, counts.unigram, followed, np.stack([repeats(t.data) for t in counts.tables]))
-
-    def changed(self, piece: NgramCounts, before: Sequence[Int64]) -> Statistics:
-        """Those after a piece has been added to counts that held ``before[j]`` at the entries of its table j."""
-        after = [old + table.data for old, table in zip(before, piece.tables, strict=True)]
-        moved = [repeats(new) - repeats(old) for new, old in zip(after, before, strict=True)]
-        arrived = (after[0] > 0).astype(np.int64) - (before[0] > 0)
-        followed = self.followed.copy()
-        np.add.at(followed, piece.distance[0].indices, arrived)
-        return Statistics(
-            self.n_tokens + piece.n_tokens, self.unigram + piece.unigram, followed, self.repeats + np.stack(moved)
-        )
 
 
 def suffix_contexts(

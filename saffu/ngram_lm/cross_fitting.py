@@ -187,9 +187,9 @@ class HeldOutLogits:
         return np.stack([first, np.minimum(first + self.block_length, self.n_tokens)], axis=1)
 
     def _build(self, fold: int) -> PooledText:
-        counts, edges = self._model.counts, self._edges(fold)
+        counts, edges, reach = self._model.counts, self._edges(fold), self._model.contexts.reach
         # Each block after as much of its document as a context may hold, so that its first contexts are whole.
-        leads = np.maximum(self._stream.begins(edges[:, 0]), edges[:, 0] - max(counts.radius, counts.order - 1))
+        leads = np.maximum(self._stream.begins(edges[:, 0]), edges[:, 0] - reach)
         stream, opens, places = self._join(leads, edges[:, 1])
         held = counts.of_stream(stream, opens=opens, n_threads=self.n_threads)
         if (leads < edges[:, 0]).any():  # what ends before a block was counted only to have its contexts

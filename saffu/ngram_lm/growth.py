@@ -44,6 +44,7 @@ def larger(
         contexts.induction if induction is None else induction,
         contexts.priming,
         contexts.floor,
+        contexts.keys,
     )
 
 

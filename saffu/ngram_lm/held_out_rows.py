@@ -51,7 +51,7 @@ class CountsByRows(NgramCounts):
 
     def __init__(self, counted: CountedText, contexts: Contexts, n_threads: int | None) -> None:
         total = counted.total()
-        super().__init__(total.vocab_size, total.radius, total.order, total.start_length)
+        super().__init__(total.vocab_size, total.radius, total.order, total.start_length, total.keys)
         self.n_tokens, self.unigram = total.n_tokens, total.unigram
         self._counted, self._contexts, self._n_threads = counted, contexts, n_threads
 
@@ -84,7 +84,7 @@ class CountsByRows(NgramCounts):
         least = self._counted.least_counts() or [0] * len(held.tables)
         rows = rest.rows(held.stream, None, held.opens, least)
         release_tables(self._counted.total())
-        weights = RowWeights.of_rows(rows, statistics, self._n_threads)
+        weights = RowWeights.of_rows(rows, statistics, self._n_threads, self.keys)
         weights.place = rows.place
         return PooledModel(weights, *self._contexts.pooled_windows)
 
@@ -93,7 +93,7 @@ class HeldOut(NgramCounts):
     """The counts of a stretch of text, and that text."""
 
     def __init__(self, counts: NgramCounts, stream: TokenStream, opens: Bools | None) -> None:
-        super().__init__(counts.vocab_size, counts.radius, counts.order, counts.start_length)
+        super().__init__(counts.vocab_size, counts.radius, counts.order, counts.start_length, counts.keys)
         self.n_tokens, self.unigram = counts.n_tokens, counts.unigram
-        self.distance, self.suffix = counts.distance, counts.suffix
+        self.distance, self.suffix, self.keyed = counts.distance, counts.suffix, counts.keyed
         self.stream, self.opens = stream, opens

@@ -18,8 +18,9 @@ from scipy.sparse import csr_array
 
 from saffu import _core
 from saffu.explicit.cooccurrence import as_csr
-from saffu.ngram_lm.counts import NgramCounts, Statistics, suffix_contexts, without_starts
+from saffu.ngram_lm.counts import NgramCounts, suffix_contexts, without_starts
 from saffu.ngram_lm.pruned_counts import PrunedCounts, prune_rows
+from saffu.ngram_lm.statistics import Statistics
 from saffu.utils.arrays import Array, Bools, Int32, Int64, ranges, take
 from saffu.utils.locks import Lock, made_once
 from saffu.utils.streams import TokenStream
@@ -32,7 +33,8 @@ class Rows(NamedTuple):
     ``place`` (n_tables, n_positions) has the row of each position in every table, -1 where nothing was counted.
     ``shorter[n]`` has, for each row of table n of the chain distance[0], suffix[0], ..., the row of table n - 1 whose
     context is shorter by the oldest token. ``dropped`` has, where rare entries were dropped, what those of
-    each row of each table amount to.
+    each row of each table amount to. ``keyed`` are the tables of other contexts, and ``keyed_shorter[j]``
+    the rows of the distance from which those of pair j fall back.
     """
 
     distance: list[csr_array]
@@ -40,6 +42,8 @@ class Rows(NamedTuple):
     shorter: list[Int32]
     place: Int32
     dropped: list[Int64] | None = None
+    keyed: Sequence[csr_array] = ()
+    keyed_shorter: Sequence[Int32] = ()
 
 
 class IncrementalCounts:
@@ -126,12 +130,13 @@ class IncrementalCounts:
         """The count that each entry of each table of ``piece`` has now."""
         row_of_entry = [np.repeat(np.arange(t.shape[0], dtype=np.int32), np.diff(t.indptr)) for t in piece.tables]
         found = [np.zeros(table.nnz, np.int64) for table in piece.tables]
+        parents = piece.parents
         for held in self.pieces:
             places: list[Int32] = []
             for j, (mine, theirs) in enumerate(zip(piece.tables, held.tables, strict=True)):
                 row = row_of_entry[j]
-                if j >= piece.radius:  # a suffix is an entry of the table before: the first, or the last suffix table
-                    row = places[0 if j == piece.radius else j - 1][row]
+                if parents[j] >= 0:  # its rows are entries of another table
+                    row = places[parents[j]][row]
                 places.append(_core.find(theirs.indptr, theirs.indices, row, mine.indices, 1))
                 known = places[j] >= 0
                 found[j][known] += theirs.data[places[j][known]]
@@ -172,22 +177,55 @@ class IncrementalCounts:
         age = positions - stream.begins(positions)
         summed: list[_SummedTable] = []
         shorter, places, number = [np.empty(0, np.int32)], list[Int32](), np.empty(0, np.int32)
+        numbers: list[Int32] = []  # of the rows of each distance
         for n in range(n_chain):
             chosen = _DistinctContexts.of(names[n], positions, names[n][positions] >= 0)
             if n:
                 shorter.append(number[chosen.column])
             number = chosen.number
+            numbers += [number] * (n == 0)
             j = n and first.radius + n - 1
             summed.append(_SummedTable.of(pieces, j, [chosen.rows_in(chain[n]) for chain in chains], least))
             places.append(chosen.place_in(summed[-1].table))
         for k in range(2, first.radius + 1):
             chosen = _DistinctContexts.of(stream.ids, positions - k, age >= k)
             rows = [chosen.rows_in(stream.ids)] * len(pieces)
+            numbers.append(chosen.number)
             summed.insert(k - 1, _SummedTable.of(pieces, k - 1, rows, least))
             places.insert(k - 1, chosen.place_in(summed[k - 1].table))
         tables = [found.table for found in summed]
         dropped = [found.dropped for found in summed] if are_pruned else None
-        return Rows(tables[: first.radius], tables[first.radius :], shorter, np.stack(places), dropped)
+        keyed, keyed_shorter, more = self._keyed_rows(stream, positions, opens, least[-1], numbers)
+        near, place = tables[: first.radius], np.stack([*places, *more])
+        return Rows(near, tables[first.radius :], shorter, place, dropped, keyed, keyed_shorter)
+
+    def _keyed_rows(
+        self, stream: TokenStream, positions: Int64, opens: Bools | None, least: int, numbers: Sequence[Int32]
+    ) -> tuple[list[csr_array], list[Int32], list[Int32]]:
+        """The tables of other contexts, the rows that pairs fall back to, and the row of each position in each context.
+
+        ``numbers`` has the rows of each distance that the positions name.
+        """
+        pieces, keys = self.pieces, self.pieces[0].keys
+        tables, shorter, places = list[csr_array](), list[Int32](), list[Int32]()
+        if not keys:
+            return tables, shorter, places
+        names = keys.distinct(stream, opens)
+        found = [keys.rows(piece.distance, piece.keyed, stream, opens, 1) for piece in pieces]
+        columns = np.array(keys.columns)
+        for j in np.unique(columns):
+            own = np.flatnonzero(columns == j)  # several for the words, which have one table
+            ends = (np.arange(own.size)[:, None] * stream.ids.size + positions).ravel()
+            named = names[own].ravel()
+            chosen = _DistinctContexts.of(named, ends, named[ends] >= 0)
+            rows = [chosen.rows_in(of_piece[own].ravel()) for of_piece in found]
+            tables.append(_summed([piece.keyed_tables[j] for piece in pieces], rows))
+            if (tables[-1].data < least).any():
+                tables[-1] = prune_rows(tables[-1], least)[0]
+            if j < len(keys.skips):
+                shorter.append(numbers[keys.skips[j][0] - 1][chosen.column])
+            places += list(chosen.place_in(tables[-1]).reshape(own.size, -1))
+        return tables, shorter, places
 
 
 def _last_two_added(pieces: Sequence[NgramCounts]) -> list[NgramCounts]:
@@ -247,17 +285,23 @@ class _SummedTable(NamedTuple):
     @classmethod
     def of(cls, pieces: Sequence[NgramCounts], j: int, rows: Sequence[Int32], least: Sequence[int]) -> _SummedTable:
         """Row i is the sum over the pieces of row ``rows[i]`` of table j, none where that is -1."""
-        own = [_rows_of(piece.tables[j], row) for piece, row in zip(pieces, rows, strict=True)]
-        table, number = own[0], np.arange(rows[0].size)
-        for other in own[1:]:
-            n_rows, threads = number.size, resolve_threads(None)
-            found = _core.merge(*_arrays(table), number, *_arrays(other), number, n_rows, threads, places=False)
-            table = as_csr(*found[:3], table.shape)
+        table = _summed([piece.tables[j] for piece in pieces], rows)
         if isinstance(pieces[0], PrunedCounts):
             return cls(table, take(pieces[0].dropped[j], rows[0]))
         if (table.data < least[j]).any():
             return cls(*prune_rows(table, least[j]))
-        return cls(table, np.zeros(number.size, np.int64))
+        return cls(table, np.zeros(rows[0].size, np.int64))
+
+
+def _summed(tables: Sequence[csr_array], rows: Sequence[Int32]) -> csr_array:
+    """Row i is the sum of row ``rows[k][i]`` of each table k, none where that is -1."""
+    own = [_rows_of(table, row) for table, row in zip(tables, rows, strict=True)]
+    table, number = own[0], np.arange(rows[0].size)
+    for other in own[1:]:
+        n_rows, threads = number.size, resolve_threads(None)
+        found = _core.merge(*_arrays(table), number, *_arrays(other), number, n_rows, threads, places=False)
+        table = as_csr(*found[:3], table.shape)
+    return table
 
 
 def _arrays(table: csr_array) -> tuple[Array, Array, Array]:

@@ -31,10 +31,10 @@ def previous_places(ids: Int32) -> Int32:
     return found
 
 
-def default_scalars(n_distances: int, n_suffixes: int, n_windows: int) -> Float64:
+def default_scalars(n_distances: int, n_suffixes: int, n_windows: int, n_keyed: int = 0) -> Float64:
     """Scalars to start from and to stay near where text is scarce: (alpha, beta, lambda of each feature)."""
     distances = [0.8, *[0.2] * (n_distances - 1)]
-    return np.array([0.0, 1.0, *distances, *[0.5] * n_suffixes, *[0.2] * n_windows, 0.1])
+    return np.array([0.0, 1.0, *distances, *[0.5] * n_suffixes, *[0.1] * n_keyed, *[0.2] * n_windows, 0.1])
 
 
 class PooledModel:
@@ -86,11 +86,11 @@ class PooledModel:
         return (2 * level + (count > self.bounds[level])).astype(np.int32)
 
     def packed_rows(self, rows: Int32) -> Int32:
-        """Rows within their own tables, shape (n_tables, T), as rows of the packed tables."""
+        """Rows within their own tables, shape (n_contexts, T), as rows of the packed tables."""
         n_rows = int(self.weights.first_rows[-1])
         if n_rows > validate.INT32_MAX:
             raise ValueError(f"the tables must have at most {validate.INT32_MAX} rows in all, got {n_rows}")
-        return np.where(rows >= 0, rows + self.weights.first_rows[:-1, None], -1).astype(np.int32)
+        return np.where(rows >= 0, rows + self.weights.first_rows[self.weights.columns, None], -1).astype(np.int32)
 
     def batch(
         self,
@@ -122,7 +122,7 @@ class PooledModel:
             self._log_prior,
             self.weights.unigram,
             np.ascontiguousarray(scalars),
-            len(self.weights.tables),
+            len(self.weights.columns),
             np.array(self.windows, np.int64),
             window_mass(self.windows),
             self.induction,

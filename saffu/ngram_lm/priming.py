@@ -92,7 +92,9 @@ def prime(parts: Sequence[Part], on_step: Callable[[], object] = lambda: None) -
     scalars : ndarray of float64, shape (n_states, 2 + n_features)
     """
     weights = parts[0].model.weights
-    start = default_scalars(len(weights.distance), len(weights.suffix), len(parts[0].model.windows))
+    n_near = len(weights.distance) + len(weights.suffix)
+    n_others = len(weights.columns) - n_near
+    start = default_scalars(len(weights.distance), len(weights.suffix), len(parts[0].model.windows), n_others)
     n = sum(part.positions.size for part in parts)
     if n == 0:
         return None, start[None]

@@ -22,7 +22,8 @@ from scipy.sparse import csr_array
 
 from saffu.explicit.cooccurrence import as_csr
 from saffu.explicit.discounting import discount_of
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
+from saffu.ngram_lm.statistics import Statistics
 from saffu.utils.arrays import Bools, Float64, Int64
 from saffu.utils.mapped_files import ArrayFile, ArrayParts, release
 

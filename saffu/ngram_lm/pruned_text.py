@@ -27,9 +27,10 @@ from numpy.typing import ArrayLike
 from saffu.explicit.cooccurrence import as_csr
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.row_pruning import needed_entries
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.weights import NgramWeights, Table, prior_distributions
 from saffu.utils.arrays import Array, Float64, Int32, Int64
 from saffu.utils.streams import TokenStream

@@ -21,11 +21,12 @@ from saffu.explicit.discounting import MOST_REPEATS
 from saffu.ngram_lm import pruned_text_files, text_sample_files
 from saffu.ngram_lm.contexts import Contexts
 from saffu.ngram_lm.counted_text import CountedText
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.pruned_counts import PrunedCounts
 from saffu.ngram_lm.pruned_text import PrunedText
 from saffu.ngram_lm.solution import Solution
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.text_sample import TokenSample
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array
@@ -33,6 +34,7 @@ from saffu.utils.mapped_files import is_mapped
 
 LARGE = 1 << 24  # entries from which on tables are stored as they are used
 SETTINGS = ("radius", "order", "windows", "induction", "priming")
+LATER_SETTINGS = ("floor", "skips", "words", "delimiters", "line_ends")  # in a file where they are not the default
 
 
 def write(counted: CountedText, solution: Solution) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -91,11 +93,11 @@ def read_counted_text(arrays: Mapping[str, Array], metadata: Mapping[str, Any], 
     counts.n_tokens = checkpoint.parse(validate.integer, metadata["n_tokens"], "n_tokens", 0)
     if counts.unigram.min() < 0 or counts.unigram.sum() != counts.n_tokens:
         raise checkpoint.Damaged("array 'unigram' is damaged")
-    radius, tables = contexts.table_radius, list[csr_array]()
+    tables, parents = list[csr_array](), counts.parents
     for j in range(contexts.n_tables):
-        n_rows = counts.tables[j].shape[0] if j < radius else (tables[0] if j == radius else tables[-1]).nnz
+        n_rows = counts.tables[j].shape[0] if parents[j] < 0 else tables[parents[j]].nnz
         tables.append(_read_table(arrays, f"table{j}", n_rows, counts.vocab_size))
-    counts.distance, counts.suffix = tables[:radius], tables[radius:]
+    counts = counts.with_tables(tables)
     statistics = _read_statistics(arrays, counts)
     if "table0.dropped" in arrays:
         if statistics is None:
@@ -139,7 +141,7 @@ def _read_statistics(arrays: Mapping[str, Array], counts: NgramCounts) -> Statis
     if "statistics.repeats" not in arrays:
         return None
     followed = checkpoint.checked(arrays, "statistics.followed", np.int64, (counts.vocab_size,))
-    repeats = checkpoint.checked(arrays, "statistics.repeats", np.int64, (len(counts.tables), MOST_REPEATS + 1))
+    repeats = checkpoint.checked(arrays, "statistics.repeats", np.int64, (counts.n_weighed, MOST_REPEATS + 1))
     if followed.min(initial=0) < 0 or repeats.min(initial=0) < 0:
         raise checkpoint.Damaged("the statistics are damaged")
     return Statistics(counts.n_tokens, counts.unigram, followed, repeats)

@@ -157,7 +157,8 @@ class Solution:
             return None, backoff_priming.prime(parts, self.contexts.n_tables, advance)
         if self.counted.sample.n_tokens == 0:  # all text has been taken away again
             contexts = self.contexts
-            return None, default_scalars(contexts.radius, contexts.order - 2, len(contexts.windows))[None]
+            n_others, n_suffixes = len(contexts.keys.names), contexts.order - 2
+            return None, default_scalars(contexts.radius, n_suffixes, len(contexts.windows), n_others)[None]
         floors: list[BackoffTables] = []
         parts = self.priming_parts(model, counts, advance, floors)
         bounds, scalars = prime(parts, advance)
@@ -207,7 +208,7 @@ class Solution:
     @property
     def _priming_history(self) -> int:
         windows, induction = self.contexts.windows, self.contexts.induction
-        return max([*windows, induction, self.contexts.table_radius, self.contexts.order])
+        return max([*windows, induction, self.contexts.reach, self.contexts.order])
 
     def take(self, weights: NgramWeights, bounds: Float64 | None, scalars: Float64) -> None:
         """Answer with rows, bounds and scalars that were made elsewhere."""
@@ -280,12 +281,12 @@ class Solution:
     def at(self, stream: TokenStream, positions: Int64) -> tuple[PooledModel, Int32]:
         """A model with the rows of some positions at least, and which rows they are, shape (n_tables, n_positions)."""
         # Contexts of suffixes are looked up from their oldest token on; nothing older matters.
-        first = max(int(positions.min()) - max(self.contexts.radius, self.contexts.order - 1), 0)
+        first = max(int(positions.min()) - max(self.contexts.radius, self.contexts.reach), 0)
         starts: Int64 = np.union1d([0], np.maximum(stream.starts - first, 0)).astype(np.int64)
         near = TokenStream(stream.ids[first:], starts)
         if self._is_cheaper_alone(positions.size):
             found = self.counted.counts.rows(near, positions - first, least=self.counted.least_counts())
-            weights = NgramWeights.of_rows(found, self.counted.counts.statistics, self.n_threads)
+            weights = NgramWeights.of_rows(found, self.counted.counts.statistics, self.n_threads, self.contexts.keys)
             return PooledModel(weights, *self.contexts.pooled_windows, self.bounds), found.place
         model, _ = self.solved()
         return model, np.ascontiguousarray(model.weights.contexts(near)[:, positions - first])

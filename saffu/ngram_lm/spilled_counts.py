@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from saffu.ngram_lm.counting_limits import CountingLimits
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.table_merging import merged
 from saffu.utils.locks import made_once
 from saffu.utils.mapped_files import release

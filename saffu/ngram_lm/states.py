@@ -149,6 +149,7 @@ class OfContexts(OfHistory):
             opens=None if floor is None else opens,
         )
         entries = weights.entries(rows, ids)
-        chain = entries[[0, *range(len(weights.distance), len(entries))]]
+        radius = len(weights.distance)
+        chain = entries[[0, *range(radius, radius + len(weights.suffix))]]
         longest = (np.arange(2, len(chain) + 2)[:, None] * (chain >= 0)).max(axis=0, initial=1)
         return text.log_prob(), longest.astype(np.int32)

@@ -102,7 +102,7 @@ def counted_text(found: TextCounts, radius: int | None, **settings: Any) -> Coun
     for value, name, kind in ((counts, "counts", NgramCounts), (sample, "sample", TokenSample)):
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
-    contexts = Contexts.of(counts.radius if radius is None else radius, counts.order, **settings)
+    contexts = Contexts.of(counts.radius if radius is None else radius, counts.order, **settings, keys=counts.keys)
     shape, needed = (counts.radius, counts.start_length), (contexts.table_radius, contexts.start_length)
     if shape not in (needed, (contexts.table_radius, 0)):  # none begin with <s> in files of earlier versions
         raise ValueError(

@@ -69,7 +69,7 @@ class ExplicitConvNet(Classifier[ConvSolution]):
     The layer is softmax regression by a sequence of least squares with one Gram matrix (Boehning 1992); the units are
     those of Williams and Zhao, arXiv 2311.07498. A fifth of the images, at most 4,000, is held out for the choices and
     scalars; then all images are used. Where a few tenths of a percent matter less than time,
-    ``head="layer", normalize="none", units=150, pool=4`` takes about a quarter of it.
+    ``head="layer", normalize="none", units=150, pool=4`` takes about a third of it.
     ``refine`` needs ``head="layer"``: gradients go through the layer, the pooling and the units.
 
     Examples

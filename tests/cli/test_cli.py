@@ -201,6 +201,17 @@ def test_contexts_can_be_switched_off(trained, tmp_path, monkeypatch, capsys):
     }  # fmt: skip
 
 
+def test_contexts_are_selected(trained, tmp_path, capsys):
+    command = ["train", trained / "train.txt", "--out", tmp_path / "model", "--select-contexts", "--threads", "1"]
+    assert run(capsys, *command, "--tokenizer", "chars", "--order", "4", "--windows", "30", "--induction", "0")[0] == 0
+    summary = json.loads(run(capsys, "info", tmp_path / "model", "--json")[1])["model"]
+    assert summary["growth"][0]["kind"] == "selection"
+    assert set(summary["growth"][0]["gains"]) <= {"words", "place in line"}
+    assert ("words" in summary) == ("word 2" in summary["features"])
+    assert run(capsys, *command, "--min-entry", "1,2")[0] != 0
+    assert run(capsys, *command, "--model", "saffu")[0] != 0
+
+
 # ---- compact models --------------------------------------------------------------------------------------------------
 
 COMPACT = ["--model", "saffu", "--bits", "8", "--hidden", "10"]

@@ -177,7 +177,7 @@ def test_more_entries_than_places_can_tell_are_refused_before_looking():
 
 
 def test_more_rows_than_ids_can_tell_are_refused():
-    model = SimpleNamespace(weights=SimpleNamespace(first_rows=np.array([0, 2**31 - 5, 2**31])))
+    model = SimpleNamespace(weights=SimpleNamespace(columns=[0, 1], first_rows=np.array([0, 2**31 - 5, 2**31])))
     with pytest.raises(ValueError, match="at most 2147483647 rows"):
         PooledModel.packed_rows(model, np.zeros((2, 1), I32))
 

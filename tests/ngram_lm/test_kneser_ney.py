@@ -13,8 +13,9 @@ from helpers import reference
 from helpers.made_up import as_text, told_by_two
 from saffu.ngram_lm import solution
 from saffu.ngram_lm.contexts import PRIMINGS
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.cross_fitting import HeldOutLogits
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.text import LINE_END_ID, Corpus
 from saffu.utils import checkpoint

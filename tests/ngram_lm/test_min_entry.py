@@ -8,8 +8,8 @@ import pytest
 import saffu
 from saffu.explicit.discounting import discounts
 from saffu.ngram_lm import pruned_counts, spilled_counts
-from saffu.ngram_lm.counts import Statistics
 from saffu.ngram_lm.priming import FOLDS
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.weights import NgramWeights
 
 V, ORDER, RADIUS = 12, 4, 2

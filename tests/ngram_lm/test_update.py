@@ -14,9 +14,10 @@ from helpers import reference
 from helpers.made_up import as_text, told_by_two
 from saffu.ngram_lm import solution
 from saffu.ngram_lm.contexts import PRIMINGS
-from saffu.ngram_lm.counts import NgramCounts, Statistics
+from saffu.ngram_lm.counts import NgramCounts
 from saffu.ngram_lm.incremental_counts import IncrementalCounts
 from saffu.ngram_lm.log_linear import PooledModel
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.weights import NgramWeights
 from saffu.utils.streams import TokenStream
 
