@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from saffu.ngram_lm.contexts import Contexts
-from saffu.ngram_lm.counts import Statistics
 from saffu.ngram_lm.pruned_text import LARGEST_STEP, LEAST_STEP, PrunedText, is_in_chain, table_of
+from saffu.ngram_lm.statistics import Statistics
 from saffu.ngram_lm.weights import Table
 from saffu.utils import checkpoint, validate
 from saffu.utils.arrays import Array, Float64, Int32, Int64
