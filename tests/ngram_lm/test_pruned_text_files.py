@@ -11,9 +11,9 @@ import saffu
 from helpers.made_up import told_by_two
 from saffu.ngram_lm import priming, pruned_text_files
 from saffu.ngram_lm.contexts import Contexts
-from saffu.ngram_lm.counts import Statistics
 from saffu.ngram_lm.pruned_text import PrunedText, rounded, step_of, table_of
 from saffu.ngram_lm.pruning import MAX_LOSS
+from saffu.ngram_lm.statistics import Statistics
 from saffu.utils import checkpoint
 from saffu.utils.coded_integers import decode, encode
 
