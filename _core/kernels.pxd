@@ -271,9 +271,9 @@ cdef extern from "saffu.h" nogil:
         int64_t n, chunk, n_chunks
         int64_t n_features, n_classes, padded
     saffu_regression_plan saffu_plan_regression(int64_t n, int64_t n_features, int64_t n_classes)
-    int saffu_regression_gradients(const void *A, const void *W, const void *bias, const int32_t *targets,
-                                   const saffu_regression_plan *plan, int size, int64_t begin, int64_t end,
-                                   double *losses, void *dA, double *sums, int n_threads)
+    int saffu_regression_gradients(const float *A, const float *W, const float *bias, const int32_t *targets,
+                                   const saffu_regression_plan *plan, int64_t begin, int64_t end, double *losses,
+                                   float *dA, double *sums, int n_threads)
 
     int saffu_panel_product(const void *A, const void *panels, int size, int64_t n_rows, int64_t n_inner,
                             int64_t n_columns, void *Z, int n_threads)

@@ -6,6 +6,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_Float32 = NDArray[np.float32]
 _Float64 = NDArray[np.float64]
 _Int32 = NDArray[np.int32]
 _Int64 = NDArray[np.int64]
@@ -275,8 +276,8 @@ def patch_moments(
 
 # regression.c
 def regression_gradients(
-    A: _Real, W: _Real, bias: _Real, targets: _Int32, slopes: bool, n_threads: int
-) -> tuple[_Float64, _Float64, _Real | None]: ...
+    A: _Float32, W: _Float32, bias: _Float32, targets: _Int32, slopes: bool, n_threads: int
+) -> tuple[_Float64, _Float64, _Float32 | None]: ...
 
 # panels.c
 PANEL_BYTES: int

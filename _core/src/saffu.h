@@ -578,9 +578,9 @@ typedef struct {
     int64_t n_features, n_classes, padded; /* the first and the last make the shape of a chunk's sums */
 } saffu_regression_plan;
 saffu_regression_plan saffu_plan_regression(int64_t n, int64_t n_features, int64_t n_classes);
-int saffu_regression_gradients(const void *A, const void *W, const void *bias, const int32_t *targets,
-                               const saffu_regression_plan *plan, int size, int64_t from, int64_t to, double *losses,
-                               void *dA, double *sums, int n_threads);
+int saffu_regression_gradients(const float *A, const float *W, const float *bias, const int32_t *targets,
+                               const saffu_regression_plan *plan, int64_t from, int64_t to, double *losses, float *dA,
+                               double *sums, int n_threads);
 
 /* ---- panels.c: products of a few rows with a matrix that was packed once ---------------------------------------------
  *

@@ -102,6 +102,10 @@ def kernel_rows() -> Iterator[Row]:
         times = race(problem.contenders)
         for peer in [name for name in times if name != "saffu"]:
             yield against(problem.name, times["saffu"].cpu, peer, times[peer].cpu)
+    problem = kernels.merging(*kernels.LARGE_TABLES, n_threads=2)
+    times = race({name: run for name, run in problem.contenders.items() if "union" not in name})
+    for peer in [name for name in times if name != "saffu"]:
+        yield against(f"{problem.name}, wall", times["saffu"].wall, f"{peer}, one thread", times[peer].wall)
 
 
 def language_model_rows(folder: Path) -> Iterator[Row]:

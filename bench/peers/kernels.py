@@ -23,6 +23,9 @@ class Problem(NamedTuple):
     check: Callable[[], None]
 
 
+LARGE_TABLES = 2_000_000, (11_000_000, 11_000_000)  # rows; entries
+
+
 def random_table(rng: np.random.Generator, n_rows: int, n_entries: int, n_cols: int = VOCAB_SIZE) -> Table:
     """About so many entries, in rows of Zipf-like lengths."""
     rows = np.minimum((n_rows ** rng.random(n_entries)).astype(np.int64), n_rows - 1)
@@ -47,13 +50,13 @@ def union_of_keys(a: Table, b: Table) -> tuple[NDArray, NDArray]:
     return keys, counts
 
 
-def merging(n_rows: int, n_entries: tuple[int, int]) -> Problem:
-    """The sum of two tables of counts, beside numpy and a copy of as many bytes as are read and written."""
+def merging(n_rows: int, n_entries: tuple[int, int], n_threads: int = 1) -> Problem:
+    """The sum of two tables of counts, beside numpy and copies of as many bytes as are read and written."""
     rng = np.random.default_rng(0)
     a, b = (random_table(rng, n_rows, n) for n in n_entries)
 
     def merge() -> Any:
-        return _core.merge(*a, *b, n_rows, 1)
+        return _core.merge(*a, *b, n_rows, n_threads)
 
     n_bytes = sum(array.nbytes for array in (*a[:3], *b[:3], *merge()))
     source, target = np.ones(n_bytes // 2, np.uint8), np.ones(n_bytes // 2, np.uint8)
@@ -68,8 +71,10 @@ def merging(n_rows: int, n_entries: tuple[int, int]) -> Problem:
         "saffu": merge,
         "`numpy.union1d`": lambda: union_of_keys(a, b),
         "a copy of the same bytes": lambda: np.copyto(target, source),
+        "such a copy into new memory": source.copy,
     }
-    return Problem(f"merge tables of {a[2].size:,} and {b[2].size:,} entries", contenders, check)
+    threads = "" if n_threads == 1 else f", {n_threads} threads"
+    return Problem(f"merge tables of {a[2].size:,} and {b[2].size:,} entries{threads}", contenders, check)
 
 
 def one_row(n_columns: int) -> Problem:
@@ -178,7 +183,7 @@ def _agree(contenders: dict[str, Callable[[], Any]], tolerance: float) -> None:
 MAKERS: dict[str, Callable[[], Problem]] = {
     "merge a small table": lambda: merging(80_000, (2_000_000, 60_000)),
     "merge equal tables": lambda: merging(300_000, (900_000, 900_000)),
-    "merge large tables": lambda: merging(2_000_000, (11_000_000, 11_000_000)),
+    "merge large tables": lambda: merging(*LARGE_TABLES),
     "product with 10 columns": lambda: one_row(10),
     "product with 17 columns": lambda: one_row(17),
     "moments of soft targets": soft_moments,

@@ -367,10 +367,10 @@ def raw_panels(rng: Rng) -> Call:
 
 
 def raw_regression(rng: Rng) -> Call:
-    n_rows, n_features, n_classes, dtype = size(rng), size(rng, 0, 40), size(rng, 1, 40), real(rng)
-    A, W = reals(rng, n_rows, n_features, dtype=dtype), reals(rng, n_features, n_classes, dtype=dtype)
+    n_rows, n_features, n_classes = size(rng), size(rng, 0, 40), size(rng, 1, 40)
+    shapes = (n_rows, n_features), (n_features, n_classes), (n_classes,)
+    A, W, bias = (reals(rng, *shape, dtype=np.float32) for shape in shapes)
     targets = rng.integers(0, n_classes, n_rows).astype(np.int32)
-    bias = reals(rng, n_classes, dtype=dtype)
     return _core.regression_gradients, [A, W, bias, targets, bool(rng.random() < 0.5), threads(rng)]
 
 
