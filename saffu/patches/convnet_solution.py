@@ -117,19 +117,20 @@ class ConvSolution:
         images, targets = batch
         pooled = self._pooled(parameters, images, n_threads)
         features = rooted(pooled)
-        losses, sums, slopes = _core.regression_gradients(
-            features, parameters["weights"], parameters["bias"], targets, True, n_threads
-        )
-        assert slopes is not None
-        by_weights = sums.sum(axis=0) / targets.size
-        gradients["weights"][:], gradients["bias"][:] = by_weights[:-1], by_weights[-1]
-        by_pooled = slopes / (2 * targets.size * features)  # the slope of a square root
+        logits = features @ parameters["weights"] + parameters["bias"]
+        loss = _core.cross_entropy_labels(logits, targets, n_threads).mean()
+        slope = _core.softmax(logits, False, n_threads)
+        slope[np.arange(targets.size), targets] -= 1
+        slope /= targets.size
+        np.matmul(features.T, slope, out=gradients["weights"])
+        np.sum(slope, axis=0, out=gradients["bias"])
+        by_pooled = (slope @ parameters["weights"].T) / (2 * features)  # the slope of a square root
         core, matrix = self.encoder.core_parts(images.dtype)
         by_units = _core.patch_moments(
             core, images, None, None, by_pooled.reshape(pooled.shape), matrix, parameters["units"], n_threads
         )
         gradients["units"][:] = by_units.sum(axis=0)
-        return float(losses.mean())
+        return float(loss)
 
     def _pooled(self, parameters: dict[str, Array], images: Matrix, n_threads: int) -> Float32:
         core, matrix = self.encoder.core_parts(images.dtype)
